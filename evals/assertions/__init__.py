@@ -1,0 +1,80 @@
+"""The family of assertions. To add one, put a file here; nothing else is edited.
+
+    @assertion("starts-with", check=require_text)
+    def starts_with(answer: Answer, spec: Assertion) -> Judgement:
+        ...
+
+`not-<name>` exists for every name: the engine turns the judgement round unless it is `final`.
+A graded assertion is an `async def` that takes a third argument, the Judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from evals.plugins import Registry
+from evals.types import Assertion, Completion, JsonValue, Message
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What is judged: the text, the same parsed if it came as JSON, and what the provider reported beside it."""
+
+    text: str
+    question: str = ""  # the last thing the user said, for graded assertions
+    vars: dict[str, JsonValue] = {}
+    completion: Completion | None = None
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """`score` is 0..1. `final` keeps `not-` from turning it round (an invalid pattern fails both ways, say)."""
+
+    passed: bool
+    score: float
+    reason: str
+    final: bool = False
+
+
+class Judge(Protocol):
+    """Asks a model for a graded opinion."""
+
+    async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
+        """The judge's answer, valid by `schema` (JSON Schema, object). Asks again once.
+
+        Raises CannotJudge(kind="judge" or "timeout").
+        """
+
+
+Deterministic = Callable[[Answer, Assertion], Judgement]
+Graded = Callable[[Answer, Assertion, Judge], Awaitable[Judgement]]
+
+
+class AssertionType(Struct, frozen=True, kw_only=True):
+    """One entry of the family. `check` raises InvalidAssertion when the value cannot be used, before any call is made."""
+
+    name: str
+    summary: str  # first line of the function's docstring
+    judge: Deterministic | Graded
+    check: Callable[[Assertion], None] | None = None
+    graded: bool = False
+
+
+ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
+
+
+def assertion(
+    name: str, *, check: Callable[[Assertion], None] | None = None, graded: bool = False
+) -> Callable[[Any], Any]:
+    """Register a function as the assertion `name`."""
+
+    def register(function: Any) -> Any:
+        summary = (function.__doc__ or "").strip().splitlines()
+        ASSERTIONS.register(
+            name,
+            AssertionType(name=name, summary=summary[0] if summary else "", judge=function, check=check, graded=graded),
+        )
+        return function
+
+    return register

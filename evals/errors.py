@@ -1,0 +1,85 @@
+"""What can go wrong in the engine.
+
+EngineError
+├── InvalidSuite          a test file cannot be read; `details` has one line per finding
+├── InvalidAssertion      one assertion is not usable as written
+├── InvalidPackage        files do not make a package
+│   └── UnsafeArchive     an archive that no honest tool writes, or too large
+├── UnknownModel          no such name in the catalogue
+├── ModelUnreachable      the catalogue knows it, no deployment can be called
+├── InvalidCatalogue      the models file cannot be used
+├── CannotJudge           an assertion has no verdict: an error, never a failure
+└── ProviderError         a deployment gave no usable answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+
+class EngineError(Exception):
+    """Base; `str()` is a sentence for the user, `details` are lines of `path: what`."""
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+
+
+class InvalidSuite(EngineError):
+    pass
+
+
+class InvalidAssertion(EngineError):
+    pass
+
+
+class InvalidPackage(EngineError):
+    pass
+
+
+class UnsafeArchive(InvalidPackage):
+    pass
+
+
+class UnknownModel(EngineError):
+    pass
+
+
+class ModelUnreachable(EngineError):
+    pass
+
+
+class InvalidCatalogue(EngineError):
+    pass
+
+
+class CannotJudge(EngineError):
+    """`kind` says whose trouble it was: the assertion's own (`assertion`), the judge's (`judge`) or its time (`timeout`)."""
+
+    def __init__(self, message: str, *, kind: Literal["assertion", "judge", "timeout"] = "assertion") -> None:
+        super().__init__(message)
+        self.kind: Literal["assertion", "judge", "timeout"] = kind
+
+
+class ProviderError(EngineError):
+    """One call failed. `retryable`: the same deployment may answer later; otherwise only another one can help.
+
+    The message is ours: a provider's own text may echo keys or prompts and is never passed on.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+        timed_out: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+        self.timed_out = timed_out

@@ -1,0 +1,90 @@
+"""The family of model backends. To add one, put a file here; nothing else is edited.
+
+    @backend("echo")
+    class Echo:
+        async def prepare(self) -> None: ...
+        async def complete(self, request: CompletionRequest, deployment: Deployment) -> Completion: ...
+        async def aclose(self) -> None: ...
+
+A backend makes one call and reports it. Retries, fallbacks, limits and prices are the pool's (evals/pool.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+
+from evals.plugins import Registry
+from evals.types import Completion, Message, Price
+
+
+class Secret:
+    """A key that shows itself to nobody by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself, for the one call that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+
+class Deployment(Struct, frozen=True, kw_only=True):
+    """One way to reach a model."""
+
+    id: str  # unique in the catalogue, shown to people: "anthropic/claude-sonnet-4-6"
+    backend: str
+    model: str  # the id that the backend sends
+    price: Price | None  # None: unknown, as for a user's own proxy; never taken for free
+    base_url: str | None = None
+    key: Secret | None = None
+    max_in_flight: int = 50
+    timeout_seconds: float = 120.0
+    options: dict[str, Any] = {}
+
+
+class CompletionRequest(Struct, frozen=True, kw_only=True):
+    """What is asked of a model. `timeout_seconds` bounds the whole call."""
+
+    messages: tuple[Message, ...]
+    temperature: float | None = None
+    max_tokens: int = 1024
+    timeout_seconds: float = 120.0
+    json_object: bool = False  # ask for a JSON object where the backend can
+
+
+class Backend(Protocol):
+    """Speaks one protocol. Made once per process and event loop; safe for concurrent calls."""
+
+    async def prepare(self) -> None:
+        """Load what is slow to load. Called in the background before the first call; safe to call twice."""
+
+    async def complete(self, request: CompletionRequest, deployment: Deployment) -> Completion:
+        """One call, no retries, cost left None. Raises ProviderError and nothing else (but cancellation)."""
+
+    async def aclose(self) -> None:
+        """Close connections. Safe to call twice."""
+
+
+BACKENDS: Registry[Callable[[], Backend]] = Registry("evals.models")
+
+BackendClass = TypeVar("BackendClass", bound=type)
+
+
+def backend(name: str) -> Callable[[BackendClass], BackendClass]:
+    """Register a class, made without arguments, as the backend `name`."""
+
+    def register(cls: BackendClass) -> BackendClass:
+        BACKENDS.register(name, cls)
+        return cls
+
+    return register

@@ -1,0 +1,181 @@
+"""The public JSON of a finished job: the one truth about its fields. Scores are 0..1, optional fields are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from msgspec import UNSET, Struct, UnsetType
+
+from evals.scoring import conclude, decide_row
+from evals.types import AssertionResult, Attempt, Conclusion, State, Suite, Trial, TrialError
+
+
+class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One trial as people and programs read it."""
+
+    state: State
+    score: float
+    response: str
+    duration_ms: int
+    assertions: tuple[AssertionResult, ...] = ()
+    error: TrialError | UnsetType = UNSET
+    answered_by: str | UnsetType = UNSET
+    input_tokens: int | UnsetType = UNSET
+    output_tokens: int | UnsetType = UNSET
+    cost_usd: float | UnsetType = UNSET
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One case on one model. The first seven fields are the contract's; the rest adds to them."""
+
+    title: str
+    passed: bool
+    score: float
+    response: str
+    model: str  # the name that was asked for
+    duration_ms: int
+    assertions: tuple[AssertionResult, ...]
+    state: State
+    error: TrialError | UnsetType = UNSET
+    answered_by: str | UnsetType = UNSET
+    input_tokens: int | UnsetType = UNSET
+    output_tokens: int | UnsetType = UNSET
+    cost_usd: float | UnsetType = UNSET
+    named_scores: dict[str, float] | UnsetType = UNSET
+    attempts: tuple[Attempt, ...] | UnsetType = UNSET
+    trials: tuple[TrialResult, ...] | UnsetType = UNSET  # only when the case repeats
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """`results` of a job. `tests_failed` counts every row that did not pass, so that no old client shows a false green."""
+
+    total_tests: int
+    tests_passed: int
+    tests_failed: int
+    overall_score: float
+    total_duration_ms: int
+    total_tokens: int
+    total_cost_usd: float
+    tests_errored: int
+    tests_skipped: int
+    conclusion: Conclusion
+    cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    test_result_id: str | UnsetType = UNSET
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """Every row and what they add up to."""
+
+    test_cases: tuple[Row, ...]
+    summary: Summary
+    engine_version: str
+
+
+def build_outcome(
+    suite: Suite, models: Sequence[str], trials: Iterable[Trial], *, total_duration_ms: int, engine_version: str
+) -> Outcome:
+    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`."""
+    order = {name: position for position, name in enumerate(models)}
+    by_row = {
+        key: tuple(group)
+        for key, group in groupby(
+            sorted(trials, key=lambda t: (t.case_index, order[t.model], t.repeat_index)),
+            key=lambda t: (t.case_index, t.model),
+        )
+    }
+    rows = tuple(
+        build_row(suite, case_index, model, by_row.get((case_index, model), ()))
+        for case_index in range(len(suite.cases))
+        for model in models
+    )
+    every_trial = [trial for group in by_row.values() for trial in group]
+    return Outcome(
+        test_cases=rows,
+        summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+        engine_version=engine_version,
+    )
+
+
+def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]) -> Row:
+    """One row; the trial that explains its state best (the first that did not pass) lends its answer."""
+    case = suite.cases[case_index]
+    verdict = decide_row(case, trials)
+    if not trials:
+        return Row(
+            title=case.title, passed=False, score=0.0, response="", model=model, duration_ms=0,
+            assertions=(), state="skipped",
+        )  # fmt: skip
+    shown = next((trial for trial in trials if trial.state == verdict.state), trials[0])
+    completion = shown.completion
+    return Row(
+        title=case.title,
+        passed=verdict.state == "passed",
+        score=verdict.score,
+        response=completion.text if completion else "",
+        model=model,
+        duration_ms=sum(trial.duration_ms for trial in trials),
+        assertions=shown.assertions,
+        state=verdict.state,
+        error=shown.error or UNSET,
+        answered_by=completion.answered_by if completion else UNSET,
+        input_tokens=_total(trials, "input_tokens"),
+        output_tokens=_total(trials, "output_tokens"),
+        cost_usd=_total_cost(trials),
+        named_scores=shown.named_scores or UNSET,
+        attempts=(completion.attempts if completion else ()) or UNSET,
+        trials=tuple(trial_result(trial) for trial in trials) if case.repeat > 1 else UNSET,
+    )
+
+
+def trial_result(trial: Trial) -> TrialResult:
+    """The public form of one trial."""
+    completion = trial.completion
+    return TrialResult(
+        state=trial.state,
+        score=trial.score,
+        response=completion.text if completion else "",
+        duration_ms=trial.duration_ms,
+        assertions=trial.assertions,
+        error=trial.error or UNSET,
+        answered_by=completion.answered_by if completion else UNSET,
+        input_tokens=_total([trial], "input_tokens"),
+        output_tokens=_total([trial], "output_tokens"),
+        cost_usd=_total_cost([trial]),
+        attempts=completion.attempts if completion else (),
+    )
+
+
+def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms: int) -> Summary:
+    """Counts and sums over all rows; the score is the mean over rows that have a verdict, 0 when none has one."""
+    scores = [row.score for row in rows if row.state in ("passed", "failed")]
+    answered = [trial.completion for trial in trials if trial.completion]
+    states = [row.state for row in rows]
+    return Summary(
+        total_tests=len(rows),
+        tests_passed=states.count("passed"),
+        tests_failed=len(rows) - states.count("passed"),
+        overall_score=round(sum(scores) / len(scores), 6) if scores else 0.0,
+        total_duration_ms=total_duration_ms,
+        total_tokens=sum((c.input_tokens or 0) + (c.output_tokens or 0) for c in answered)
+        + sum(trial.judge_tokens for trial in trials),
+        total_cost_usd=round(
+            sum(c.cost_usd or 0.0 for c in answered) + sum(trial.judge_cost_usd for trial in trials), 9
+        ),
+        tests_errored=states.count("error"),
+        tests_skipped=states.count("skipped"),
+        conclusion=conclude(states),
+        cost_is_partial=True if any(c.cost_usd is None for c in answered) else UNSET,
+    )
+
+
+def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:
+    known = [getattr(t.completion, field) for t in trials if t.completion]
+    counts = [count for count in known if count is not None]
+    return sum(counts) if counts else UNSET
+
+
+def _total_cost(trials: Sequence[Trial]) -> float | UnsetType:
+    costs = [t.completion.cost_usd for t in trials if t.completion and t.completion.cost_usd is not None]
+    return round(sum(costs), 9) if costs else UNSET

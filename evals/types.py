@@ -1,0 +1,160 @@
+"""The engine's words as frozen Structs: what a suite says, what a model answered, what was decided."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+# Any value that JSON can hold. `Any`, as a recursive alias buys nothing after the edge has parsed it.
+JsonValue = Any
+
+Role = Literal["system", "user", "assistant"]
+State = Literal["passed", "failed", "error", "skipped"]
+Conclusion = Literal["passed", "failed", "inconclusive"]
+ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal"]
+
+
+class Message(Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Assertion(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One check on an answer, as the suite wrote it: `type` keeps its `not-`, `value` is already rendered."""
+
+    type: str
+    value: JsonValue | UnsetType = UNSET
+    threshold: float | None = None
+    weight: float = 1.0
+    metric: str | None = None
+    model: str | None = None  # who judges, for graded assertions; promptfoo calls it `provider`
+
+
+class AssertionSet(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Assertions that count as one component of the case; sets do not nest."""
+
+    assertions: tuple[Assertion, ...]
+    threshold: float | None = None
+    weight: float = 1.0
+    metric: str | None = None
+
+
+class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One test: what is said to the model and what is asked of its answer."""
+
+    title: str
+    messages: tuple[Message, ...]  # the last one is the user's; a slash command reads it as its arguments
+    assertions: tuple[Assertion | AssertionSet, ...] = ()
+    threshold: float | None = None
+    vars: dict[str, JsonValue] = {}
+    repeat: int = 1
+    pass_rate: float = 1.0  # share of the repeats that must pass, 0..1
+    line: int | None = None  # where it stands in its file, counted from 1
+
+
+class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A parsed test file."""
+
+    cases: tuple[Case, ...]
+    description: str = ""
+    temperature: float | None = None  # None: the model's default
+    max_tokens: int = 1024  # output tokens of one trial
+    judge: str | None = None  # model name for graded assertions that name none
+
+
+class Instructions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a package tells the model. `system` for rules, skills, agents and prompts; `template` for slash commands."""
+
+    name: str
+    version: str
+    format: str
+    subtype: str
+    system: str = ""
+    template: str | None = None  # holds $ARGUMENTS or $1, $2 ...
+    allowed_tools: tuple[str, ...] = ()  # asked for by a skill, agent or command; granted by the agent framework only
+    files: tuple[str, ...] = ()  # paths whose text went into it
+
+
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call of one deployment; `error` is our own sentence, never the provider's."""
+
+    deployment: str
+    duration_ms: int
+    error: str | None = None
+    status: int | None = None  # HTTP status, where there was one
+
+
+class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model's answer with what it took. Unknown counts and costs are None, never 0."""
+
+    text: str
+    answered_by: str  # the id that the deployment reports or is configured with
+    duration_ms: int = 0
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    logprobs: tuple[float, ...] | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+
+class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one assertion said. Part of the public JSON."""
+
+    type: str
+    passed: bool
+    score: float
+    reason: str
+    weight: float = 1.0
+    metric: str | None = None
+
+
+class TrialError(Struct, frozen=True, kw_only=True):
+    """Why a trial has no verdict; `message` says what to do and carries nothing of the provider's own text."""
+
+    kind: ErrorKind
+    message: str
+
+
+class Trial(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One case on one model once."""
+
+    case_index: int
+    model: str
+    repeat_index: int
+    state: State
+    score: float = 0.0
+    completion: Completion | None = None
+    assertions: tuple[AssertionResult, ...] = ()
+    named_scores: dict[str, float] = {}
+    error: TrialError | None = None
+    duration_ms: int = 0
+    # What graded assertions cost on top of the answer itself.
+    judge_tokens: int = 0
+    judge_cost_usd: float = 0.0
+
+    @property
+    def key(self) -> TrialKey:
+        return TrialKey(self.case_index, self.model, self.repeat_index)
+
+
+class TrialKey(Struct, frozen=True):
+    """Names a trial within its job."""
+
+    case_index: int
+    model: str
+    repeat_index: int
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """USD per million tokens."""
+
+    input: float
+    output: float
+
+    def cost_usd(self, *, input_tokens: int, output_tokens: int) -> float:
+        """USD for these counts, rounded to a billionth."""
+        return round((input_tokens * self.input + output_tokens * self.output) / 1_000_000, 9)
