@@ -2,6 +2,7 @@
 
 EngineError
 ├── InvalidSuite          a test file cannot be read; `details` has one line per finding
+├── InvalidText           a JSON or YAML text cannot be read (evals/json_reader.py)
 ├── InvalidAssertion      one assertion is not usable as written
 ├── InvalidPackage        files do not make a package
 │   └── UnsafeArchive     an archive that no honest tool writes, or too large

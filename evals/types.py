@@ -22,7 +22,7 @@ class Message(Struct, frozen=True):
     content: str
 
 
-class Assertion(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Assertion(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="one"):
     """One check on an answer, as the suite wrote it: `type` keeps its `not-`, `value` is already rendered."""
 
     type: str
@@ -33,7 +33,7 @@ class Assertion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None  # who judges, for graded assertions; promptfoo calls it `provider`
 
 
-class AssertionSet(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AssertionSet(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="set"):
     """Assertions that count as one component of the case; sets do not nest."""
 
     assertions: tuple[Assertion, ...]

@@ -20,7 +20,7 @@ from evals.types import Assertion, Completion, JsonValue, Message
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What is judged: the text, the same parsed if it came as JSON, and what the provider reported beside it."""
+    """What is judged: the text, and what was asked and reported beside it."""
 
     text: str
     question: str = ""  # the last thing the user said, for graded assertions
@@ -29,7 +29,10 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
-    """`score` is 0..1. `final` keeps `not-` from turning it round (an invalid pattern fails both ways, say)."""
+    """`score` is 0..1; `reason` states a fact that stays true when `not-` turns the judgement round.
+
+    `final` keeps `not-` from turning it.
+    """
 
     passed: bool
     score: float
@@ -52,12 +55,16 @@ Graded = Callable[[Answer, Assertion, Judge], Awaitable[Judgement]]
 
 
 class AssertionType(Struct, frozen=True, kw_only=True):
-    """One entry of the family. `check` raises InvalidAssertion when the value cannot be used, before any call is made."""
+    """One entry of the family.
+
+    `check` raises InvalidAssertion when the value cannot be used, before any call is made;
+    what it returns is ignored.
+    """
 
     name: str
     summary: str  # first line of the function's docstring
     judge: Deterministic | Graded
-    check: Callable[[Assertion], None] | None = None
+    check: Callable[[Assertion], object] | None = None
     graded: bool = False
 
 
@@ -65,7 +72,7 @@ ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
 
 
 def assertion(
-    name: str, *, check: Callable[[Assertion], None] | None = None, graded: bool = False
+    name: str, *, check: Callable[[Assertion], object] | None = None, graded: bool = False
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 

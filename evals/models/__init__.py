@@ -6,6 +6,8 @@
         async def complete(self, request: CompletionRequest, deployment: Deployment) -> Completion: ...
         async def aclose(self) -> None: ...
 
+A backend with options for its deployments names their Struct in an attribute `Options`; the catalogue then refuses
+options that do not fit. Its file `tests/standins/backends/<name>.py` brings it under the family's contract test.
 A backend makes one call and reports it. Retries, fallbacks, limits and prices are the pool's (evals/pool.py).
 """
 

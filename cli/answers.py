@@ -1,0 +1,259 @@
+"""The service's answers as Structs. Only what the command needs is required, so older servers fit."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+# Servers say "unlimited" with a number, as clients of the first hour know no other word.
+UNLIMITED = 1_000_000_000
+
+
+class PackageRef(Struct, frozen=True, kw_only=True):
+    """Names one version of a package."""
+
+    id: str
+    name: str = ""
+    version: str = ""
+
+
+class PackageVersion(Struct, frozen=True, kw_only=True):
+    """Where a version's files are. `content_hash`: hex SHA-256 of the archive."""
+
+    tarball_url: str
+    version: str = ""
+    content_hash: str | None = None
+
+
+class PackageInfo(Struct, frozen=True, kw_only=True):
+    """A package as the registry shows it."""
+
+    id: str
+    name: str
+    format: str | None = None
+    subtype: str | None = None
+    latest_version: PackageVersion | None = None
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """An uploaded working folder."""
+
+    snapshot_id: str
+    package: PackageRef | None = None
+    created: bool = True
+
+
+class JobUsage(Struct, frozen=True, kw_only=True):
+    """The month's runs, as the submit answer tells them."""
+
+    tests_used_this_month: int
+    tests_remaining: int
+    tier: str = ""
+    unlimited: bool = False
+
+    @property
+    def limit(self) -> int | None:
+        """Runs a month; None for unlimited."""
+        total = self.tests_used_this_month + self.tests_remaining
+        return None if self.unlimited or total >= UNLIMITED else total
+
+
+class SubmittedJob(Struct, frozen=True, kw_only=True):
+    """What comes back from a submit."""
+
+    job_id: str
+    status: str
+    position_in_queue: int | None = None
+    estimated_wait_seconds: float | None = None
+    usage: JobUsage | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a running job is."""
+
+    trials_total: int = 0
+    trials_finished: int = 0
+    passed: int = 0
+    failed: int = 0
+    errored: int = 0
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """The sums of a finished job. Scores are 0..1. `tests_failed` counts errors too, as in the API."""
+
+    total_tests: int
+    tests_passed: int
+    tests_failed: int
+    overall_score: float
+    total_duration_ms: float = 0
+    total_tokens: int = 0
+    total_cost_usd: float = 0.0
+    tests_errored: int = 0
+    tests_skipped: int = 0
+    conclusion: str | None = None
+    cost_is_partial: bool = False
+    test_result_id: str | None = None
+
+    @property
+    def concluded(self) -> str:
+        """passed, failed or inconclusive; worked out where an older server does not say it."""
+        if self.conclusion:
+            return self.conclusion
+        return "passed" if self.total_tests and not self.tests_failed else "failed"
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job's state."""
+
+    id: str
+    status: Literal["queued", "running", "completed", "failed"]
+    package: PackageRef | None = None
+    results: Summary | None = None
+    error: str | None = None
+    code: str | None = None
+    progress: Progress | None = None
+    position_in_queue: int | None = None
+
+
+class AssertionShown(Struct, frozen=True, kw_only=True):
+    """One assertion's word."""
+
+    type: str
+    passed: bool
+    score: float = 0.0
+    reason: str = ""
+    metric: str | None = None
+
+
+class ErrorShown(Struct, frozen=True, kw_only=True):
+    """Why there is no verdict."""
+
+    message: str
+    kind: str = ""
+
+
+class AttemptShown(Struct, frozen=True, kw_only=True):
+    """One call of one deployment."""
+
+    deployment: str
+    duration_ms: float = 0
+    error: str | None = None
+    status: int | None = None
+
+
+class TrialShown(Struct, frozen=True, kw_only=True):
+    """One of several trials of a row."""
+
+    state: str
+    score: float = 0.0
+    response: str = ""
+    duration_ms: float = 0
+    assertions: tuple[AssertionShown, ...] = ()
+    error: ErrorShown | None = None
+    answered_by: str | None = None
+    attempts: tuple[AttemptShown, ...] = ()
+
+
+class RowShown(Struct, frozen=True, kw_only=True):
+    """One case on one model."""
+
+    title: str
+    passed: bool
+    score: float
+    response: str = ""
+    model: str = ""
+    duration_ms: float = 0
+    assertions: tuple[AssertionShown, ...] = ()
+    state: str | None = None
+    error: ErrorShown | None = None
+    answered_by: str | None = None
+    attempts: tuple[AttemptShown, ...] = ()
+    trials: tuple[TrialShown, ...] = ()
+
+    @property
+    def stands(self) -> str:
+        """passed, failed, error or skipped."""
+        return self.state or ("passed" if self.passed else "failed")
+
+
+class Results(Struct, frozen=True, kw_only=True):
+    """Every row, and the sums where the server repeats them."""
+
+    test_cases: tuple[RowShown, ...]
+    summary: dict[str, Any] = {}
+
+
+class MonthUsage(Struct, frozen=True, kw_only=True):
+    """What the month holds so far."""
+
+    test_runs_count: int
+    tokens_used: int = 0
+    cost_usd: float = 0.0
+
+
+class TierLimits(Struct, frozen=True, kw_only=True):
+    """What the tier allows."""
+
+    tier: str
+    test_runs_per_month: int
+    concurrent_jobs: int
+    unlimited: bool = False
+
+
+class Remaining(Struct, frozen=True, kw_only=True):
+    """What is left of the month."""
+
+    test_runs: int
+
+
+class UsageReport(Struct, frozen=True, kw_only=True):
+    """The answer of test-usage."""
+
+    current_month: MonthUsage
+    limits: TierLimits
+    remaining: Remaining
+
+
+class User(Struct, frozen=True, kw_only=True):
+    """Who a token belongs to."""
+
+    username: str
+    id: str | None = None
+    email: str | None = None
+
+
+class PriceShown(Struct, frozen=True, kw_only=True):
+    """USD per million tokens."""
+
+    input: float
+    output: float
+
+
+class ModelEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model that can be asked for."""
+
+    name: str
+    reachable: bool = True
+    default: bool = False
+    price: PriceShown | None = None
+    free: bool = False
+    retired: str | None = None  # date from which the vendor no longer serves the original
+    successor: str | None = None  # the id that answers then
+    label: str | None = None
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    """The server's catalogue as users see it."""
+
+    models: tuple[ModelEntry, ...]
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """The body of an error answer."""
+
+    error: str | None = None
+    message: str | None = None
+    code: str | None = None
+    details: Any = None  # a list of lines by contract; older servers put objects here
+    statusCode: int | None = None  # noqa: N815 - the registry's own spelling

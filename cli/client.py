@@ -1,0 +1,269 @@
+"""The service's API as one class: methods of the registry's client, in Python names, with its sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpx
+import msgspec
+
+from cli import answers
+from cli.errors import AuthenticationRequired, CannotReachServer, InvalidAnswer, RequestRefused
+from cli.user_config import is_loopback
+from evals.models import Secret
+
+Answer = TypeVar("Answer")
+
+# 2,000 rows with long answers are about 30 MB; more is no answer of ours.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ARCHIVE_BYTES = 10 * 1024 * 1024
+SUBMIT_TRIES = 3
+_TRY_AGAIN = frozenset({502, 503, 504})
+
+
+class RegistryClient:
+    """Speaks to one server with one token. Close it after use.
+
+    Every method raises CannotReachServer, RequestRefused or InvalidAnswer; those that need a token also
+    AuthenticationRequired. Redirects are not followed, so the token reaches this server only.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: Secret | None = None,
+        timeout_seconds: float = 30.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._token = token
+        self._sleep = sleep
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(timeout_seconds, connect=10.0),
+            # The environment's proxies are for the world outside: asked for 127.0.0.1, one looks at itself.
+            trust_env=not is_loopback(base_url),
+            follow_redirects=False,
+            headers={"User-Agent": "prpm-testing", "Accept": "application/json"},
+        )
+
+    def close(self) -> None:
+        """Connections are closed. Safe to call twice."""
+        self._http.close()
+
+    def submit_test_job(self, request: Mapping[str, Any]) -> answers.SubmittedJob:
+        """A job is queued, once: one Idempotency-Key covers all tries; a lost answer costs no second run."""
+        self._need_token("Authentication required for hosted testing")
+        headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
+        content = msgspec.json.encode(request)
+        for attempt in range(1, SUBMIT_TRIES + 1):
+            try:
+                body = self._call("POST", "/api/v1/test-jobs/run", content=content, headers=headers)
+                return self._decode(body, answers.SubmittedJob)
+            except (CannotReachServer, RequestRefused) as error:
+                refused_for_good = isinstance(error, RequestRefused) and error.status not in _TRY_AGAIN
+                if refused_for_good or attempt == SUBMIT_TRIES:
+                    raise
+                self._sleep(_pause_seconds(error, attempt=attempt))
+        raise AssertionError("unreachable")
+
+    def upload_snapshot(self, archive: bytes) -> answers.Snapshot:
+        """A working folder's tar.gz is stored by its content; sending it twice changes nothing."""
+        self._need_token("Authentication required for hosted testing")
+        body = self._call(
+            "POST",
+            "/api/v1/package-snapshots",
+            content=archive,
+            headers={"Content-Type": "application/gzip"},
+        )
+        return self._decode(body, answers.Snapshot)
+
+    def get_test_job(self, job_id: str) -> answers.Job:
+        """The job as it stands now."""
+        self._need_token("Authentication required")
+        path = f"/api/v1/test-jobs/{quote(job_id, safe='')}"
+        return self._decode(self._call("GET", path, sentence="Failed to get test job"), answers.Job)
+
+    def get_test_results(self, job_id: str) -> bytes:
+        """The results of a finished job as JSON text; `read_results` reads them."""
+        self._need_token("Authentication required")
+        path = f"/api/v1/test-jobs/{quote(job_id, safe='')}/results"
+        return self._call("GET", path, sentence="Failed to get test results")
+
+    def read_results(self, body: bytes) -> answers.Results:
+        """The rows in an answer of `get_test_results`."""
+        return self._decode(body, answers.Results)
+
+    def get_test_usage(self) -> answers.UsageReport:
+        """What this month holds."""
+        self._need_token("Authentication required")
+        body = self._call("GET", "/api/v1/users/me/test-usage", sentence="Failed to get usage")
+        return self._decode(body, answers.UsageReport)
+
+    def get_package_by_name(self, name: str) -> answers.PackageInfo:
+        """The newest version of a package, by name. Works without a token for public packages."""
+        return self._decode(self._call("GET", f"/api/v1/packages/{quote(name, safe='')}"), answers.PackageInfo)
+
+    def get_package_version(self, name: str, version: str) -> answers.PackageVersion:
+        """One version of a package."""
+        path = f"/api/v1/packages/{quote(name, safe='')}/{quote(version, safe='')}"
+        return self._decode(self._call("GET", path), answers.PackageVersion)
+
+    def download(self, version: answers.PackageVersion) -> bytes:
+        """The version's archive, compared with its checksum where one is known.
+
+        Follows redirects (registries sign their object store's addresses); no other host gets the token.
+        """
+        url = self._archive_url(self.base_url + "/", version.tarball_url)
+        for _ in range(4):
+            own = _origin(url) == _origin(self.base_url)
+            response, body = self._send("GET", url, with_token=own, limit=MAX_ARCHIVE_BYTES)
+            if not response.has_redirect_location:
+                break
+            url = self._archive_url(url, response.headers["location"])
+        if response.status_code != 200:
+            raise self._refusal(response, body, sentence="Failed to download the package")
+        if version.content_hash and hashlib.sha256(body).hexdigest() != version.content_hash.lower():
+            raise InvalidAnswer(
+                "The downloaded package does not match its checksum. Try again; if it stays, report it."
+            )
+        return body
+
+    def get_models(self) -> answers.ModelList:
+        """The models that can be asked for."""
+        return self._decode(self._call("GET", "/api/v1/models"), answers.ModelList)
+
+    def get_user(self) -> answers.User:
+        """Who the token belongs to."""
+        self._need_token("Authentication required")
+        return self._decode(self._call("GET", "/api/v1/user"), answers.User)
+
+    def _archive_url(self, base: str, target: str) -> str:
+        """Where an archive is said to be. Raises InvalidAnswer for no address, or one without https."""
+        try:
+            url = urljoin(base, target)
+            scheme, host, _ = _origin(url)
+        except ValueError:
+            scheme, host, url = "", None, ""
+        if not host or scheme not in ("https", urlsplit(self.base_url).scheme):
+            raise InvalidAnswer(f"{self.base_url} names no safe address for the package's archive.")
+        return url
+
+    def _need_token(self, sentence: str) -> None:
+        if self._token is None:
+            raise AuthenticationRequired(sentence, hints=("   Run `prpm login`, or set PRPM_TOKEN.",))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        sentence: str | None = None,
+    ) -> bytes:
+        """The body of a 2xx answer. `sentence` opens the message of a refusal."""
+        response, body = self._send(method, self.base_url + path, content=content, headers=headers)
+        if response.is_success:
+            return body
+        if response.is_redirect:
+            raise InvalidAnswer(
+                f"{self.base_url} redirects to another address; not followed, as the token would go there. "
+                " Set PRPM_REGISTRY_URL to the final address."
+            )
+        raise self._refusal(response, body, sentence=sentence)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        with_token: bool = True,
+        limit: int = MAX_ANSWER_BYTES,
+    ) -> tuple[httpx.Response, bytes]:
+        sent = dict(headers or {})
+        if self._token is not None and with_token:
+            sent["Authorization"] = f"Bearer {self._token.reveal()}"
+        try:
+            with self._http.stream(method, url, content=content, headers=sent) as response:
+                return response, _read(response, limit=limit)
+        except httpx.TimeoutException as error:
+            raise CannotReachServer(f"{_host(url)} did not answer in time.") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # Neither the error's text nor its request is shown: both can hold the token.
+            raise CannotReachServer(
+                f"Cannot reach {_host(url)} ({_cause(error)}). Check the address and your connection."
+            ) from error
+
+    def _decode(self, body: bytes, kind: type[Answer]) -> Answer:
+        try:
+            return msgspec.json.decode(body, type=kind, strict=False)
+        except (ValueError, RecursionError) as error:
+            raise InvalidAnswer(
+                f"{self.base_url} gave an answer that is not the API's. Check PRPM_REGISTRY_URL."
+            ) from error
+
+    def _refusal(self, response: httpx.Response, body: bytes, *, sentence: str | None) -> RequestRefused:
+        try:
+            said = msgspec.json.decode(body, type=answers.Refusal, strict=False)
+        except (ValueError, RecursionError):
+            said = answers.Refusal()
+        reason = (
+            said.error or said.message or f"{response.reason_phrase or 'Unknown error'} (HTTP {response.status_code})"
+        )
+        return RequestRefused(
+            f"{sentence}: {reason}" if sentence else reason,
+            status=response.status_code,
+            code=said.code,
+            details=[line for line in said.details if isinstance(line, str)] if isinstance(said.details, list) else (),
+            hints=("   Run `prpm login`, or set PRPM_TOKEN.",) if response.status_code == 401 else (),
+            retry_after_seconds=_retry_after(response),
+        )
+
+
+def _read(response: httpx.Response, *, limit: int) -> bytes:
+    """The whole body. Raises InvalidAnswer beyond `limit` bytes, counted after decompression."""
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > limit:
+            raise InvalidAnswer(
+                f"{_host(str(response.url))} sent more than {limit // 1024 // 1024} MB; stopped reading."
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _pause_seconds(error: CannotReachServer | RequestRefused, *, attempt: int) -> float:
+    """0.5 s, 1 s; more where the server asks for it, but not more than 10 s."""
+    asked = error.retry_after_seconds if isinstance(error, RequestRefused) else None
+    return min(asked if asked is not None else 0.5 * attempt, 10.0)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isdecimal() and len(text) < 6 else None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return "no connection"
+    return "connection lost" if isinstance(error, httpx.TransportError) else "invalid address"

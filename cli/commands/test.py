@@ -1,0 +1,96 @@
+"""`prpm test`: run a package's tests, hosted or local."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from cli.request import RunRequest
+    from cli.terminal import Terminal
+
+
+@click.command("test", short_help="Test a package with AI models")
+@click.argument("package")
+@click.option("-m", "--models", metavar="A,B", help="Models to test with  [default: claude-sonnet-4]")
+@click.option("-p", "--plugins", metavar="A,B", help="MCP plugins for Claude packages")
+@click.option("--local", is_flag=True, help="Use local testing (requires LiteLLM/API keys)")
+@click.option("-u", "--upload", is_flag=True, help="Upload test results to registry")
+@click.option("-v", "--verify", is_flag=True, help="Mark results as verified")
+@click.option("--verbose", is_flag=True, help="Show detailed output: every answer, assertion and attempt")
+@click.option(
+    "--framework",
+    type=click.Choice(["litellm", "claude-agent", "auto"]),
+    help="How the package is run  [default: auto]",
+)
+@click.option(
+    "--suite",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Tests to run instead of the package's own (YAML or JSON)",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up waiting after so long without progress",
+)
+def command(
+    *,
+    package: str,
+    models: str | None,
+    plugins: str | None,
+    framework: str | None,
+    suite: Path | None,
+    timeout: float,
+    **flags: bool,
+) -> int:
+    """Test a package with AI models.
+
+    PACKAGE is a name (@author/package, @author/package@1.2.0), a folder or a .tar.gz file.
+
+    Exit codes: 0 all tests passed, 1 a test or the run failed, 2 could not run or inconclusive.
+    """
+    from cli.errors import InvalidUse
+    from cli.request import RunRequest, comma_separated
+    from cli.subject import find_subject
+    from cli.terminal import Terminal
+
+    if timeout != timeout:  # noqa: PLR0124 - not a number, which no range keeps out
+        raise InvalidUse("--timeout takes a number of seconds.")
+    request = RunRequest(
+        text=package,
+        subject=find_subject(package),
+        models=comma_separated(models, option="--models"),
+        plugins=comma_separated(plugins, option="--plugins"),
+        framework=framework,  # type: ignore[arg-type]  # click.Choice has checked it
+        suite_file=suite,
+        upload=flags["upload"],
+        verify=flags["verify"],
+        verbose=flags["verbose"],
+        timeout_seconds=timeout,
+    )
+    return _run(request, Terminal(machine=flags["as_json"]), local=flags["local"])
+
+
+def _run(request: RunRequest, terminal: Terminal, *, local: bool) -> int:
+    """The exit code. With a token the service runs the job, unless `local`."""
+    from cli.session import load_config, open_client
+
+    config = load_config(terminal)
+    with open_client(config) as client:
+        if config.token is not None and not local:
+            from cli.hosted import HostedRun
+
+            return HostedRun(client, terminal, web_url=config.web_url).run(request)
+        from cli.local import run_local
+
+        if config.token is None:
+            terminal.say("💡 Tip: Login with `prpm login` to use hosted testing")
+            terminal.say()
+        return run_local(request, config=config, client=client, terminal=terminal)

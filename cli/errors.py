@@ -1,0 +1,100 @@
+"""What ends a command early. Each has a sentence that says what to do, and an exit code.
+
+CommandError                exit 2: could not run
+├── InvalidUse              options or arguments that cannot be combined or understood
+├── InvalidUserConfig       ~/.prpmrc or a setting cannot be used
+├── AuthenticationRequired  no token at hand
+├── CannotReachServer       nothing answers there; `transient`, so a wait may go on
+├── RequestRefused          the server said no; keeps its `status`, code and details
+├── InvalidAnswer           the server answered something that is not this API
+├── NoLocalModels           local testing finds no proxy that it could ask
+├── JobFailed               exit 1: the run could not be done
+├── TimedOut                exit 1: nothing moved for too long, the job goes on
+└── Interrupted             exit 130: Ctrl-C, the job goes on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class CommandError(Exception):
+    """Base. `message` is one sentence, `details` and `hints` are lines below it, `facts` are for JSON."""
+
+    exit_code = 2
+    code = "cannot_run"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        details: Sequence[str] = (),
+        hints: Sequence[str] = (),
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.details = tuple(details)
+        self.hints = tuple(hints)
+        self.facts = dict(facts or {})
+
+
+class InvalidUse(CommandError):
+    code = "invalid_use"
+
+
+class InvalidUserConfig(CommandError):
+    code = "invalid_config"
+
+
+class AuthenticationRequired(CommandError):
+    code = "authentication_required"
+
+
+class CannotReachServer(CommandError):
+    code = "cannot_reach_server"
+
+
+class RequestRefused(CommandError):
+    """`status` is the HTTP status; `retry_after_seconds` what the server asked for, where it did."""
+
+    code = "refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str | None = None,
+        details: Sequence[str] = (),
+        hints: Sequence[str] = (),
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, details=details, hints=hints)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidAnswer(CommandError):
+    code = "invalid_answer"
+
+
+class NoLocalModels(CommandError):
+    code = "no_local_models"
+
+
+class JobFailed(CommandError):
+    exit_code = 1
+    code = "job_failed"
+
+
+class TimedOut(CommandError):
+    exit_code = 1
+    code = "timeout"
+
+
+class Interrupted(CommandError):
+    exit_code = 130
+    code = "interrupted"

@@ -1,0 +1,203 @@
+"""`prpm test` through the service: submit, wait, show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from cli import answers
+from cli.client import MAX_ARCHIVE_BYTES, RegistryClient
+from cli.errors import (
+    CannotReachServer,
+    CommandError,
+    Interrupted,
+    InvalidAnswer,
+    InvalidUse,
+    JobFailed,
+    RequestRefused,
+    TimedOut,
+)
+from cli.progress import Display, waiting
+from cli.request import RunRequest, hosted_fields
+from cli.subject import ArchiveFile, Folder, Registered
+from cli.terminal import Terminal
+from cli.wording import INDENT, result_lines, summary_lines, usage_line
+
+EXIT_CODES = {"passed": 0, "failed": 1}  # anything else is 2: no verdict on something
+
+
+class HostedRun:
+    """One job from the user's side. `web_url` is where people's pages are.
+
+    Raises CommandError for everything that ends it early; from the submit on, with the job's id in `facts`.
+    """
+
+    def __init__(
+        self,
+        client: RegistryClient,
+        terminal: Terminal,
+        *,
+        web_url: str,
+        poll_seconds: float = 1.0,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._terminal = terminal
+        self._web_url = web_url
+        self._poll_seconds = poll_seconds
+        self._sleep = sleep
+        self._now = now
+
+    def run(self, request: RunRequest) -> int:
+        """The exit code: 0 passed, 1 a test failed, 2 inconclusive."""
+        self._say("🚀 Using PRPM hosted testing (prpm+)", "")
+        suite = self._suite(request)
+        subject = self._subject_fields(request)
+        self._say("📤 Submitting test job...", "")
+        submitted = self._client.submit_test_job(subject | hosted_fields(request, suite=suite))
+        self._announce(submitted)
+        try:
+            return self._follow(submitted.job_id, request)
+        except KeyboardInterrupt:
+            raise self._with_job(Interrupted("Stopped waiting. The job goes on."), submitted.job_id) from None
+        except CommandError as error:
+            error.facts.setdefault("job_id", submitted.job_id)
+            raise
+
+    def _subject_fields(self, request: RunRequest) -> dict[str, Any]:
+        """What the job is about: a package by id, or a snapshot that is uploaded now."""
+        match request.subject:
+            case Registered(name=name, version=version):
+                package = self._client.get_package_by_name(name)
+                return {"package_id": package.id} | ({"package_version": version} if version else {})
+            case Folder(path=path):
+                archive = self._packed(path)
+            case ArchiveFile(path=path):
+                archive = read_archive_file(path)
+        return {"snapshot_id": self._client.upload_snapshot(archive).snapshot_id}
+
+    def _suite(self, request: RunRequest) -> dict[str, Any] | None:
+        if request.suite_file is None:
+            return None
+        from cli.suite_file import suite_as_written
+
+        return suite_as_written(request.suite_file, note=self._terminal.note)
+
+    def _packed(self, path: Path) -> bytes:
+        from evals.archives import pack
+        from evals.folders import read_folder
+
+        files = read_folder(path)
+        archive = pack(files)
+        _need_size(len(archive), path=path)
+        count = f"{len(files)} file" + ("" if len(files) == 1 else "s")
+        self._say(f"📦 Packed {path} ({count}, {len(archive) / 1024:.1f} KB)", "")
+        return archive
+
+    def _announce(self, job: answers.SubmittedJob) -> None:
+        self._say(f"✅ Job submitted (ID: {job.job_id})", f"{INDENT}Status: {job.status}")
+        if job.position_in_queue:
+            self._say(f"{INDENT}Position in queue: {job.position_in_queue}")
+        if job.estimated_wait_seconds:
+            self._say(f"{INDENT}Estimated wait: {job.estimated_wait_seconds:.0f}s")
+        if job.usage is not None:
+            self._say(f"{INDENT}{usage_line(job.usage)}")
+        self._say("", "⏳ Waiting for results...", "")
+
+    def _follow(self, job_id: str, request: RunRequest) -> int:
+        with waiting(self._terminal) as display:
+            job = self._wait(job_id, display, timeout_seconds=request.timeout_seconds)
+        if job.status == "failed":
+            raise self._with_job(JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code), job_id)
+        if job.results is None:
+            raise InvalidAnswer("The job is completed, but the server sent no results.")
+        body = self._client.get_test_results(job_id)
+        results = self._client.read_results(body)
+        self._show(job, job.results, results, request)
+        if self._terminal.machine:
+            self._terminal.document(self._document(job, job.results, body))
+        return EXIT_CODES.get(job.results.concluded, 2)
+
+    def _wait(self, job_id: str, display: Display, *, timeout_seconds: float) -> answers.Job:
+        """The finished job. Only standstill counts against `timeout_seconds`: each change starts it anew."""
+        seen: Any = None
+        moved_at = self._now()
+        while True:
+            job = self._look(job_id)
+            if job is not None and job.status in ("completed", "failed"):
+                return job
+            if job is not None and (job.status, job.progress, job.position_in_queue) != seen:
+                seen = (job.status, job.progress, job.position_in_queue)
+                moved_at = self._now()
+            if self._now() - moved_at >= timeout_seconds:
+                raise self._with_job(TimedOut("Timeout waiting for test results"), job_id)
+            if job is not None and job.status == "running":
+                display.show(job.progress)
+            left = moved_at + timeout_seconds - self._now()
+            self._sleep(max(min(self._poll_seconds, left), 0.0))
+
+    def _look(self, job_id: str) -> answers.Job | None:
+        """The job now; None when the server cannot say at the moment, which ends no job and so no waiting."""
+        try:
+            return self._client.get_test_job(job_id)
+        except CannotReachServer:
+            return None
+        except RequestRefused as error:
+            if error.status == 429 or error.status >= 500:
+                self._sleep(min(error.retry_after_seconds or 0.0, 30.0))
+                return None
+            raise
+
+    def _show(self, job: answers.Job, summary: answers.Summary, results: answers.Results, request: RunRequest) -> None:
+        self._say("✅ Test completed!", "", "📊 Test Results:", "")
+        for line in result_lines(results.test_cases, verbose=request.verbose):
+            self._terminal.say(line.text, colour=line.colour)
+        self._say("")
+        for line in summary_lines(summary):
+            self._terminal.say(line.text, colour=line.colour)
+        self._say("", f"🔎 Details: {self._job_page(job.id)}")
+        if request.upload and summary.test_result_id and job.package is not None:
+            page = f"{self._web_url}/packages/{quote(job.package.id, safe='')}/tests"
+            self._say("", f"📊 Results uploaded: {page}")
+
+    def _document(self, job: answers.Job, summary: answers.Summary, body: bytes) -> dict[str, Any]:
+        outcome: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        return {"job_id": job.id, "conclusion": summary.concluded, "url": self._job_page(job.id)} | outcome
+
+    def _with_job(self, error: CommandError, job_id: str) -> CommandError:
+        """The same error, naming the job and where to look at it later."""
+        page = self._job_page(job_id)
+        error.facts.update(job_id=job_id, url=page)
+        error.hints = (
+            f"{INDENT}Job: {job_id}",
+            f"{INDENT}Look later: {page}",
+            f"{INDENT}or GET {self._client.base_url}/api/v1/test-jobs/{job_id}",
+        )
+        return error
+
+    def _job_page(self, job_id: str) -> str:
+        return f"{self._web_url}/jobs/{quote(job_id, safe='')}"
+
+    def _say(self, *lines: str) -> None:
+        for line in lines:
+            self._terminal.say(line)
+
+
+def read_archive_file(path: Path) -> bytes:
+    """The archive's bytes. Raises InvalidUse if it cannot be read or is too large for the service."""
+    try:
+        _need_size(path.stat().st_size, path=path)
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidUse(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _need_size(size: int, *, path: Path) -> None:
+    if size > MAX_ARCHIVE_BYTES:
+        raise InvalidUse(f"{path} is larger than {MAX_ARCHIVE_BYTES // 1024 // 1024} MB packed. Leave something out.")

@@ -1,0 +1,209 @@
+"""`prpm test --local`: the same engine, here, against the user's own LiteLLM proxy, with no server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cli import answers
+from cli.client import RegistryClient
+from cli.errors import CommandError, InvalidUse, NoLocalModels
+from cli.hosted import EXIT_CODES, read_archive_file
+from cli.progress import Display, waiting
+from cli.proxy import list_models
+from cli.request import RunRequest
+from cli.subject import ArchiveFile, Folder, Registered
+from cli.suite_file import find_suite_file
+from cli.terminal import Terminal
+from cli.user_config import UserConfig
+from cli.wording import result_lines, summary_lines
+
+if TYPE_CHECKING:
+    from evals.outcome import Outcome
+    from evals.packages import Package
+    from evals.runner import Plan
+    from evals.types import Trial
+
+DEFAULT_MODEL = "claude-sonnet-4"
+CONCURRENCY = 8
+
+# The proxy refuses to start without a master key, and listens to the whole network unless told otherwise.
+# https://docs.litellm.ai/docs/proxy/quick_start
+HELP = """
+To use local testing:
+1. Install LiteLLM: pip install 'litellm[proxy]==1.106.2'
+2. Set API keys: export ANTHROPIC_API_KEY=your_key
+3. Choose the proxy's own key: export PRPM_LOCAL_KEY=sk-$(openssl rand -hex 32)
+4. Name the models in litellm.yaml:
+   model_list:
+     - model_name: claude-sonnet-4
+       litellm_params: {{model: anthropic/claude-sonnet-4-6}}
+5. Start proxy: LITELLM_MASTER_KEY=$PRPM_LOCAL_KEY litellm --config litellm.yaml --host 127.0.0.1 --port 4000
+6. Run tests in another terminal with the same PRPM_LOCAL_KEY: prpm test {package} --local
+
+Or upgrade to prpm+ for zero-setup hosted testing:
+  prpm subscribe"""
+
+
+def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient, terminal: Terminal) -> int:
+    """The exit code: 0 passed, 1 a test failed, 2 inconclusive. Raises CommandError or EngineError."""
+    refuse_hosted_only(request)
+    terminal.say("🔧 Using local testing")
+    terminal.say()
+    models = request.models or (DEFAULT_MODEL,)
+    need_proxy(config, models=models, package=request.text)
+    plan = make_plan(request, models=models, client=client, terminal=terminal)
+    terminal.say("⚡ Running tests with LiteLLM...")
+    terminal.say()
+    outcome = run_plan(plan, config=config, terminal=terminal)
+    show(outcome, terminal=terminal, verbose=request.verbose)
+    return EXIT_CODES.get(outcome.summary.conclusion, 2)
+
+
+def refuse_hosted_only(request: RunRequest) -> None:
+    """Raises InvalidUse for what only the service can do."""
+    if request.upload:
+        raise InvalidUse("Local results cannot be uploaded: nobody else can check them. Leave out -u, or test hosted.")
+    if request.verify:
+        raise InvalidUse("Local results cannot be verified: only the service's own runs can. Leave out -v.")
+    if request.plugins:
+        raise InvalidUse("Plugins are not available in local testing. Leave out -p, or test hosted.")
+    if request.framework == "claude-agent":
+        raise InvalidUse("The claude-agent framework is not available in local testing. Use --framework litellm.")
+
+
+def need_proxy(config: UserConfig, *, models: tuple[str, ...], package: str) -> None:
+    """Raises NoLocalModels, with what to do, unless a proxy answers that has these models."""
+    try:
+        known = list_models(config.local_url, key=config.local_key)
+    except NoLocalModels as error:
+        error.hints = tuple(HELP.format(package=package).splitlines())
+        raise
+    missing = [name for name in models if name not in known]
+    # A wildcard entry ("anthropic/*") can stand for any name; then the proxy itself has to say.
+    if known and missing and not any("*" in name for name in known):
+        raise CommandError(
+            f"The proxy at {config.local_url} has no model named {missing[0]}.",
+            code="unknown_model",
+            details=[f"models: it has {', '.join(known[:30])}"],
+        )
+
+
+def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryClient, terminal: Terminal) -> Plan:
+    """What is to be run. Raises InvalidPackage, InvalidSuite, or CommandError if there is no suite."""
+    from evals.runner import Plan
+    from evals.suites import read_suite
+
+    package = load_package(request, client)
+    found = find_suite_file(request.suite_file) if request.suite_file is not None else package.suite
+    if found is None:
+        raise CommandError(
+            "The package has no tests. Add a file prpm.test.yaml, or name one with --suite.", code="no_suite"
+        )
+    read = read_suite(found)
+    for sentence in (*package.notes, *read.notes):
+        terminal.note(sentence)
+    return Plan(
+        instructions=package.instructions,
+        suite=read.suite,
+        models=models,
+        concurrency=CONCURRENCY,
+        trial_timeout_seconds=request.timeout_seconds,
+    )
+
+
+def load_package(request: RunRequest, client: RegistryClient) -> Package:
+    """What is tested, from where it is. Raises InvalidPackage or CommandError."""
+    from evals.archives import read_archive
+    from evals.folders import read_folder
+    from evals.packages import read_package
+
+    subject = request.subject
+    if isinstance(subject, Folder):
+        return read_package(read_folder(subject.path))
+    if isinstance(subject, ArchiveFile):
+        return read_package(read_archive(read_archive_file(subject.path)))
+    known = client.get_package_by_name(subject.name)
+    version = find_version(subject, known, client)
+    return read_package(
+        read_archive(client.download(version)),
+        name=known.name,
+        version=version.version or subject.version,
+        format=known.format,
+        subtype=known.subtype,
+    )
+
+
+def find_version(subject: Registered, known: answers.PackageInfo, client: RegistryClient) -> answers.PackageVersion:
+    """The version that was asked for, else the newest. Raises CommandError."""
+    if subject.version is not None:
+        return client.get_package_version(subject.name, subject.version)
+    if known.latest_version is None:
+        raise CommandError(f"{subject.name} has no published version.", code="not_found")
+    return known.latest_version
+
+
+def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal) -> Outcome:
+    """The outcome of every trial. Progress is shown while they run."""
+    from evals import ENGINE_VERSION
+    from evals.outcome import build_outcome
+
+    started = time.monotonic()
+    with waiting(terminal) as display:
+        trials = asyncio.run(run_trials(plan, config=config, display=display))
+    return build_outcome(
+        plan.suite,
+        plan.models,
+        trials,
+        total_duration_ms=round((time.monotonic() - started) * 1000),
+        engine_version=ENGINE_VERSION,
+    )
+
+
+async def run_trials(plan: Plan, *, config: UserConfig, display: Display) -> list[Trial]:
+    """Every trial of the plan, in the order in which they ended."""
+    from evals.catalogue import single_proxy_catalogue
+    from evals.pool import ModelPool
+    from evals.runner import run, trial_count
+
+    catalogue = single_proxy_catalogue(config.local_url, key=config.local_key, models=plan.models)
+    total = trial_count(plan)
+    trials: list[Trial] = []
+    async with ModelPool(catalogue) as pool:
+        async for trial in run(plan, pool=pool, done=()):
+            trials.append(trial)
+            display.show(count(trials, total=total))
+    return trials
+
+
+def count(trials: list[Trial], *, total: int) -> answers.Progress:
+    """How far the run is."""
+    states = [trial.state for trial in trials]
+    return answers.Progress(
+        trials_total=total,
+        trials_finished=len(states),
+        passed=states.count("passed"),
+        failed=states.count("failed"),
+        errored=states.count("error"),
+    )
+
+
+def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> None:
+    """The result list and the sums; with `--json` the document too."""
+    # Through JSON, so that both modes show the one public form.
+    body = msgspec.json.encode(outcome)
+    results = msgspec.json.decode(body, type=answers.Results)
+    terminal.say("✅ Test completed!")
+    terminal.say()
+    terminal.say("📊 Test Results:")
+    terminal.say()
+    for line in result_lines(results.test_cases, verbose=verbose):
+        terminal.say(line.text, colour=line.colour)
+    terminal.say()
+    for line in summary_lines(msgspec.convert(results.summary, answers.Summary)):
+        terminal.say(line.text, colour=line.colour)
+    if terminal.machine:
+        terminal.document({"conclusion": outcome.summary.conclusion} | msgspec.json.decode(body))

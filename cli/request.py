@@ -1,0 +1,51 @@
+"""One wish to test, read from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from cli.errors import InvalidUse
+from cli.subject import Subject
+
+Framework = Literal["litellm", "claude-agent", "auto"]
+
+
+class RunRequest(Struct, frozen=True, kw_only=True):
+    """What `prpm test` was asked to do. Without models, the server (or the local default) chooses."""
+
+    text: str  # as typed, for hints that repeat it
+    subject: Subject
+    models: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    framework: Framework | None = None
+    suite_file: Path | None = None
+    upload: bool = False
+    verify: bool = False
+    verbose: bool = False
+    timeout_seconds: float = 120.0
+
+
+def comma_separated(text: str | None, *, option: str) -> tuple[str, ...]:
+    """The names in `a, b`; none for an option that was not given. Raises InvalidUse for an empty name."""
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise InvalidUse(f"{option} takes names with a comma between them, such as {option} first,second.")
+    return names
+
+
+def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The run request's fields but for what is tested; options that were not given are left out."""
+    optional = {
+        "models": list(request.models),
+        "plugins": list(request.plugins),
+        "framework": request.framework,
+        "suite": suite,
+    }
+    always = {"upload_results": request.upload, "verify_results": request.verify}
+    return {name: value for name, value in optional.items() if value} | always

@@ -1,0 +1,159 @@
+"""Numbers and results as people read them. Pure: Structs in, lines out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from cli.answers import AssertionShown, AttemptShown, ErrorShown, JobUsage, RowShown, Summary, TrialShown
+from cli.printable import excerpt, printable_lines, shortened
+
+SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
+COLOURS = {"passed": "green", "failed": "red", "error": "yellow", "skipped": "yellow"}
+INDENT = "   "
+_QUOTED = re.compile(r"[\"“`']([^\"”`']{2,200})[\"”`']")
+
+
+class Line(NamedTuple):
+    """One line and its colour on a terminal."""
+
+    text: str = ""
+    colour: str | None = None
+
+
+def percent(score: float) -> str:
+    """`100%`, `66.7%`: a score of 0..1 without a needless decimal. Never 100% for less, nor 0% for more."""
+    shown = round(score * 100, 1)
+    if shown == 100 and score < 1:
+        shown = 99.9
+    if shown == 0 and score > 0:
+        shown = 0.1
+    return f"{shown:g}%"
+
+
+def dollars(amount: float) -> str:
+    """`$0.0012`: at least four decimals' worth of a small amount, cents of a large one."""
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount == 0 or amount >= 0.0001 else "<$0.0001"
+
+
+def usage_line(usage: JobUsage) -> str:
+    """`Usage: 23/100 tests this month`."""
+    used = usage.tests_used_this_month
+    if usage.limit is None:
+        return f"Usage: {used:,} tests this month (unlimited)"
+    return f"Usage: {used}/{usage.limit} tests this month"
+
+
+def result_lines(rows: Sequence[RowShown], *, verbose: bool) -> Iterator[Line]:
+    """A line for each row, below it why it did not pass; with `verbose` all that is known."""
+    several_models = len({row.model for row in rows}) > 1
+    for number, row in enumerate(rows):
+        if verbose and number:
+            yield Line()
+        yield Line(_headline(row, name_model=several_models), COLOURS.get(row.stands))
+        if verbose:
+            yield from _whole_row(row)
+        elif row.stands != "passed":
+            yield from _why(row)
+
+
+def summary_lines(summary: Summary) -> Iterator[Line]:
+    """The block of sums. `Failed` counts verdicts only; errors and skipped cases have lines of their own."""
+    without_verdict = summary.tests_errored + summary.tests_skipped
+    yield Line("📈 Summary:")
+    yield Line()
+    yield Line(f"{INDENT}Total Tests: {summary.total_tests}")
+    yield Line(f"{INDENT}Passed: {summary.tests_passed} ✅")
+    yield Line(f"{INDENT}Failed: {max(summary.tests_failed - without_verdict, 0)} ❌")
+    if summary.tests_errored:
+        yield Line(f"{INDENT}Errors: {summary.tests_errored} ⚠️")
+    if summary.tests_skipped:
+        yield Line(f"{INDENT}Skipped: {summary.tests_skipped} ⏭️")
+    yield Line(f"{INDENT}Overall Score: {summary.overall_score * 100:.1f}%")
+    yield Line(f"{INDENT}Total Duration: {summary.total_duration_ms / 1000:.1f}s")
+    yield Line(f"{INDENT}Total Tokens: {summary.total_tokens:,}")
+    yield Line(f"{INDENT}{_cost(summary)}")
+
+
+def _cost(summary: Summary) -> str:
+    if not summary.cost_is_partial:
+        return f"Cost: {dollars(summary.total_cost_usd)}"
+    if summary.total_cost_usd == 0:
+        return "Cost: unknown (no price is known for these models)"
+    return f"Cost: at least {dollars(summary.total_cost_usd)} (some answers have no known price)"
+
+
+def _headline(row: RowShown, *, name_model: bool) -> str:
+    model = f" · {row.model}" if name_model else ""
+    share = f" ({percent(row.score)})" if row.stands in ("passed", "failed") else ""
+    return f"{SIGNS.get(row.stands, '⚠️')} {shortened(row.title, limit=200)}{share}{model}"
+
+
+def _why(row: RowShown) -> Iterator[Line]:
+    if row.trials:
+        passed = sum(trial.state == "passed" for trial in row.trials)
+        yield Line(f"{INDENT}{passed} of {len(row.trials)} repeats passed")
+    if row.error is not None:
+        yield Line(f"{INDENT}{_error_text(row.error)}")
+    elif row.stands == "skipped":
+        yield Line(f"{INDENT}Not run")
+    refused = [assertion for assertion in row.assertions if not assertion.passed]
+    for assertion in refused:
+        yield Line(f"{INDENT}{assertion.type}: {shortened(assertion.reason, limit=300)}")
+    if row.stands == "failed":
+        yield Line(f"{INDENT}Answer: {_piece(row.response, refused)}")
+
+
+def _piece(answer: str, refused: Sequence[AssertionShown]) -> str:
+    """The shortest useful piece of the answer: around what a reason quotes, else how it begins."""
+    quoted = [found for assertion in refused for found in _QUOTED.findall(assertion.reason)]
+    return excerpt(answer, about=quoted) or "(empty)"
+
+
+def _whole_row(row: RowShown) -> Iterator[Line]:
+    yield Line(f"{INDENT}Model: {row.model}" + _answered_by(row.answered_by, row.model) + _seconds(row.duration_ms))
+    if not row.trials:
+        yield from _whole_answer(row.response, row.assertions, row.attempts, row.error)
+    for number, trial in enumerate(row.trials, start=1):
+        yield from _whole_trial(number, trial)
+
+
+def _whole_trial(number: int, trial: TrialShown) -> Iterator[Line]:
+    sign = SIGNS.get(trial.state, "⚠️")
+    yield Line(f"{INDENT}{sign} Repeat {number} ({percent(trial.score)}){_seconds(trial.duration_ms)}")
+    for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error):
+        yield Line(INDENT + line.text, line.colour)
+
+
+def _whole_answer(
+    response: str,
+    assertions: Sequence[AssertionShown],
+    attempts: Sequence[AttemptShown],
+    error: ErrorShown | None,
+) -> Iterator[Line]:
+    for attempt in attempts:
+        ended = attempt.error or "answered"
+        status = f" (HTTP {attempt.status})" if attempt.status else ""
+        yield Line(f"{INDENT}Attempt: {attempt.deployment}{_seconds(attempt.duration_ms)}: {ended}{status}")
+    if error is not None:
+        yield Line(f"{INDENT}{_error_text(error)}", "yellow")
+    for assertion in assertions:
+        sign = SIGNS["passed" if assertion.passed else "failed"]
+        yield Line(f"{INDENT}{sign} {assertion.type} ({percent(assertion.score)}): {assertion.reason}")
+    # A bar before each line: what a model writes is never mistaken for a line of ours, or for a CI command.
+    yield from (Line(f"{INDENT}│ {line}") for line in (printable_lines(response) if response else ()))
+
+
+def _error_text(error: ErrorShown) -> str:
+    return f"{error.kind}: {error.message}" if error.kind else error.message
+
+
+def _answered_by(answered_by: str | None, model: str) -> str:
+    return f", answered by {answered_by}" if answered_by and answered_by != model else ""
+
+
+def _seconds(duration_ms: float) -> str:
+    return f", {duration_ms / 1000:.1f}s"

@@ -1,0 +1,18 @@
+"""`finish-reason`: the model stopped for a reason, such as `stop` or `length`."""
+
+from __future__ import annotations
+
+from evals.assertions import Answer, Judgement, assertion
+from evals.assertions._values import quoted, require_text
+from evals.javascript import lower
+from evals.types import Assertion
+
+
+@assertion("finish-reason", check=require_text)
+def finish_reason(answer: Answer, spec: Assertion) -> Judgement:
+    """The provider says that the model stopped because of `value`, upper and lower case alike."""
+    wanted = require_text(spec)
+    given = answer.completion.finish_reason if answer.completion else None
+    passed = bool(given) and lower(given or "") == lower(wanted)
+    said = f"the model stopped because of {quoted(given)}" if given else "the provider gave no reason for stopping"
+    return Judgement(passed=passed, score=float(passed), reason=f"{said} (asked for {quoted(wanted)})")

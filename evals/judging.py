@@ -1,0 +1,173 @@
+"""Asking a model for a graded opinion, in JSON that is checked before anybody believes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from msgspec import Struct
+
+from evals.errors import CannotJudge, ModelUnreachable, ProviderError, UnknownModel
+from evals.models import CompletionRequest
+from evals.pool import ModelPool
+from evals.types import Completion, Message
+
+JUDGE_TIMEOUT_SECONDS = 60.0
+JUDGE_MAX_TOKENS = 1024
+_ASKS = 2
+_LONGEST_OPINION = 50_000  # characters that are searched for JSON
+_MOST_BRACES = 200  # places that are tried, as an answer may be nothing but braces
+
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_ANSWER_AGAIN = (
+    "That answer could not be used: {finding}. Answer again with one JSON object that fits what was asked "
+    "for, and with nothing before or after it."
+)
+
+
+class ModelJudge:
+    """Judges with the models of a pool. Each trial opens a session, which keeps its own account."""
+
+    def __init__(self, pool: ModelPool, *, default_model: str) -> None:
+        """`default_model` judges for assertions that name no model."""
+        self._pool = pool
+        self._default_model = default_model
+
+    def session(self) -> JudgeSession:
+        """A judge that counts what it uses."""
+        return JudgeSession(self._pool, default_model=self._default_model)
+
+    async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
+        """As JudgeSession.ask, with nobody counting."""
+        return await self.session().ask(messages, schema=schema, model=model)
+
+
+class JudgeSession:
+    """The judge of one trial. `tokens` and `cost_usd` are what it used so far; unknown prices add nothing."""
+
+    def __init__(self, pool: ModelPool, *, default_model: str) -> None:
+        self._pool = pool
+        self._default_model = default_model
+        self.tokens = 0
+        self.cost_usd = 0.0
+
+    async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
+        """The judge's answer, valid by `schema`; asked again once with what was wrong.
+
+        Raises CannotJudge: "timeout" when time ran out, "judge" for every other trouble.
+        """
+        name = model or self._default_model
+        finding = ""
+        for _ in range(_ASKS):
+            completion = await self._complete(name, messages)
+            opinion = read_opinion(completion.text, schema)
+            if opinion.value is not None:
+                return opinion.value
+            finding = opinion.finding
+            messages = (*messages, *_again(completion, finding))
+        raise CannotJudge(
+            f"The judge {name} gave no usable answer in {_ASKS} tries: {finding}. Try another judge.",
+            kind="judge",
+        )
+
+    async def _complete(self, name: str, messages: tuple[Message, ...]) -> Completion:
+        try:
+            if not self._pool.catalogue.resolve(name).can_judge:
+                raise CannotJudge(
+                    f"The model {name} is too small to judge; name another one for graded assertions.",
+                    kind="judge",
+                )
+            completion = await self._pool.complete(name, _request(messages))
+        except (ProviderError, UnknownModel, ModelUnreachable) as error:
+            _cannot_judge(error)
+        self.tokens += (completion.input_tokens or 0) + (completion.output_tokens or 0)
+        self.cost_usd = round(self.cost_usd + (completion.cost_usd or 0.0), 9)
+        return completion
+
+
+class Opinion(Struct, frozen=True):
+    """What was found in a judge's answer: a value that fits, or what is wrong with it."""
+
+    value: dict[str, Any] | None
+    finding: str = ""
+
+
+def read_opinion(text: str, schema: dict[str, Any]) -> Opinion:
+    """The first JSON object in the text that fits `schema`, however much talk there is around it."""
+    finding = "there is no JSON object in it"
+    for position, value in enumerate(_objects(text[:_LONGEST_OPINION])):
+        misfit = _misfit(value, schema)
+        if misfit is None:
+            return Opinion(value)
+        if position == 0:
+            finding = misfit
+    return Opinion(None, finding)
+
+
+def _request(messages: tuple[Message, ...]) -> CompletionRequest:
+    return CompletionRequest(
+        messages=messages,
+        temperature=0.0,
+        max_tokens=JUDGE_MAX_TOKENS,
+        timeout_seconds=JUDGE_TIMEOUT_SECONDS,
+        json_object=True,
+    )
+
+
+def _again(completion: Completion, finding: str) -> tuple[Message, Message]:
+    # Some providers refuse an empty turn.
+    said = completion.text[:_LONGEST_OPINION] or "(nothing)"
+    return Message("assistant", said), Message("user", _ANSWER_AGAIN.format(finding=finding))
+
+
+def _cannot_judge(error: ProviderError | UnknownModel | ModelUnreachable) -> NoReturn:
+    timed_out = isinstance(error, ProviderError) and error.timed_out
+    raise CannotJudge(f"The judge did not answer: {error.message}", kind="timeout" if timed_out else "judge") from None
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """JSON objects in the text: the whole, then fenced blocks, then whatever starts with a brace."""
+    for candidate in (text, *_FENCED.findall(text)):
+        value = _decoded(candidate.strip())
+        if value is not None:
+            yield value
+    start = text.find("{")
+    for _ in range(_MOST_BRACES):
+        if start < 0:
+            return
+        value = _decoded(text, start)
+        if value is not None:
+            yield value
+        start = text.find("{", start + 1)
+
+
+def _decoded(text: str, start: int | None = None) -> dict[str, Any] | None:
+    """The object that is the text, or with `start` the one that begins there."""
+    try:
+        value = _DECODER.decode(text) if start is None else _DECODER.raw_decode(text, start)[0]
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _misfit(value: dict[str, Any], schema: dict[str, Any]) -> str | None:
+    """The most telling reason why the value does not fit; None if it does. Never quotes the value."""
+    # Imported here, as most suites have no graded assertion.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+    from referencing import Registry
+
+    error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
+    if error is None:
+        return None
+    path = ".".join(str(part) for part in error.absolute_path) or "the object"
+    return f"{path} does not fit {json.dumps({str(error.validator): error.validator_value})[:300]}"

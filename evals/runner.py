@@ -1,0 +1,171 @@
+"""Suite x models x repeats -> trials, as an async stream with bounded concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import AsyncGenerator, Collection, Iterator
+
+import msgspec
+from msgspec import Struct
+
+from evals.assertions import Answer
+from evals.errors import EngineError, ModelUnreachable, ProviderError, UnknownModel
+from evals.grading import grade
+from evals.judging import JudgeSession, ModelJudge
+from evals.models import CompletionRequest
+from evals.packages import conversation
+from evals.pool import ModelPool
+from evals.types import Case, Completion, Instructions, Suite, Trial, TrialError, TrialKey
+
+log = logging.getLogger(__name__)
+
+BROKEN = "The engine itself broke on this trial; the other trials are not affected. Its log says where."
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What is to be run. `models` are public names of the pool's catalogue, each once."""
+
+    instructions: Instructions
+    suite: Suite
+    models: tuple[str, ...]
+    concurrency: int = 10  # trials at the same time
+    trial_timeout_seconds: float = 120.0  # for the answer and its grading together
+
+
+def trial_count(plan: Plan) -> int:
+    """How many trials the whole plan has."""
+    return sum(case.repeat for case in plan.suite.cases) * len(plan.models)
+
+
+async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -> AsyncGenerator[Trial, None]:
+    """Each trial as it finishes, but for those in `done`. A trial that breaks never ends the run.
+
+    Memory holds about `concurrency` trials, whatever the size of the suite: who reads slowly slows the run.
+    Closing or cancelling the stream cancels what runs and waits for its end.
+    """
+    keys = _keys(plan, frozenset(done))
+    size = max(1, min(plan.concurrency, trial_count(plan)))
+    results: asyncio.Queue[Trial | None] = asyncio.Queue(maxsize=size)
+    judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
+    workers = [asyncio.create_task(_work(keys, results, plan, pool, judge)) for _ in range(size)]
+    try:
+        working = len(workers)
+        while working:
+            trial = await results.get()
+            if trial is None:
+                working -= 1
+            else:
+                yield trial
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _keys(plan: Plan, done: frozenset[TrialKey]) -> Iterator[TrialKey]:
+    """Cases in the file's order, the models side by side, so that every model's results grow alike."""
+    for case_index, case in enumerate(plan.suite.cases):
+        for repeat_index in range(case.repeat):
+            for model in plan.models:
+                key = TrialKey(case_index, model, repeat_index)
+                if key not in done:
+                    yield key
+
+
+async def _work(
+    keys: Iterator[TrialKey],
+    results: asyncio.Queue[Trial | None],
+    plan: Plan,
+    pool: ModelPool,
+    judge: ModelJudge,
+) -> None:
+    for key in keys:
+        await results.put(await _Attempted(key, plan, pool, judge.session()).trial())
+    await results.put(None)
+
+
+class _Attempted:
+    """One trial under way; keeps the answer, so that trouble in its grading does not lose it."""
+
+    def __init__(self, key: TrialKey, plan: Plan, pool: ModelPool, judge: JudgeSession) -> None:
+        self._key = key
+        self._plan = plan
+        self._pool = pool
+        self._judge = judge
+        self._completion: Completion | None = None
+        self._started = time.monotonic()
+
+    async def trial(self) -> Trial:
+        """What came of it. Raises nothing but cancellation."""
+        limit = self._plan.trial_timeout_seconds
+        try:
+            async with asyncio.timeout(limit):
+                return await self._judged(self._plan.suite.cases[self._key.case_index])
+        except TimeoutError:
+            return self._error(TrialError(kind="timeout", message=f"The trial took longer than {limit:g} s."))
+        except EngineError as error:
+            return self._error(explain(error))
+        except Exception as error:  # noqa: BLE001 - one broken trial must not end the run
+            _log_broken(error, self._key)
+            return self._error(TrialError(kind="internal", message=BROKEN))
+
+    async def _judged(self, case: Case) -> Trial:
+        messages = conversation(self._plan.instructions, case)
+        self._completion = await self._pool.complete(
+            self._key.model,
+            CompletionRequest(
+                messages=messages,
+                temperature=self._plan.suite.temperature,
+                max_tokens=self._plan.suite.max_tokens,
+                timeout_seconds=self._plan.trial_timeout_seconds,
+            ),
+        )
+        question = next((said.content for said in reversed(messages) if said.role == "user"), "")
+        answer = Answer(text=self._completion.text, question=question, vars=case.vars, completion=self._completion)
+        graded = await grade(case, answer, self._judge)
+        return msgspec.structs.replace(
+            self._bare(),
+            state=graded.state,
+            score=graded.score,
+            assertions=graded.assertions,
+            named_scores=graded.named_scores,
+            error=graded.error,
+        )
+
+    def _error(self, error: TrialError) -> Trial:
+        return msgspec.structs.replace(self._bare(), error=error)
+
+    def _bare(self) -> Trial:
+        """The trial without a verdict: who, how long, and what was used so far."""
+        return Trial(
+            case_index=self._key.case_index,
+            model=self._key.model,
+            repeat_index=self._key.repeat_index,
+            state="error",
+            completion=self._completion,
+            duration_ms=round((time.monotonic() - self._started) * 1000),
+            judge_tokens=self._judge.tokens,
+            judge_cost_usd=self._judge.cost_usd,
+        )
+
+
+def explain(error: EngineError) -> TrialError:
+    """The public form of trouble that the engine has words for."""
+    if isinstance(error, ProviderError):
+        return TrialError(kind="timeout" if error.timed_out else "provider", message=error.message)
+    if isinstance(error, UnknownModel | ModelUnreachable):
+        return TrialError(kind="provider", message=error.message)
+    return TrialError(kind="internal", message=error.message)
+
+
+def _log_broken(error: Exception, key: TrialKey) -> None:
+    """Class and place, never the error's own text: it may quote a prompt or an answer."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
+    log.error(
+        "trial broke",
+        extra={"case_index": key.case_index, "error_class": type(error).__name__, "place": place},
+    )

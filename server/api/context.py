@@ -1,0 +1,101 @@
+"""What handlers are given: the database, the wake-ups, the caller, the models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+from litestar import Request
+from litestar.datastructures import State
+from litestar.di import Provide
+from msgspec import Struct
+
+from evals.catalogue import ModelInfo
+from server.domain.accounts import Caller
+from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated
+from server.domain.jobs import Wakeups
+from server.services import reading
+from server.services.identity import JwtRules, identify
+
+SESSION_COOKIE = "__Host-prpm_session"
+# A token in an address ends up in logs and histories (A15).
+REFUSED_QUERY = ("token", "access_token", "api_key", "jwt")
+
+
+class ModelBook:
+    """What the workers say they can reach, asked for at most once a second."""
+
+    def __init__(self, db: asyncpg.Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._db = db
+        self._clock = clock
+        self._read_at = float("-inf")
+        self._models: tuple[ModelInfo, ...] = ()
+
+    async def read(self) -> tuple[ModelInfo, ...]:
+        """Every model of the catalogue, reachable or not. Empty while no worker ever started."""
+        if not self._models or self._clock() - self._read_at > 1.0:
+            self._models = await reading.list_models(self._db)
+            self._read_at = self._clock()
+        return self._models
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """What a process of the API holds."""
+
+    db: asyncpg.Pool
+    wakeups: Wakeups
+    jwt_rules: JwtRules
+    models: ModelBook
+    redis_answers: Callable[[], Any]  # async () -> bool
+    public_url: str | None
+
+
+async def provide_site(state: State) -> Site:
+    """The process's parts."""
+    site: Site = state.site
+    return site
+
+
+async def provide_caller(request: Request[Any, Any, Any], site: Site) -> Caller:
+    """Who asks. Raises NotAuthenticated."""
+    caller = await find_caller(request, site)
+    if caller is None:
+        raise NotAuthenticated("Send your token as `Authorization: Bearer <token>`; `prpm login` keeps one for you.")
+    return caller
+
+
+async def provide_visitor(request: Request[Any, Any, Any], site: Site) -> Caller | None:
+    """Who asks, None for somebody without a token. A bad token is still refused."""
+    return await find_caller(request, site)
+
+
+async def find_caller(request: Request[Any, Any, Any], site: Site) -> Caller | None:
+    """Who asks, by header or, for a browser, by session."""
+    if any(name in request.query_params for name in REFUSED_QUERY):
+        raise InvalidRequest("Send the token in the Authorization header, never in the address.")
+    header = request.headers.get("authorization")
+    if header is not None:
+        scheme, _, unverified_token = header.partition(" ")
+        if scheme.lower() != "bearer" or not unverified_token.strip():
+            raise NotAuthenticated("Send your token as `Authorization: Bearer <token>`.")
+        return await identify(site.db, unverified_token.strip(), rules=site.jwt_rules)
+    if request.method in ("GET", "HEAD") and (cookie := request.cookies.get(SESSION_COOKIE)):
+        return await identify(site.db, cookie, rules=site.jwt_rules)
+    return None
+
+
+async def provide_admin(caller: Caller) -> Caller:
+    """An administrator. Raises NotAllowed; what a token claims does not count (A10)."""
+    if not caller.is_admin:
+        raise NotAllowed("Only an administrator may do this.")
+    return caller
+
+
+DEPENDENCIES = {
+    "site": Provide(provide_site),
+    "caller": Provide(provide_caller),
+    "visitor": Provide(provide_visitor),
+    "admin": Provide(provide_admin),
+}

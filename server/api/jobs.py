@@ -1,0 +1,230 @@
+"""`/api/v1/test-jobs`: submit a job, look at it, read its results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import MediaType, Response, get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from evals.outcome import Outcome, Summary
+from server.api.context import Site
+from server.api.errors import ErrorBody
+from server.api.timestamps import iso, iso_if
+from server.domain.accounts import Caller
+from server.domain.errors import InvalidRequest, NotFound
+from server.domain.jobs import JobView, Submission
+from server.domain.tiers import UNLIMITED_RUNS
+from server.services import reading, submitting
+from server.services.submitting import RunRequest
+
+TAGS = ["Test jobs"]
+REFUSALS = {
+    400: ResponseSpec(ErrorBody, description="The request cannot be used; `details` name the fields."),
+    401: ResponseSpec(ErrorBody, description="No token, or one that is not valid."),
+    404: ResponseSpec(ErrorBody, description="Not there, or not yours."),
+    503: ResponseSpec(ErrorBody, description="Briefly unavailable; see Retry-After."),
+}
+
+
+class SubmitUsage(Struct, kw_only=True):
+    """The month after this run was charged."""
+
+    tests_used_this_month: Annotated[int, Meta(examples=[23])]
+    tests_remaining: Annotated[int, Meta(examples=[77])]
+    tier: Annotated[str, Meta(examples=["plus"])]
+    unlimited: bool | UnsetType = UNSET
+
+
+class SubmitAnswer(Struct, kw_only=True):
+    """The accepted job."""
+
+    job_id: Annotated[str, Meta(examples=["7b0c1c3e-2d5a-4b7e-9a44-0d6c5b1f2a10"])]
+    status: Annotated[str, Meta(examples=["queued"])]
+    usage: SubmitUsage
+    position_in_queue: Annotated[int, Meta(examples=[2])] | UnsetType = UNSET
+    estimated_wait_seconds: Annotated[int, Meta(examples=[15])] | UnsetType = UNSET
+
+
+class JobPackage(Struct, kw_only=True):
+    id: str
+    name: Annotated[str, Meta(examples=["@author/package"])]
+    version: Annotated[str, Meta(examples=["1.2.0"])]
+
+
+class JobConfig(Struct, kw_only=True):
+    models: Annotated[list[str], Meta(examples=[["claude-sonnet-4"]])]
+    framework: Annotated[str, Meta(examples=["litellm"])]
+    suite_source: Annotated[str, Meta(examples=["package"], description="request, package or stored")]
+    plugins: list[str] | UnsetType = UNSET
+
+
+class Progress(Struct, kw_only=True):
+    """Trials so far, while the job runs."""
+
+    trials_total: int
+    trials_finished: int
+    passed: int
+    failed: int
+    errored: int
+
+
+class JobAnswer(Struct, kw_only=True):
+    """A job as it stands."""
+
+    id: str
+    status: Annotated[str, Meta(description="queued, running, completed or failed")]
+    package: JobPackage
+    config: JobConfig
+    created_at: Annotated[str, Meta(examples=["2026-01-02T03:04:05.678Z"])]
+    results: Summary | UnsetType = UNSET
+    conclusion: Annotated[str, Meta(description="passed, failed or inconclusive")] | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+    progress: Progress | UnsetType = UNSET
+    started_at: str | UnsetType = UNSET
+    completed_at: str | UnsetType = UNSET
+
+
+@post(
+    "/api/v1/test-jobs/run",
+    status_code=202,
+    tags=TAGS,
+    summary="Submit a test job",
+    responses=REFUSALS
+    | {
+        402: ResponseSpec(ErrorBody, description="The month's runs are used up; `resets_at` says when new ones start."),
+        403: ResponseSpec(ErrorBody, description="Free tier, or no right to upload for this package."),
+        409: ResponseSpec(ErrorBody, description="The Idempotency-Key was used for another request."),
+        422: ResponseSpec(ErrorBody, description="The package has no tests; says where they may live."),
+    },
+)
+async def run_test_job(
+    data: RunRequest,
+    site: Site,
+    caller: Caller,
+    idempotency_key: Annotated[
+        str | None,
+        Parameter(header="Idempotency-Key", description="Same key and body: the same answer. 1 to 255 characters."),
+    ] = None,
+) -> SubmitAnswer:
+    """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job."""
+    submission = await submitting.submit(
+        site.db,
+        site.wakeups,
+        caller,
+        data,
+        models=await site.models.read(),
+        idempotency_key=check_key(idempotency_key),
+    )
+    return submit_answer(submission)
+
+
+@get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=REFUSALS)
+async def get_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
+    """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs."""
+    return job_answer(await reading.read_job(site.db, caller, parse_job_id(job_id)))
+
+
+@get(
+    "/api/v1/test-jobs/{job_id:str}/results",
+    tags=TAGS,
+    summary="Read a job's results",
+    responses=REFUSALS
+    | {
+        200: ResponseSpec(Outcome, description="Every case on every model, with its assertions."),
+        409: ResponseSpec(ErrorBody, description="The job is not finished, or failed without results."),
+    },
+)
+async def get_test_results(job_id: str, site: Site, caller: Caller) -> Response[bytes]:
+    """Every case on every model: answer, verdict, score, assertions."""
+    outcome = await reading.read_outcome(site.db, caller, parse_job_id(job_id))
+    # Stored as the JSON that goes out: nothing is decoded on the way.
+    return Response(outcome.encode(), media_type=MediaType.JSON)
+
+
+def parse_job_id(text: str) -> UUID:
+    """Raises NotFound for what is no id: it names no job either (A14)."""
+    try:
+        if len(text) == 36:
+            return UUID(text)
+    except ValueError:
+        pass
+    raise NotFound("There is no such job, or it is not yours.", code="job_not_found")
+
+
+def check_key(key: str | None) -> str | None:
+    """The Idempotency-Key, if it can be one. Raises InvalidRequest (Q10)."""
+    if key is not None and (not 0 < len(key) <= 255 or not key.isprintable()):
+        raise InvalidRequest(
+            "Idempotency-Key: must have 1 to 255 printable characters.", code="invalid_idempotency_key"
+        )
+    return key
+
+
+def submit_answer(submission: Submission) -> SubmitAnswer:
+    """What the caller is told; made from stored figures alone, so that a repeat is equal byte for byte."""
+    limit = submission.run_limit
+    return SubmitAnswer(
+        job_id=str(submission.job_id),
+        status="queued",
+        position_in_queue=submission.position,
+        estimated_wait_seconds=submission.wait_seconds or UNSET,
+        usage=SubmitUsage(
+            tests_used_this_month=submission.runs_used,
+            tests_remaining=max((UNLIMITED_RUNS if limit is None else limit) - submission.runs_used, 0),
+            tier=submission.tier,
+            unlimited=True if limit is None else UNSET,
+        ),
+    )
+
+
+def job_answer(job: JobView) -> JobAnswer:
+    """The public form of a job."""
+    return JobAnswer(
+        id=str(job.id),
+        status=job.status,
+        package=JobPackage(id=str(job.package_id), name=job.package_name, version=job.package_version),
+        config=JobConfig(
+            models=job.models,
+            framework=job.framework,
+            suite_source=job.suite_source,
+            plugins=job.plugins or UNSET,
+        ),
+        results=_results(job),
+        conclusion=job.conclusion or UNSET,
+        error=job.error_message or UNSET,
+        code=job.error_code or UNSET,
+        progress=_progress(job),
+        created_at=iso(job.created_at),
+        started_at=iso_if(job.started_at),
+        completed_at=iso_if(job.completed_at),
+    )
+
+
+def _results(job: JobView) -> Summary | UnsetType:
+    if job.status != "completed" or job.results is None:
+        return UNSET
+    summary = msgspec.json.decode(job.results, type=Summary)
+    if job.test_result_id is not None:
+        return msgspec.structs.replace(summary, test_result_id=str(job.test_result_id))
+    return summary
+
+
+def _progress(job: JobView) -> Progress | UnsetType:
+    if job.status not in ("queued", "running"):
+        return UNSET
+    return Progress(
+        trials_total=job.trials_total,
+        trials_finished=job.trials_finished,
+        passed=job.trials_passed,
+        failed=job.trials_failed,
+        errored=job.trials_errored,
+    )
+
+
+handlers = [run_test_job, get_test_job, get_test_results]

@@ -1,0 +1,86 @@
+"""`/api/v1/user` and `/api/v1/users/me`: who the caller is and what they have used."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from server.api.context import Site
+from server.domain.accounts import Caller
+from server.domain.tiers import UNLIMITED_RUNS
+from server.services.usage import read_usage
+
+TAGS = ["Users"]
+
+
+class UserAnswer(Struct, kw_only=True):
+    id: str
+    username: Annotated[str, Meta(examples=["alice"])]
+    tier: Annotated[str, Meta(examples=["plus"])]
+    kind: str
+    is_admin: bool
+    email: str | UnsetType = UNSET
+
+
+class CurrentMonth(Struct, kw_only=True):
+    test_runs_count: Annotated[int, Meta(examples=[23])]
+    tokens_used: Annotated[int, Meta(examples=[48210])]
+    cost_usd: Annotated[float, Meta(examples=[0.4312])]
+
+
+class Limits(Struct, kw_only=True):
+    tier: Annotated[str, Meta(examples=["plus"])]
+    test_runs_per_month: Annotated[int, Meta(examples=[100])]
+    concurrent_jobs: Annotated[int, Meta(examples=[2])]
+    unlimited: bool | UnsetType = UNSET
+
+
+class Remaining(Struct, kw_only=True):
+    test_runs: Annotated[int, Meta(examples=[77])]
+
+
+class UsageAnswer(Struct, kw_only=True):
+    """The month so far, in UTC."""
+
+    current_month: CurrentMonth
+    limits: Limits
+    remaining: Remaining
+    resets_at: Annotated[str, Meta(examples=["2026-02-01T00:00:00Z"])]
+
+
+@get(["/api/v1/user", "/api/v1/auth/me"], tags=TAGS, summary="Who am I?")
+async def get_user(caller: Caller) -> UserAnswer:
+    """The account behind the token."""
+    return UserAnswer(
+        id=str(caller.id),
+        username=caller.username,
+        tier=caller.tier,
+        kind=caller.kind,
+        is_admin=caller.is_admin,
+        email=caller.email or UNSET,
+    )
+
+
+@get("/api/v1/users/me/test-usage", tags=TAGS, summary="What have I used this month?")
+async def get_test_usage(site: Site, caller: Caller) -> UsageAnswer:
+    """Runs, tokens and money of the current month, and what is left."""
+    usage = await read_usage(site.db, caller)
+    limit = UNLIMITED_RUNS if usage.runs_per_month is None else usage.runs_per_month
+    return UsageAnswer(
+        current_month=CurrentMonth(
+            test_runs_count=usage.test_runs_count, tokens_used=usage.tokens_used, cost_usd=usage.cost_usd
+        ),
+        limits=Limits(
+            tier=usage.tier,
+            test_runs_per_month=limit,
+            concurrent_jobs=usage.concurrent_jobs,
+            unlimited=True if usage.runs_per_month is None else UNSET,
+        ),
+        remaining=Remaining(test_runs=max(limit - usage.test_runs_count, 0)),
+        resets_at=f"{usage.resets_on}T00:00:00Z",
+    )
+
+
+handlers = [get_user, get_test_usage]

@@ -1,0 +1,85 @@
+"""The API process: builds the pool, the clients and the routes. It holds no vendor's key and imports no litellm."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+from redis.exceptions import RedisError
+
+from server.api.context import DEPENDENCIES, ModelBook, Site
+from server.api.docs import DocsPage
+from server.api.errors import EXCEPTION_HANDLERS
+from server.api.guards import ASGIApp, add_headers, keep_encoded_slashes, limit_bodies
+from server.api.strict_request import StrictRequest
+from server.database import connect_database
+from server.services.identity import JwtRules
+from server.services.signing_keys import SigningKeys
+from server.settings import Settings
+from server.tasks.wakeups import ArqWakeups, connect_redis
+
+
+def find_handlers(*packages: str) -> list[Any]:
+    """Every module of these folders that has `handlers`: a new group of routes is a new file."""
+    found: list[Any] = []
+    for package in packages:
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            found += getattr(importlib.import_module(f"{package}.{module.name}"), "handlers", [])
+    return found
+
+
+def make_app(settings: Settings) -> ASGIApp:
+    """The ASGI app with everything before it."""
+    litestar = Litestar(
+        route_handlers=find_handlers("server.api", "server.pages"),
+        lifespan=[lambda app: open_site(app, settings)],
+        dependencies=DEPENDENCIES,
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_class=StrictRequest,
+        request_max_body_size=11 * 1024 * 1024,
+        openapi_config=OpenAPIConfig(
+            title="prpm-testing",
+            version="1",
+            description="Tests AI prompt packages on the models that matter.",
+            path="/docs",
+            render_plugins=[DocsPage()],
+        ),
+    )
+    return add_headers(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))
+
+
+@contextlib.asynccontextmanager
+async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, None]:
+    """Everything that the process holds, closed again at its end."""
+    db = await connect_database(settings.require_database(), most_connections=20)
+    redis = connect_redis(settings.require_redis(), attempts=1)
+    wakeups = ArqWakeups(redis)
+    await wakeups.start()
+
+    async def redis_answers() -> bool:
+        try:
+            return bool(await redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    app.state.site = Site(
+        db=db,
+        wakeups=wakeups,
+        jwt_rules=JwtRules(
+            shared_secret=settings.jwt_secret.reveal() if settings.jwt_secret else None,
+            keys=SigningKeys(settings.jwks_url) if settings.jwks_url else None,
+        ),
+        models=ModelBook(db),
+        redis_answers=redis_answers,
+        public_url=settings.public_url,
+    )
+    try:
+        yield
+    finally:
+        await wakeups.aclose()
+        await db.close()

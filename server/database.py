@@ -1,0 +1,40 @@
+"""Connections to PostgreSQL, made by the roots alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from server.store.migrations import is_current
+
+log = structlog.get_logger()
+
+
+async def connect_database(dsn: str, *, most_connections: int) -> asyncpg.Pool:
+    """A pool that connects at first use, so that a process can start before its database."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=most_connections,
+        timeout=5,
+        command_timeout=30,
+        server_settings={"application_name": "prpm-testing"},
+    )
+
+
+async def wait_for_schema(db: asyncpg.Pool) -> None:
+    """Return once the database is there and migrated. Whoever deploys may start everything at once."""
+    told = False
+    while True:
+        try:
+            async with db.acquire() as connection:
+                if await is_current(connection):
+                    return
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            pass
+        if not told:
+            log.info("waiting for the database", advice="`prpm-testing migrate` brings its schema up to date")
+            told = True
+        await asyncio.sleep(0.03)

@@ -1,0 +1,113 @@
+"""A job at each station of its way."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+from msgspec import Struct
+
+from evals.types import Conclusion
+
+Status = Literal["queued", "running", "completed", "failed"]
+
+
+class NewJob(Struct, frozen=True, kw_only=True):
+    """Everything that the submit's statement keeps."""
+
+    id: UUID
+    account_id: UUID
+    caller_id: UUID
+    key: str
+    request_sha256: str
+    key_is_body: bool
+    force: bool
+    package_id: UUID
+    package_version: str
+    snapshot_id: str
+    suite_id: str
+    suite_body: str | None  # None: it is stored already
+    suite_source: str
+    models: list[str]
+    plugins: list[str] | None
+    framework: str
+    upload_results: bool
+    verify_results: bool
+    trials_total: int
+
+
+class Submission(Struct, frozen=True, kw_only=True):
+    """What a submit came to. `job_id` None: an equal one was there before, read it."""
+
+    job_id: UUID | None
+    position: int
+    wait_seconds: int
+    runs_used: int
+    run_limit: int | None
+    tier: str
+    request_sha256: str
+    resets_on: date | None = None
+
+
+class ClaimedJob(Struct, frozen=True, kw_only=True):
+    """A job that this worker holds, with all that running it needs."""
+
+    id: UUID
+    fence: int
+    attempt: int
+    package_name: str
+    package_version: str
+    snapshot_id: str
+    suite_body: str
+    models: tuple[str, ...]
+    framework: str
+    seconds_left: float
+
+
+class JobView(Struct, frozen=True, kw_only=True):
+    """A job as its readers see it."""
+
+    id: UUID
+    status: Status
+    package_id: UUID
+    package_name: str
+    package_version: str
+    models: list[str]
+    plugins: list[str] | None
+    framework: str
+    suite_source: str
+    conclusion: Conclusion | None
+    results: str | None  # JSON of evals.outcome.Summary
+    error_code: str | None
+    error_message: str | None
+    test_result_id: UUID | None
+    trials_total: int
+    trials_finished: int
+    trials_passed: int
+    trials_failed: int
+    trials_errored: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+class JobEnd(Struct, frozen=True, kw_only=True):
+    """How a job ends. `refund_reason` gives the run back."""
+
+    status: Literal["completed", "failed"]
+    conclusion: Conclusion | None = None
+    summary: str | None = None
+    outcome: str | None = None
+    tokens: int = 0
+    cost_usd: float = 0.0
+    error_code: str | None = None
+    error_message: str | None = None
+    refund_reason: str | None = None
+
+
+class Wakeups(Protocol):
+    """Tells workers that there is work. Best effort: the sweep finds what a lost one leaves."""
+
+    async def wake(self) -> None:
+        """One nudge; never raises."""

@@ -1,0 +1,50 @@
+"""The tiers: the one place that says what an account may do. API, database, pages and README's table read it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Tier(Struct, frozen=True, kw_only=True):
+    """`runs_per_month` None means unlimited; 0 means no hosted testing at all."""
+
+    name: str
+    title: str
+    runs_per_month: int | None
+    concurrent_jobs: int
+    start_bonus_seconds: int  # how much earlier than its submit a job counts in the queue
+    price: str
+    trials_per_job: int
+
+
+TIERS = {
+    tier.name: tier
+    for tier in (
+        Tier(
+            name="free", title="Free", runs_per_month=0, concurrent_jobs=0, start_bonus_seconds=0,
+            price="$0", trials_per_job=0,
+        ),
+        Tier(
+            name="plus", title="prpm+", runs_per_month=100, concurrent_jobs=2, start_bonus_seconds=0,
+            price="$9/mo", trials_per_job=500,
+        ),
+        Tier(
+            name="pro", title="prpm Pro", runs_per_month=500, concurrent_jobs=5, start_bonus_seconds=120,
+            price="$29/mo", trials_per_job=2_000,
+        ),
+        Tier(
+            name="enterprise", title="Enterprise", runs_per_month=None, concurrent_jobs=20,
+            start_bonus_seconds=600, price="Custom", trials_per_job=20_000,
+        ),
+    )
+}  # fmt: skip
+
+# In the contract a number is always a number: this one goes with `unlimited: true`.
+UNLIMITED_RUNS = 1_000_000_000
+
+
+def next_tier(name: str) -> Tier | None:
+    """The next larger tier, None for the largest."""
+    names = list(TIERS)
+    position = names.index(name) + 1
+    return TIERS[names[position]] if position < len(names) else None

@@ -1,0 +1,22 @@
+"""Serve the API and the pages."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+
+@click.command("api")
+@click.option("--host", default=None, help="Address to listen on; PRPM_HOST, else 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="Port; PRPM_PORT, else 8100.")
+def command(host: str | None, port: int | None) -> None:
+    """Serve the API and the pages until SIGTERM or Ctrl-C."""
+    from server.app import make_app
+    from server.http_server import serve
+    from server.logs import configure_logs
+    from server.settings import read_settings
+
+    settings = read_settings()
+    configure_logs(settings)
+    asyncio.run(serve(make_app(settings), host=host or settings.host, port=settings.port if port is None else port))

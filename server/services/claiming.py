@@ -1,0 +1,152 @@
+"""A worker's loop: claims jobs while it has free slots and there is something to start, and sweeps each second."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import asyncpg
+import structlog
+
+from evals.pool import ModelPool
+from server.domain.jobs import ClaimedJob, Wakeups
+from server.services.running import DATABASE_TROUBLE, Pace, run_job
+from server.store import jobs, workers
+
+log = structlog.get_logger()
+
+MOST_ATTEMPTS = 3
+SWEEP_SECONDS = 1.0
+ANNOUNCE_SECONDS = 5.0
+GIVE_BACK_SECONDS = 3.0
+
+
+class ClaimLoop:
+    """Runs up to `slots` jobs at once. Needs no Redis: a nudge only makes it look at once."""
+
+    def __init__(
+        self,
+        db: asyncpg.Pool,
+        models: ModelPool,
+        wakeups: Wakeups,
+        *,
+        worker_id: str,
+        slots: int,
+        job_concurrency: int,
+        pace: Pace,
+    ) -> None:
+        self._db = db
+        self._models = models
+        self._wakeups = wakeups
+        self._worker_id = worker_id
+        self._slots = slots
+        self._job_concurrency = job_concurrency
+        self._pace = pace
+        self._nudged = asyncio.Event()
+        self._running: dict[asyncio.Task[None], ClaimedJob] = {}
+        self._mean_job_seconds = 0.0
+
+    def nudge(self) -> None:
+        """There may be work: look now."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Claim, sweep and announce until cancelled; then give every job back."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._claim())
+                group.create_task(self._sweep())
+                group.create_task(self._announce())
+        finally:
+            await self._give_back()
+
+    async def _claim(self) -> None:
+        while True:
+            self._nudged.clear()
+            try:
+                while len(self._running) < self._slots and (job := await self._claim_one()):
+                    self._start(job)
+            except DATABASE_TROUBLE as error:
+                log.warning("claim failed", reason=type(error).__name__)
+                await asyncio.sleep(0.5)
+            await self._nudged.wait()
+
+    async def _claim_one(self) -> ClaimedJob | None:
+        return await jobs.claim_job(
+            self._db,
+            self._worker_id,
+            lease_seconds=self._pace.lease_seconds,
+            job_seconds=self._pace.job_seconds,
+        )
+
+    def _start(self, job: ClaimedJob) -> None:
+        task = asyncio.create_task(self._run_job(job), name=f"job {job.id}")
+        self._running[task] = job
+        task.add_done_callback(self._ended)
+
+    async def _run_job(self, job: ClaimedJob) -> None:
+        with structlog.contextvars.bound_contextvars(job_id=str(job.id)):
+            started = time.monotonic()
+            await run_job(self._db, self._models, job, pace=self._pace, concurrency=self._job_concurrency)
+            seconds = time.monotonic() - started
+            self._mean_job_seconds = 0.8 * self._mean_job_seconds + 0.2 * seconds if self._mean_job_seconds else seconds
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        job = self._running.pop(task)
+        if not task.cancelled() and (error := task.exception()):
+            # The lease runs out and the sweep brings the job back, up to its last attempt.
+            log.error("job crashed", job_id=str(job.id), reason=type(error).__name__, exc_info=error)
+        self.nudge()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                moved = await jobs.sweep_expired(
+                    self._db,
+                    most_attempts=MOST_ATTEMPTS,
+                    code="infrastructure",
+                    message="The workers that ran this job were lost. The run was given back; please submit it again.",
+                )
+                if moved:
+                    log.warning("expired leases swept", jobs=moved)
+                free = self._slots - len(self._running)
+                if await jobs.count_waiting(self._db, most=self._slots):
+                    if free:
+                        self.nudge()
+                    else:
+                        await self._wakeups.wake()
+            except DATABASE_TROUBLE as error:
+                log.warning("sweep failed", reason=type(error).__name__)
+
+    async def _announce(self) -> None:
+        while True:
+            try:
+                await workers.announce_worker(
+                    self._db,
+                    self._worker_id,
+                    slots=self._slots,
+                    mean_job_seconds=self._mean_job_seconds,
+                    models=self._models.catalogue.describe(),
+                )
+                await workers.forget_workers(self._db)
+            except DATABASE_TROUBLE as error:
+                log.warning("announcement failed", reason=type(error).__name__)
+            await asyncio.sleep(ANNOUNCE_SECONDS)
+
+    async def _give_back(self) -> None:
+        held = list(self._running.items())
+        for task, _ in held:
+            task.cancel()
+        await asyncio.gather(*(task for task, _ in held), return_exceptions=True)
+        try:
+            async with asyncio.timeout(GIVE_BACK_SECONDS):
+                for _, job in held:
+                    if await jobs.release_job(self._db, job):
+                        log.info("job given back", job_id=str(job.id))
+                await workers.retire_worker(self._db, self._worker_id)
+                if held:
+                    await self._wakeups.wake()
+        except DATABASE_TROUBLE:
+            # Their leases run out and the sweep of another worker finds them.
+            log.warning("jobs not given back", jobs=len(held))

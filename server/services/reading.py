@@ -1,0 +1,83 @@
+"""What readers of jobs and packages get: theirs and public things; anything else does not exist for them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from server.domain.accounts import Caller
+from server.domain.errors import Conflict, NotFound
+from server.domain.jobs import JobView
+from server.domain.packages import Package, PackageRef, Version
+from server.store import jobs, packages, workers
+
+
+class PackageWithVersions(NamedTuple):
+    package: Package
+    versions: list[Version]
+
+
+async def read_job(db: asyncpg.Pool, caller: Caller, job_id: UUID) -> JobView:
+    """Raises NotFound, also for another account's job."""
+    job = await jobs.read_job(db, job_id, seen_by=caller.sees)
+    if job is None:
+        raise _no_job()
+    return job
+
+
+async def read_outcome(db: asyncpg.Pool, caller: Caller, job_id: UUID) -> str:
+    """JSON of evals.outcome.Outcome. Raises NotFound, or Conflict while the job has none."""
+    row = await jobs.read_outcome(db, job_id, seen_by=caller.sees)
+    if row is None:
+        raise _no_job()
+    if row["outcome"] is not None:
+        return str(row["outcome"])
+    if row["status"] == "failed":
+        raise Conflict(f"This job has no results, as it failed: {row['error_message']}", code="job_failed")
+    raise Conflict(
+        f"This job is {row['status']}; its results are there when its status is completed.",
+        code="job_not_finished",
+    )
+
+
+def _no_job() -> NotFound:
+    return NotFound("There is no such job, or it is not yours.", code="job_not_found")
+
+
+async def read_package(db: asyncpg.Pool, seen_by: Caller | None, ref: PackageRef) -> PackageWithVersions:
+    """Raises NotFound, also for another account's private package."""
+    package = await packages.read_package(db, ref, seen_by=seen_by.id if seen_by else None)
+    if package is None:
+        raise no_package()
+    return PackageWithVersions(package, await packages.list_versions(db, package.id))
+
+
+async def read_version_archive(
+    db: asyncpg.Pool, seen_by: Caller | None, ref: PackageRef, version: str
+) -> packages.Archive:
+    """A version's .tar.gz. Raises NotFound."""
+    archive = await packages.read_version_archive(db, ref, version, seen_by=seen_by.id if seen_by else None)
+    if archive is None:
+        raise no_package()
+    return archive
+
+
+async def list_results(
+    db: asyncpg.Pool, seen_by: Caller | None, ref: PackageRef, *, limit: int, offset: int
+) -> tuple[Package, packages.ResultPage]:
+    """A package's uploaded results. Raises NotFound."""
+    package = await packages.read_package(db, ref, seen_by=seen_by.id if seen_by else None)
+    if package is None:
+        raise no_package()
+    return package, await packages.list_results(db, package.id, limit=limit, offset=offset)
+
+
+def no_package() -> NotFound:
+    """One answer for what is not there and what is not theirs."""
+    return NotFound("Package not found.", code="package_not_found")
+
+
+list_models = workers.read_models
+is_any_worker_live = workers.is_any_worker_live

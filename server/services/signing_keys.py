@@ -1,0 +1,60 @@
+"""An issuer's public keys (JWKS), fetched at most once a minute however many unknown key ids arrive (A4)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jwt
+import structlog
+
+log = structlog.get_logger()
+
+FETCH_SECONDS = 5.0
+PAUSE_SECONDS = 60.0
+LARGEST_ANSWER = 256 * 1024
+
+
+class SigningKeys:
+    """RSA keys by `kid`. Old keys are kept when the issuer cannot be reached or answers nonsense."""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._clock = clock
+        self._keys: dict[str, Any] = {}
+        self._asked_at: float | None = None
+        self._lock = asyncio.Lock()
+
+    async def find(self, kid: object) -> Any | None:
+        """The key, None if the issuer has none of that id."""
+        if not isinstance(kid, str) or len(kid) > 200:
+            return None
+        if kid not in self._keys:
+            async with self._lock:
+                if kid not in self._keys and self._may_ask():
+                    await self._fetch()
+        return self._keys.get(kid)
+
+    def _may_ask(self) -> bool:
+        return self._asked_at is None or self._clock() - self._asked_at >= PAUSE_SECONDS
+
+    async def _fetch(self) -> None:
+        self._asked_at = self._clock()
+        try:
+            async with httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, follow_redirects=False) as client:
+                answer = await client.get(self._url)
+            if answer.status_code != httpx.codes.OK or len(answer.content) > LARGEST_ANSWER:
+                raise ValueError(f"status {answer.status_code}")
+            found = {
+                key.key_id: key.key
+                for key in jwt.PyJWKSet.from_dict(answer.json()).keys
+                if key.key_type == "RSA" and key.key_id
+            }
+        except (httpx.HTTPError, jwt.PyJWTError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("signing keys not fetched", reason=type(error).__name__)
+            return
+        if found:
+            self._keys = found

@@ -1,0 +1,43 @@
+"""Suites that an owner stores for a package, beside its files."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from msgspec import Struct
+
+from evals.errors import EngineError
+from evals.suites import parse_suite_value, suite_digest
+from server.domain.accounts import Caller
+from server.domain.errors import InvalidRequest, NotAllowed
+from server.domain.packages import PackageRef
+from server.services.publishing import encode_canonical
+from server.services.reading import no_package
+from server.store import packages
+
+
+class StoredSuite(Struct, frozen=True, kw_only=True):
+    suite_id: str
+    cases: int
+    stored_at: datetime
+
+
+async def store_suite(db: asyncpg.Pool, caller: Caller, ref: PackageRef, value: dict[str, Any]) -> StoredSuite:
+    """Make this the package's suite, where its files bring none. Raises InvalidRequest, NotFound, NotAllowed."""
+    package = await packages.read_package(db, ref, seen_by=caller.id)
+    if package is None:
+        raise no_package()
+    if package.owner_id != caller.id and not caller.is_admin:
+        raise NotAllowed("Only the package's owner may store a suite for it. Send yours with `prpm test --suite FILE`.")
+    try:
+        suite = await asyncio.to_thread(parse_suite_value, value, path="suite")
+    except EngineError as error:
+        raise InvalidRequest(error.message, code="invalid_suite", details=error.details) from None
+    digest = suite_digest(suite)
+    stored_at = await packages.store_package_suite(
+        db, package.id, suite_id=digest, body=encode_canonical(suite).decode(), stored_by=caller.id
+    )
+    return StoredSuite(suite_id=digest, cases=len(suite.cases), stored_at=stored_at)

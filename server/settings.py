@@ -1,0 +1,100 @@
+"""Settings, read once from the environment into a frozen Struct; every one is optional in the one-command mode."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from evals.models import Secret
+
+
+class InvalidSettings(Exception):
+    """Names every variable that is missing or unusable at once."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What `PRPM_*` says; secrets show themselves as ***."""
+
+    database_url: Secret | None
+    database_direct_url: Secret | None
+    redis_url: Secret | None
+    data_dir: Path | None
+    public_url: str | None
+    host: str
+    port: int
+    jwt_secret: Secret | None
+    jwks_url: str | None
+    catalogue: Path | None
+    litellm_proxy_url: str | None
+    litellm_proxy_key: Secret | None
+    demo_model_url: str | None
+    upstream_registry_url: str | None
+    log_format: str
+    log_level: str
+    worker_jobs: int  # jobs that one worker process runs side by side
+    job_concurrency: int  # model calls that one job has in flight
+
+    def require_database(self) -> str:
+        """The database's address; raises InvalidSettings when it is unset."""
+        if self.database_url is None:
+            raise InvalidSettings("Set PRPM_DATABASE_URL, or start everything with `prpm-testing up`.")
+        return self.database_url.reveal()
+
+    def require_redis(self) -> str:
+        """Redis' address; raises InvalidSettings when it is unset."""
+        if self.redis_url is None:
+            raise InvalidSettings("Set PRPM_REDIS_URL, or start everything with `prpm-testing up`.")
+        return self.redis_url.reveal()
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from `environ` (the process's own by default). Empty means unset. Raises InvalidSettings."""
+    environ = os.environ if environ is None else environ
+    trouble: list[str] = []
+
+    def text(name: str) -> str | None:
+        return environ.get(f"PRPM_{name}", "").strip() or None
+
+    def secret(name: str) -> Secret | None:
+        value = text(name)
+        return Secret(value) if value else None
+
+    def number(name: str, default: int, *, least: int, most: int) -> int:
+        value = text(name)
+        if value is None:
+            return default
+        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+            trouble.append(f"PRPM_{name} must be a whole number from {least} to {most}, not {value!r}.")
+            return default
+        return int(value)
+
+    def path(name: str) -> Path | None:
+        value = text(name)
+        return Path(value) if value else None
+
+    settings = Settings(
+        database_url=secret("DATABASE_URL"),
+        database_direct_url=secret("DATABASE_DIRECT_URL"),
+        redis_url=secret("REDIS_URL"),
+        data_dir=path("DATA_DIR"),
+        public_url=(text("PUBLIC_URL") or "").rstrip("/") or None,
+        host=text("HOST") or "127.0.0.1",
+        port=number("PORT", 8100, least=0, most=65535),
+        jwt_secret=secret("JWT_SECRET"),
+        jwks_url=text("JWKS_URL"),
+        catalogue=path("CATALOGUE"),
+        litellm_proxy_url=text("LITELLM_PROXY_URL"),
+        litellm_proxy_key=secret("LITELLM_PROXY_KEY"),
+        demo_model_url=text("DEMO_MODEL_URL"),
+        upstream_registry_url=text("UPSTREAM_REGISTRY_URL"),
+        log_format=text("LOG_FORMAT") or "json",
+        log_level=(text("LOG_LEVEL") or "info").upper(),
+        worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),
+        job_concurrency=number("JOB_CONCURRENCY", 20, least=1, most=1000),
+    )
+    if trouble:
+        raise InvalidSettings(" ".join(trouble))
+    return settings

@@ -1,0 +1,162 @@
+"""Jobs in PostgreSQL: one verb a change of state."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from server.domain.errors import QuotaExceeded
+from server.domain.jobs import ClaimedJob, JobEnd, JobView, NewJob, Submission
+from server.store.queries import read_queries
+
+SQL = read_queries("jobs")
+
+# Raised by refuse() in the schema.
+REFUSED = "PR001"
+
+
+async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | None:
+    """Keep the job and charge it, or say that an equal one exists (`job_id` None). None: no such live account.
+
+    Raises QuotaExceeded, with nothing kept.
+    """
+    try:
+        row = await db.fetchrow(
+            SQL["submit_job"],
+            job.id, job.account_id, job.caller_id, job.key, job.request_sha256, job.key_is_body, job.force,
+            job.package_id, job.package_version, job.snapshot_id, job.suite_id, job.suite_body, job.suite_source,
+            job.models, job.plugins, job.framework, job.upload_results, job.verify_results, job.trials_total,
+        )  # fmt: skip
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == REFUSED:
+            raise QuotaExceeded("This month's test runs are used up.") from None
+        raise
+    if row is None:
+        return None
+    return Submission(
+        job_id=row["job_id"],
+        position=row["submit_position"] or 0,
+        wait_seconds=row["submit_wait_seconds"] or 0,
+        runs_used=row["submit_runs_used"] or 0,
+        run_limit=row["run_limit"],
+        tier=row["tier"],
+        request_sha256=job.request_sha256,
+        resets_on=row["resets_on"],
+    )
+
+
+async def read_submission(db: asyncpg.Pool, caller_id: UUID, key: str) -> Submission | None:
+    """What the earlier submit under this key was answered."""
+    row = await db.fetchrow(SQL["read_submission"], caller_id, key)
+    if row is None:
+        return None
+    return Submission(
+        job_id=row["job_id"],
+        position=row["submit_position"],
+        wait_seconds=row["submit_wait_seconds"],
+        runs_used=row["submit_runs_used"],
+        run_limit=row["run_limit"],
+        tier=row["tier"],
+        request_sha256=row["request_sha256"],
+    )
+
+
+async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> JobView | None:
+    """The job, if `seen_by` may see it (None: an administrator)."""
+    row = await db.fetchrow(SQL["read_job"], job_id, seen_by)
+    if row is None:
+        return None
+    return JobView(
+        id=row["id"],
+        status=row["status"],
+        package_id=row["package_id"],
+        package_name=row["package_name"],
+        package_version=row["package_version"],
+        models=row["models_requested"],
+        plugins=row["plugins_requested"],
+        framework=row["framework"],
+        suite_source=row["suite_source"],
+        conclusion=row["conclusion"],
+        results=row["results"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        test_result_id=row["test_result_id"],
+        trials_total=row["trials_total"],
+        trials_finished=row["finished"],
+        trials_passed=row["passed"],
+        trials_failed=row["failed"],
+        trials_errored=row["errored"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+    )
+
+
+async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> asyncpg.Record | None:
+    """`status`, `error_message` and `outcome` (JSON text or None) of a job that `seen_by` may see."""
+    return await db.fetchrow(SQL["read_outcome"], job_id, seen_by)
+
+
+async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_seconds: float) -> ClaimedJob | None:
+    """The next job that may start, now held by `owner`; None when there is none.
+
+    One short transaction an account: its row is locked first, and only a new statement counts its leases.
+    A single statement was measured to break the limit, as it counts in the snapshot from before the lock.
+    """
+    async with db.acquire() as connection:
+        for account in await connection.fetch(SQL["list_claimable_accounts"], 10):
+            async with connection.transaction():
+                if await connection.fetchval(SQL["lock_account"], account["user_id"]) is None:
+                    continue
+                row = await connection.fetchrow(SQL["claim_job"], account["user_id"], owner, lease_seconds, job_seconds)
+            if row is not None:
+                return ClaimedJob(
+                    id=row["id"],
+                    fence=row["fence"],
+                    attempt=row["attempt"],
+                    package_name=row["package_name"],
+                    package_version=row["package_version"],
+                    snapshot_id=row["snapshot_id"],
+                    suite_body=row["suite_body"],
+                    models=tuple(row["models_requested"]),
+                    framework=row["framework"],
+                    seconds_left=row["seconds_left"],
+                )
+    return None
+
+
+async def extend_lease(db: asyncpg.Pool, job: ClaimedJob, *, lease_seconds: float) -> bool:
+    """Whether the job is still ours, for `lease_seconds` from now."""
+    return await db.fetchval(SQL["extend_lease"], job.id, job.fence, lease_seconds) is not None
+
+
+async def release_job(db: asyncpg.Pool, job: ClaimedJob) -> bool:
+    """Give the job back to the queue without spending an attempt."""
+    return await db.fetchval(SQL["release_job"], job.id, job.fence) is not None
+
+
+async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
+    """Whether this was the job's end. False: the lease is not ours any more, and nothing was written.
+
+    Safe to repeat after a lost answer: the second try finds the job ended.
+    """
+    row = await db.fetchrow(
+        SQL["finish_job"],
+        job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
+        Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
+    )  # fmt: skip
+    return row is not None
+
+
+async def sweep_expired(db: asyncpg.Pool, *, most_attempts: int, code: str, message: str) -> int:
+    """Bring back or end what dead workers held. How many jobs moved."""
+    back = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
+    ended = await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
+    return len(back) + len(ended)
+
+
+async def count_waiting(db: asyncpg.Pool, *, most: int) -> int:
+    """How many jobs wait, counted up to `most`."""
+    return int(await db.fetchval(SQL["count_waiting"], most))

@@ -1,0 +1,245 @@
+-- Jobs: from the submit to the last word.
+
+-- name: submit_job
+-- Admission, charge, ledger entry, suite and job row in one: all of it is kept or nothing.
+-- An equal submit (same key) takes no row of `fresh` and so charges nothing; a full month refuses the whole statement.
+-- $1 job_id, $2 account, $3 caller, $4 key, $5 request_sha256, $6 key is a body's hash, $7 force,
+-- $8 package_id, $9 version, $10 snapshot_id, $11 suite_id, $12 suite body or NULL, $13 suite_source, $14 models,
+-- $15 plugins, $16 framework, $17 upload, $18 verify, $19 trials
+WITH account AS (
+  SELECT a.id, a.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus,
+    DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
+  FROM users a JOIN tiers t ON t.name = a.subscription_tier
+  WHERE a.id = $2 AND a.is_active
+), fresh AS (
+  INSERT INTO submissions AS s (caller_id, key, request_sha256, job_id)
+  SELECT $3, $4, $5, $1 FROM account WHERE run_limit IS DISTINCT FROM 0
+  ON CONFLICT (caller_id, key) DO UPDATE
+    SET job_id = EXCLUDED.job_id, created_at = NOW()
+    WHERE $6 AND (
+      $7 OR s.created_at < NOW() - INTERVAL '10 seconds'
+      -- A job that this snapshot does not see yet is not failed, so a race counts as equal.
+      OR EXISTS (SELECT FROM test_jobs j WHERE j.id = s.job_id AND j.status = 'failed')
+    )
+  RETURNING job_id
+), charge AS (
+  INSERT INTO user_test_usage AS u (user_id, month, test_runs_count)
+  SELECT a.id, a.month, 1 FROM account a, fresh
+  ON CONFLICT (user_id, month) DO UPDATE
+    SET test_runs_count = u.test_runs_count + 1, updated_at = NOW()
+    WHERE u.test_runs_count < COALESCE((SELECT run_limit FROM account), 2147483647)
+  RETURNING user_id, month, test_runs_count
+), ahead AS (
+  -- Bounded, so that a long queue does not slow the submit down.
+  SELECT COUNT(*)::INT AS jobs FROM (
+    SELECT FROM test_jobs j, account a
+    WHERE j.status = 'queued' AND j.start_key <= NOW() - a.start_bonus
+    LIMIT 1000
+  ) bounded
+), pace AS (
+  SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
+  FROM workers WHERE seen_at > NOW() - INTERVAL '15 seconds'
+), body AS (
+  INSERT INTO suites (id, body)
+  SELECT $11, $12 FROM charge WHERE $12::TEXT IS NOT NULL
+  ON CONFLICT (id) DO NOTHING
+), job AS (
+  INSERT INTO test_jobs (
+    id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source,
+    models_requested, plugins_requested, framework, upload_results, verify_results, trials_total, start_key,
+    submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier
+  )
+  SELECT $1, a.id, $3, $8, $9, $10, $11, $13, $14, $15, $16, $17, $18, $19, NOW() - a.start_bonus,
+    ahead.jobs + 1, CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT,
+    charge.test_runs_count, a.run_limit, a.subscription_tier
+  FROM account a, charge, ahead, pace
+  RETURNING id, submit_position, submit_wait_seconds, submit_runs_used
+), entry AS (
+  INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
+  SELECT job.id, charge.user_id, charge.month, 'charge', 1, 'run accepted' FROM job, charge
+)
+SELECT a.subscription_tier AS tier, a.run_limit, (a.month + INTERVAL '1 month')::DATE AS resets_on,
+  job.id AS job_id, job.submit_position, job.submit_wait_seconds, job.submit_runs_used,
+  CASE WHEN fresh.job_id IS NOT NULL AND job.id IS NULL THEN refuse('quota_exceeded') END AS refused
+FROM account a LEFT JOIN fresh ON TRUE LEFT JOIN job ON TRUE;
+
+-- name: read_submission
+-- What an earlier submit under this key was answered.
+-- $1 caller, $2 key
+SELECT s.request_sha256, j.id AS job_id, j.submit_position, j.submit_wait_seconds, j.submit_runs_used,
+  j.submit_run_limit AS run_limit, j.submit_tier AS tier
+FROM submissions s JOIN test_jobs j ON j.id = s.job_id
+WHERE s.caller_id = $1 AND s.key = $2;
+
+-- name: read_job
+-- One job as its readers see it, with the counts of its finished trials while it runs.
+-- $1 job_id, $2 account or NULL for an administrator
+SELECT j.id, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
+  j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
+  j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
+  counts.passed, counts.failed, counts.errored, counts.finished
+FROM test_jobs j
+JOIN packages p ON p.id = j.package_id
+LEFT JOIN LATERAL (
+  SELECT COUNT(*)::INT AS finished, COUNT(*) FILTER (WHERE t.state = 'passed')::INT AS passed,
+    COUNT(*) FILTER (WHERE t.state = 'failed')::INT AS failed,
+    COUNT(*) FILTER (WHERE t.state = 'error')::INT AS errored
+  FROM trials t WHERE t.job_id = j.id AND j.status = 'running'
+) counts ON TRUE
+WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+
+-- name: read_outcome
+-- A finished job's outcome, as it was stored.
+-- $1 job_id, $2 account or NULL for an administrator
+SELECT j.status, j.error_message, o.outcome
+FROM test_jobs j LEFT JOIN job_outcomes o ON o.job_id = j.id
+WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+
+-- name: list_claimable_accounts
+-- Accounts with a job to start and a free slot, the oldest head first, then the least running.
+-- Walks the heads index from account to account, so waiting tails cost nothing.
+-- $1 how many
+WITH RECURSIVE waiting AS (
+  (SELECT user_id, start_key FROM test_jobs WHERE status = 'queued' ORDER BY user_id, start_key LIMIT 1)
+  UNION ALL
+  SELECT head.user_id, head.start_key
+  FROM waiting w CROSS JOIN LATERAL (
+    SELECT j.user_id, j.start_key FROM test_jobs j
+    WHERE j.status = 'queued' AND j.user_id > w.user_id
+    ORDER BY j.user_id, j.start_key LIMIT 1
+  ) head
+)
+SELECT w.user_id
+FROM waiting w
+JOIN users a ON a.id = w.user_id
+JOIN tiers t ON t.name = a.subscription_tier
+CROSS JOIN LATERAL (
+  SELECT COUNT(*) AS jobs FROM test_jobs j
+  WHERE j.user_id = w.user_id AND j.status = 'running' AND j.lease_until > CLOCK_TIMESTAMP()
+) running
+-- A lapsed subscription has no slots; its queued jobs finish one by one.
+WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
+ORDER BY w.start_key, running.jobs
+LIMIT $1;
+
+-- name: lock_account
+-- Holds the account's row, so that one worker at a time counts its leases. No row: another holds it.
+-- NO KEY, as a submit's foreign key must not wait for it.
+-- $1 account
+SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: claim_job
+-- queued -> running, for the account's head if it has a free slot. Needs lock_account in a statement before it.
+-- $1 account, $2 owner, $3 lease seconds, $4 job seconds
+UPDATE test_jobs SET status = 'running', attempt = attempt + 1, fence = NEXTVAL('lease_fence'), lease_owner = $2,
+  lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3),
+  started_at = COALESCE(started_at, CLOCK_TIMESTAMP()),
+  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $4))
+WHERE id = (
+  SELECT j.id FROM test_jobs j
+  WHERE j.user_id = $1 AND j.status = 'queued' AND j.next_run_at <= NOW()
+  ORDER BY j.start_key LIMIT 1
+  FOR UPDATE SKIP LOCKED
+) AND status = 'queued' AND (
+  SELECT COUNT(*) FROM test_jobs r
+  WHERE r.user_id = $1 AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+) < (
+  SELECT GREATEST(t.concurrent_jobs, 1) FROM users a JOIN tiers t ON t.name = a.subscription_tier WHERE a.id = $1
+)
+RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework,
+  EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
+  (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
+  (SELECT s.body FROM suites s WHERE s.id = suite_id) AS suite_body;
+
+-- name: extend_lease
+-- Keeps the lease, if it is still ours. No row: stop, another worker has the job or nobody needs it.
+-- $1 job_id, $2 fence, $3 lease seconds
+UPDATE test_jobs SET lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3)
+WHERE id = $1 AND fence = $2 AND status = 'running'
+RETURNING id;
+
+-- name: release_job
+-- running -> queued by its holder, who stops: the attempt is given back, finished trials stay.
+-- $1 job_id, $2 fence
+UPDATE test_jobs SET status = 'queued', attempt = attempt - 1, lease_owner = NULL, lease_until = NULL,
+  fence = NEXTVAL('lease_fence')
+WHERE id = $1 AND fence = $2 AND status = 'running'
+RETURNING id;
+
+-- name: finish_job
+-- running -> completed or failed, by the lease's holder alone: outcome, usage, refund and uploaded result with it.
+-- $1 job_id, $2 fence, $3 status, $4 conclusion, $5 summary, $6 error_code, $7 error_message, $8 tokens, $9 cost,
+-- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result
+WITH done AS (
+  UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
+    tokens_used = $8, cost_usd = $9, completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
+    test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
+  WHERE id = $1 AND fence = $2 AND status = 'running'
+  RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id
+), outcome AS (
+  INSERT INTO job_outcomes (job_id, outcome) SELECT id, $10 FROM done WHERE $10::TEXT IS NOT NULL
+), uploaded AS (
+  INSERT INTO package_test_results (
+    id, package_id, package_version, job_id, uploaded_by, models, conclusion, summary, is_verified
+  )
+  SELECT test_result_id, package_id, package_version, id, submitted_by, models_requested, $4, $5, verify_results
+  FROM done WHERE test_result_id IS NOT NULL
+), refund AS (
+  INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
+  SELECT l.job_id, l.user_id, l.month, 'refund', -1, $11
+  FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind = 'charge'
+  WHERE $11::TEXT IS NOT NULL
+  RETURNING job_id
+), spent AS (
+  UPDATE user_test_usage u SET tokens_used = u.tokens_used + $8, cost_usd = u.cost_usd + $9, updated_at = NOW(),
+    test_runs_count = u.test_runs_count - (SELECT COUNT(*) FROM refund)::INT
+  FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind IN ('charge', 'cached')
+  WHERE u.user_id = l.user_id AND u.month = l.month
+)
+SELECT id, test_result_id FROM done;
+
+-- name: requeue_expired
+-- running -> queued for leases that ran out, while attempts and time are left. The fence moves on, so that the
+-- old holder can write nothing more.
+-- $1 most attempts, $2 how many at a time
+UPDATE test_jobs SET status = 'queued', lease_owner = NULL, lease_until = NULL, fence = NEXTVAL('lease_fence')
+WHERE id IN (
+  SELECT id FROM test_jobs
+  WHERE status = 'running' AND lease_until < CLOCK_TIMESTAMP() AND attempt < $1 AND deadline_at > CLOCK_TIMESTAMP()
+  ORDER BY lease_until LIMIT $2
+  FOR UPDATE SKIP LOCKED
+)
+RETURNING id;
+
+-- name: fail_expired
+-- running -> failed for leases that ran out with no attempt or time left; the run is refunded.
+-- $1 most attempts, $2 how many at a time, $3 error_code, $4 error_message
+WITH done AS (
+  UPDATE test_jobs SET status = 'failed', error_code = $3, error_message = $4, completed_at = CLOCK_TIMESTAMP(),
+    lease_owner = NULL, lease_until = NULL, fence = NEXTVAL('lease_fence')
+  WHERE id IN (
+    SELECT id FROM test_jobs
+    WHERE status = 'running' AND lease_until < CLOCK_TIMESTAMP()
+      AND (attempt >= $1 OR deadline_at <= CLOCK_TIMESTAMP())
+    ORDER BY lease_until LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING id
+), refund AS (
+  INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
+  SELECT l.job_id, l.user_id, l.month, 'refund', -1, $3
+  FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind = 'charge'
+  RETURNING user_id, month
+), spent AS (
+  UPDATE user_test_usage u SET test_runs_count = u.test_runs_count - r.runs, updated_at = NOW()
+  FROM (SELECT user_id, month, COUNT(*)::INT AS runs FROM refund GROUP BY user_id, month) r
+  WHERE u.user_id = r.user_id AND u.month = r.month
+)
+SELECT id FROM done;
+
+-- name: count_waiting
+-- How many jobs wait, counted up to a bound: what a sweep has wake-ups for.
+-- $1 bound
+SELECT COUNT(*)::INT FROM (
+  SELECT FROM test_jobs WHERE status = 'queued' AND next_run_at <= NOW() LIMIT $1
+) bounded;

@@ -1,0 +1,117 @@
+-- Packages, their versions and files, and the suites that are stored for them.
+
+-- name: store_snapshot
+-- Keeps a package's files once, whoever sends them.
+-- $1 snapshot_id, $2 archive, $3 archive_sha256, $4 file_count
+INSERT INTO snapshots (id, archive, archive_sha256, file_count) VALUES ($1, $2, $3, $4)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: store_suite
+-- Keeps a parsed suite once.
+-- $1 suite_id, $2 body
+INSERT INTO suites (id, body) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING;
+
+-- name: publish_package
+-- The published package of this name, made or updated. No row: the name belongs to another account.
+-- $1 owner, $2 name, $3 description, $4 format, $5 subtype, $6 visibility
+INSERT INTO packages AS p (owner_id, name, description, format, subtype, visibility, is_published)
+VALUES ($1, $2, $3, $4, $5, $6, TRUE)
+ON CONFLICT (name) WHERE is_published DO UPDATE
+  SET description = EXCLUDED.description, format = EXCLUDED.format, subtype = EXCLUDED.subtype,
+    visibility = EXCLUDED.visibility, updated_at = NOW()
+  WHERE p.owner_id = EXCLUDED.owner_id
+RETURNING id;
+
+-- name: keep_snapshot_package
+-- The account's private package that stands for its uploaded working folder.
+-- $1 owner, $2 name, $3 description, $4 format, $5 subtype
+INSERT INTO packages AS p (owner_id, name, description, format, subtype, visibility, is_published)
+VALUES ($1, $2, $3, $4, $5, 'private', FALSE)
+ON CONFLICT (owner_id, name) WHERE NOT is_published DO UPDATE
+  SET description = EXCLUDED.description, format = EXCLUDED.format, subtype = EXCLUDED.subtype, updated_at = NOW()
+RETURNING id;
+
+-- name: add_version
+-- One version; no row when it exists.
+-- $1 package_id, $2 version, $3 snapshot_id, $4 manifest, $5 suite_id, $6 suite_path, $7 suite_error, $8 account
+INSERT INTO package_versions (
+  package_id, version, snapshot_id, manifest, suite_id, suite_path, suite_error, published_by
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (package_id, version) DO NOTHING
+RETURNING id;
+
+-- name: read_package
+-- A package that the account may see, by id or published name (its own snapshots by id only).
+-- $1 id or NULL, $2 name or NULL, $3 account or NULL for a visitor
+SELECT p.id, p.owner_id, a.username AS owner, p.name, p.description, p.format, p.subtype, p.visibility,
+  p.is_published, p.created_at, p.updated_at
+FROM packages p JOIN users a ON a.id = p.owner_id
+WHERE (p.id = $1 OR (p.name = $2 AND p.is_published))
+  AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $3);
+
+-- name: list_versions
+-- A package's versions, newest first.
+-- $1 package_id
+SELECT v.version, v.snapshot_id, s.archive_sha256, OCTET_LENGTH(s.archive) AS file_size, v.suite_id, v.suite_path,
+  v.suite_error, v.published_at
+FROM package_versions v JOIN snapshots s ON s.id = v.snapshot_id
+WHERE v.package_id = $1 ORDER BY v.published_at DESC LIMIT 100;
+
+-- name: find_runnable_version
+-- What a job of this package needs: the version asked for or the newest, with the suite that it would use.
+-- $1 package id or NULL, $2 published name or NULL, $3 version or NULL, $4 snapshot_id or NULL, $5 account
+SELECT p.id AS package_id, p.name, p.owner_id, p.is_published, v.version, v.snapshot_id, v.suite_error,
+  v.suite_path, v.suite_id AS package_suite_id, stored.suite_id AS stored_suite_id,
+  COALESCE(own.body, kept.body) AS suite_body
+FROM packages p
+JOIN LATERAL (
+  SELECT pv.version, pv.snapshot_id, pv.suite_id, pv.suite_path, pv.suite_error
+  FROM package_versions pv
+  WHERE pv.package_id = p.id AND ($3::TEXT IS NULL OR pv.version = $3)
+    AND ($4::TEXT IS NULL OR pv.snapshot_id = $4)
+  ORDER BY pv.published_at DESC LIMIT 1
+) v ON TRUE
+LEFT JOIN LATERAL (
+  SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = p.id ORDER BY ps.id DESC LIMIT 1
+) stored ON TRUE
+LEFT JOIN suites own ON own.id = v.suite_id
+LEFT JOIN suites kept ON kept.id = stored.suite_id
+WHERE (
+    p.id = $1 OR (p.name = $2 AND p.is_published)
+    OR p.id = (
+      SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
+      WHERE sv.snapshot_id = $4 AND sp.owner_id = $5 AND NOT sp.is_published
+      ORDER BY sv.published_at DESC LIMIT 1
+    )
+  )
+  AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $5);
+
+-- name: read_archive
+-- A snapshot's bytes, for a worker.
+-- $1 snapshot_id
+SELECT archive FROM snapshots WHERE id = $1;
+
+-- name: read_version_archive
+-- A version's bytes, for a reader who may see the package.
+-- $1 id or NULL, $2 name or NULL, $3 version, $4 account or NULL
+SELECT s.archive, s.archive_sha256
+FROM packages p
+JOIN package_versions v ON v.package_id = p.id AND v.version = $3
+JOIN snapshots s ON s.id = v.snapshot_id
+WHERE (p.id = $1 OR (p.name = $2 AND p.is_published))
+  AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $4);
+
+-- name: store_package_suite
+-- Makes a suite the one that is stored for a package.
+-- $1 package_id, $2 suite_id, $3 account
+INSERT INTO package_suites (package_id, suite_id, stored_by) VALUES ($1, $2, $3)
+RETURNING created_at;
+
+-- name: list_results
+-- Results that were uploaded for a package, newest first.
+-- $1 package_id, $2 how many, $3 from which
+SELECT r.id, r.package_version, r.job_id, r.models, r.conclusion, r.summary, r.is_verified, r.created_at,
+  a.username AS uploaded_by, (COUNT(*) OVER ())::INT AS total
+FROM package_test_results r JOIN users a ON a.id = r.uploaded_by
+WHERE r.package_id = $1 ORDER BY r.created_at DESC LIMIT $2 OFFSET $3;

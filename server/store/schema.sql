@@ -1,0 +1,278 @@
+-- The whole schema as the migrations leave it; a test builds both and compares them.
+
+-- What each tier may do. server/domain/tiers.py is the truth; `migrate` copies it here for the statements that need it.
+CREATE TABLE tiers (
+  name VARCHAR(50) PRIMARY KEY,
+  runs_per_month INT,               -- NULL: unlimited
+  concurrent_jobs INT NOT NULL,
+  start_bonus INTERVAL NOT NULL     -- how much earlier than its submit a job counts in the queue
+);
+
+-- Accounts: who is billed. An organisation is a row of its own kind.
+CREATE TABLE users (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  kind TEXT NOT NULL DEFAULT 'user' CHECK (kind IN ('user', 'organization')),
+  username VARCHAR(100) NOT NULL UNIQUE,
+  email VARCHAR(255) UNIQUE,
+  subscription_tier VARCHAR(50) NOT NULL DEFAULT 'free' REFERENCES tiers (name),
+  is_admin BOOLEAN NOT NULL DEFAULT FALSE,
+  is_active BOOLEAN NOT NULL DEFAULT TRUE,
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- API tokens, revocable JWTs and browser sessions; only hashes are kept.
+CREATE TABLE access_tokens (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  user_id UUID NOT NULL REFERENCES users (id),
+  kind TEXT NOT NULL DEFAULT 'api' CHECK (kind IN ('api', 'jwt', 'session')),
+  token_hash VARCHAR(64) NOT NULL UNIQUE,  -- hex SHA-256; serves the look-up at each request
+  name VARCHAR(100) NOT NULL,
+  scopes TEXT[] NOT NULL DEFAULT '{}',
+  is_active BOOLEAN NOT NULL DEFAULT TRUE,
+  expires_at TIMESTAMPTZ,
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Serves the list of an account's tokens.
+CREATE INDEX access_tokens_user ON access_tokens (user_id, created_at);
+
+-- A package's files at one moment, addressed by the SHA-256 of their paths and contents.
+CREATE TABLE snapshots (
+  id CHAR(64) PRIMARY KEY,
+  archive BYTEA NOT NULL,           -- the .tar.gz as it was first sent
+  archive_sha256 CHAR(64) NOT NULL,
+  file_count INT NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Parsed suites as canonical JSON, addressed by its SHA-256.
+CREATE TABLE suites (
+  id CHAR(64) PRIMARY KEY,
+  body TEXT NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Published packages, and the private ones that stand for an account's uploaded snapshots.
+CREATE TABLE packages (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  owner_id UUID NOT NULL REFERENCES users (id),
+  name VARCHAR(255) NOT NULL,       -- scope included
+  description TEXT NOT NULL DEFAULT '',
+  format TEXT NOT NULL,
+  subtype TEXT NOT NULL DEFAULT 'rule',
+  visibility TEXT NOT NULL DEFAULT 'public' CHECK (visibility IN ('public', 'private')),
+  is_published BOOLEAN NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- A published name belongs to one package; serves the look-up by name.
+CREATE UNIQUE INDEX packages_published_name ON packages (name) WHERE is_published;
+-- An unpublished name belongs to its account alone, so nobody can squat another's.
+CREATE UNIQUE INDEX packages_snapshot_name ON packages (owner_id, name) WHERE NOT is_published;
+
+-- What was published or uploaded when, and what a job needs to know of it.
+CREATE TABLE package_versions (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  package_id UUID NOT NULL REFERENCES packages (id),
+  version VARCHAR(50) NOT NULL,
+  snapshot_id CHAR(64) NOT NULL REFERENCES snapshots (id),
+  manifest TEXT NOT NULL,           -- JSON, as in the package
+  suite_id CHAR(64) REFERENCES suites (id),  -- NULL: the package brings none
+  suite_path TEXT,
+  suite_error TEXT,                 -- why the suite that it brings cannot be used
+  published_by UUID NOT NULL REFERENCES users (id),
+  published_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  UNIQUE (package_id, version)
+);
+
+-- Serves "latest", which is the newest published.
+CREATE INDEX package_versions_latest ON package_versions (package_id, published_at);
+-- Serves the run of a snapshot by its id.
+CREATE INDEX package_versions_snapshot ON package_versions (snapshot_id);
+
+-- Suites that an owner stored for a package; the newest counts.
+CREATE TABLE package_suites (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  package_id UUID NOT NULL REFERENCES packages (id),
+  suite_id CHAR(64) NOT NULL REFERENCES suites (id),
+  stored_by UUID NOT NULL REFERENCES users (id),
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Serves the newest suite of a package.
+CREATE INDEX package_suites_newest ON package_suites (package_id, id);
+
+-- Results that were uploaded for people to see.
+CREATE TABLE package_test_results (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  package_id UUID NOT NULL REFERENCES packages (id),
+  package_version VARCHAR(50) NOT NULL,
+  job_id UUID NOT NULL UNIQUE,      -- one result a job, however often its completion is tried
+  uploaded_by UUID NOT NULL REFERENCES users (id),
+  models TEXT[] NOT NULL,
+  conclusion TEXT NOT NULL,
+  summary TEXT NOT NULL,            -- JSON, as `results` of the job
+  is_verified BOOLEAN NOT NULL DEFAULT FALSE,
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Serves the list of a package's results, newest first.
+CREATE INDEX package_test_results_package ON package_test_results (package_id, created_at);
+
+-- Tells a lease's holder from one that came before.
+CREATE SEQUENCE lease_fence;
+
+-- Test job queue
+CREATE TABLE test_jobs (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  user_id UUID NOT NULL REFERENCES users (id),          -- who is billed
+  submitted_by UUID NOT NULL REFERENCES users (id),
+  package_id UUID NOT NULL REFERENCES packages (id),
+  package_version VARCHAR(50) NOT NULL,                 -- text: survives an unpublish
+
+  -- Test configuration
+  snapshot_id CHAR(64) NOT NULL REFERENCES snapshots (id),
+  suite_id CHAR(64) NOT NULL REFERENCES suites (id),
+  suite_source TEXT NOT NULL,                           -- request, package, stored
+  models_requested TEXT[] NOT NULL,
+  plugins_requested TEXT[],
+  framework VARCHAR(50) NOT NULL,                       -- what runs: litellm, claude-agent
+  upload_results BOOLEAN NOT NULL DEFAULT FALSE,
+  verify_results BOOLEAN NOT NULL DEFAULT FALSE,
+  trials_total INT NOT NULL,
+
+  -- Job status: queued -> running -> completed | failed; running -> queued when a lease runs out
+  status VARCHAR(50) NOT NULL DEFAULT 'queued' CHECK (status IN ('queued', 'running', 'completed', 'failed')),
+  priority INT NOT NULL DEFAULT 0,
+  start_key TIMESTAMPTZ NOT NULL,                       -- created_at less the tier's bonus: the order of starting
+  attempt INT NOT NULL DEFAULT 0,
+  next_run_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_owner TEXT,
+  lease_until TIMESTAMPTZ,
+  fence BIGINT,
+  deadline_at TIMESTAMPTZ,                              -- 60 min from the first start
+
+  -- Results
+  test_result_id UUID REFERENCES package_test_results (id),
+  conclusion TEXT CHECK (conclusion IN ('passed', 'failed', 'inconclusive')),
+  results TEXT,                                         -- JSON, the outcome's summary
+  error_code TEXT,
+  error_message TEXT,
+
+  -- Timing
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  started_at TIMESTAMPTZ,
+  completed_at TIMESTAMPTZ,
+
+  -- Usage tracking
+  tokens_used BIGINT,
+  cost_usd NUMERIC(14, 6),
+
+  -- What the submit was answered, so that a repeated one gets the same bytes
+  submit_position INT NOT NULL,
+  submit_wait_seconds INT NOT NULL,
+  submit_runs_used INT NOT NULL,
+  submit_run_limit INT,
+  submit_tier VARCHAR(50) NOT NULL
+);
+
+-- Serves lists by status.
+CREATE INDEX idx_test_jobs_status ON test_jobs (status, created_at);
+-- Serves an account's jobs, newest first.
+CREATE INDEX idx_test_jobs_user ON test_jobs (user_id, created_at);
+-- Serves the claim: each account's head without reading its tail.
+CREATE INDEX test_jobs_heads ON test_jobs (user_id, start_key) WHERE status = 'queued';
+-- Serves the position in the queue.
+CREATE INDEX test_jobs_order ON test_jobs (start_key) WHERE status = 'queued';
+-- Serves the count of live leases of an account, and the sweep of expired ones.
+CREATE INDEX test_jobs_leases ON test_jobs (user_id, lease_until) WHERE status = 'running';
+
+-- What every finished job found, whole.
+CREATE TABLE job_outcomes (
+  job_id UUID PRIMARY KEY REFERENCES test_jobs (id),
+  outcome TEXT NOT NULL             -- JSON text, as jsonb refuses the NUL that a model may answer
+);
+
+-- One case on one model once. A later lease finds these and does not run them again.
+CREATE TABLE trials (
+  job_id UUID NOT NULL REFERENCES test_jobs (id),
+  case_index INT NOT NULL,
+  model TEXT NOT NULL,
+  repeat_index INT NOT NULL,
+  state TEXT NOT NULL,
+  body TEXT NOT NULL,               -- JSON of evals.types.Trial
+  fence BIGINT NOT NULL,            -- the lease that wrote it
+  finished_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  PRIMARY KEY (job_id, case_index, model, repeat_index)
+);
+
+-- Usage tracking for prpm+ limits: a sum of the ledger, kept beside it for the submit's one statement.
+CREATE TABLE user_test_usage (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  user_id UUID NOT NULL REFERENCES users (id),
+  month DATE NOT NULL,              -- first day of the month, UTC
+  test_runs_count INT NOT NULL DEFAULT 0 CHECK (test_runs_count >= 0),
+  tokens_used BIGINT NOT NULL DEFAULT 0,
+  cost_usd NUMERIC(14, 6) NOT NULL DEFAULT 0,
+  updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  UNIQUE (user_id, month)
+);
+
+-- Why each count is what it is; rows are only ever added.
+CREATE TABLE usage_ledger (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  job_id UUID NOT NULL REFERENCES test_jobs (id),
+  user_id UUID NOT NULL REFERENCES users (id),
+  month DATE NOT NULL,              -- of acceptance; a refund goes to the same one
+  kind TEXT NOT NULL CHECK (kind IN ('charge', 'cached', 'refund')),
+  runs INT NOT NULL,                -- charge 1, cached 0, refund -1
+  reason TEXT NOT NULL,
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Exactly one entry of acceptance a job.
+CREATE UNIQUE INDEX usage_ledger_acceptance ON usage_ledger (job_id) WHERE kind IN ('charge', 'cached');
+-- At most one refund a job.
+CREATE UNIQUE INDEX usage_ledger_refund ON usage_ledger (job_id) WHERE kind = 'refund';
+-- Serves an account's ledger by month.
+CREATE INDEX usage_ledger_user ON usage_ledger (user_id, month, id);
+
+-- Which job answered which submit: by the caller's key, or by the hash of an equal body within seconds.
+CREATE TABLE submissions (
+  caller_id UUID NOT NULL REFERENCES users (id),
+  key TEXT NOT NULL,                -- 'key:' and the Idempotency-Key, or 'body:' and the hash
+  request_sha256 CHAR(64) NOT NULL,
+  job_id UUID NOT NULL REFERENCES test_jobs (id),
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (caller_id, key)
+);
+
+-- Workers as they announce themselves; the API reads here which models can be reached, and holds no vendor's key.
+CREATE TABLE workers (
+  id TEXT PRIMARY KEY,
+  slots INT NOT NULL,
+  mean_job_seconds DOUBLE PRECISION NOT NULL,
+  models TEXT NOT NULL,             -- JSON, a list of evals.catalogue.ModelInfo
+  started_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Whether an account could start a run now. For people and reports: the submit decides by its own atomic statement.
+CREATE FUNCTION can_run_test(user_uuid UUID) RETURNS BOOLEAN AS $$
+  SELECT COALESCE((
+    SELECT t.runs_per_month IS NULL OR COALESCE(u.test_runs_count, 0) < t.runs_per_month
+    FROM users a
+    JOIN tiers t ON t.name = a.subscription_tier
+    LEFT JOIN user_test_usage u
+      ON u.user_id = a.id AND u.month = DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE
+    WHERE a.id = user_uuid AND a.is_active
+  ), FALSE);
+$$ LANGUAGE sql STABLE;
+
+-- Ends the statement that calls it, so that nothing of it is kept.
+CREATE FUNCTION refuse(reason TEXT) RETURNS BOOLEAN AS $$
+BEGIN
+  RAISE EXCEPTION '%', reason USING ERRCODE = 'PR001';
+END;
+$$ LANGUAGE plpgsql;

@@ -1,0 +1,83 @@
+"""Sends wake-ups through arq. Best effort: PostgreSQL has the jobs, and a sweep finds what a lost one leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import structlog
+from arq.connections import ArqRedis
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+log = structlog.get_logger()
+
+# A wake-up nudges one worker's loop, which then claims all it can: more than this at a time help nobody.
+MOST_AT_ONCE = 20
+
+# msgpack, as with pickle whoever can write to Redis would run code in the workers.
+encode_task = msgspec.msgpack.Encoder(enc_hook=str).encode
+decode_task = msgspec.msgpack.Decoder().decode
+
+
+def connect_redis(url: str, *, attempts: int = 3) -> ArqRedis:
+    """A client with the time-outs that arq's own settings lack: without them a cut network hangs it silently."""
+    pool = ConnectionPool.from_url(
+        url,
+        socket_connect_timeout=2,
+        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
+        socket_timeout=5,
+        health_check_interval=10,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), attempts),
+        retry_on_error=[RedisConnectionError, OSError],
+    )
+    return ArqRedis(
+        connection_pool=pool,
+        job_serializer=encode_task,
+        job_deserializer=decode_task,
+        expires_extra_ms=86_400_000,
+    )
+
+
+class ArqWakeups:
+    """Wake-ups leave from a task of their own, so that no submit waits for Redis or fails with it."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+        self._owed = 0
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def wake(self) -> None:
+        """Owe the workers one nudge. Returns at once, never raises."""
+        self._owed = min(self._owed + 1, MOST_AT_ONCE)
+        self._news.set()
+
+    async def start(self) -> None:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._send(), name="wake-ups")
+
+    async def aclose(self) -> None:
+        """Stop sending; what is owed is left to the sweep."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.aclose()
+
+    async def _send(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            owed, self._owed = self._owed, 0
+            try:
+                for _ in range(owed):
+                    # In the past, so that a clock of ours that runs ahead delays no start.
+                    await self._redis.enqueue_job("wake", _defer_until=datetime.now(UTC) - timedelta(hours=1))
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("wake-up not sent", reason=type(error).__name__)

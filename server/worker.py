@@ -1,0 +1,157 @@
+"""The worker: holds the model pool and the vendors' keys, claims jobs and runs them; arq only nudges it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Mapping, MutableMapping
+from typing import Any, cast
+
+import asyncpg
+import structlog
+from arq.worker import Worker, func
+
+from evals.catalogue import (
+    Catalogue,
+    bundled_catalogue_text,
+    demo_catalogue,
+    load_catalogue,
+    vendor_key_variables,
+)
+from evals.pool import ModelPool
+from server.database import connect_database, wait_for_schema
+from server.logs import configure_logs
+from server.services.claiming import ClaimLoop
+from server.services.running import Pace
+from server.settings import Settings, read_settings
+from server.tasks.wake import wake
+from server.tasks.wakeups import ArqWakeups, connect_redis
+
+log = structlog.get_logger()
+
+
+def read_catalogue(settings: Settings, environ: Mapping[str, str]) -> Catalogue:
+    """The models that this worker can reach: by the operator's file, else the built-in one, else the demo model."""
+    text = settings.catalogue.read_text() if settings.catalogue else bundled_catalogue_text()
+    catalogue = load_catalogue(
+        text, environ=environ, proxy_url=settings.litellm_proxy_url, proxy_key=settings.litellm_proxy_key
+    )
+    if settings.catalogue is None and not any(model.reachable for model in catalogue.describe()):
+        if settings.demo_model_url is not None:
+            return demo_catalogue(settings.demo_model_url)
+        log.warning("no model can be reached", advice="set a vendor's key, PRPM_LITELLM_PROXY_URL or PRPM_CATALOGUE")
+    return catalogue
+
+
+def take_vendor_keys(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, str]:
+    """The environment as it was; the vendors' keys are no longer in the process's own, where a library might look."""
+    text = settings.catalogue.read_text() if settings.catalogue else bundled_catalogue_text()
+    before = dict(environ)
+    for name in vendor_key_variables(text):
+        environ.pop(name, None)
+    return before
+
+
+async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: asyncio.Event) -> None:
+    """Work until `stop` is set; then give running jobs back."""
+    models = ModelPool(read_catalogue(settings, environ))
+    preparing = asyncio.create_task(models.prepare(), name="prepare models")
+    db = await connect_database(settings.require_database(), most_connections=10)
+    wakeups = ArqWakeups(connect_redis(settings.require_redis()))
+    loop = ClaimLoop(
+        db,
+        models,
+        wakeups,
+        worker_id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        slots=settings.worker_jobs,
+        job_concurrency=settings.job_concurrency,
+        pace=Pace(),
+    )
+    try:
+        await wait_for_schema(db)
+        await wakeups.start()
+        work = [
+            asyncio.create_task(loop.run(), name="claims"),
+            asyncio.create_task(listen_for_wakeups(settings.require_redis(), loop), name="arq"),
+        ]
+        log.info("worker started", jobs=settings.worker_jobs)
+        await _first_of(stop, work)
+        for task in reversed(work):
+            task.cancel()
+        for ended in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+    finally:
+        preparing.cancel()
+        await wakeups.aclose()
+        await models.aclose()
+        await _close(db)
+        log.info("worker stopped")
+
+
+async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
+    """Run arq's worker, and again when it ends: it does not survive a restart of Redis by itself."""
+    pause = 0.1
+    while True:
+        redis = connect_redis(redis_url)
+        worker = Worker(
+            functions=[func(cast(Any, wake), timeout=5, keep_result=0)],
+            redis_pool=redis,
+            handle_signals=False,
+            poll_delay=0.02,
+            max_jobs=50,
+            max_tries=100,
+            keep_result=0,
+            queue_read_limit=2000,
+            health_check_interval=10,
+            log_results=False,
+            job_deserializer=redis.job_deserializer,
+            job_serializer=redis.job_serializer,
+            ctx={"claims": loop},
+        )
+        try:
+            await worker.async_run()
+        except Exception as error:  # noqa: BLE001 - whatever ends arq, jobs go on and it is started again
+            log.warning("arq ended", reason=type(error).__name__)
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.shield(worker.close())
+        # What was nudged meanwhile may be lost.
+        loop.nudge()
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)
+
+
+async def _first_of(stop: asyncio.Event, work: list[asyncio.Task[None]]) -> None:
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopped, *work], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+
+
+async def _close(db: asyncpg.Pool) -> None:
+    try:
+        async with asyncio.timeout(2):
+            await db.close()
+    except TimeoutError:
+        db.terminate()
+
+
+def main() -> None:
+    """Run a worker process until SIGTERM or Ctrl-C."""
+    settings = read_settings()
+    configure_logs(settings)
+    environ = take_vendor_keys(settings, os.environ)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await run_worker(settings, environ=environ, stop=stop)
+
+    asyncio.run(serve())

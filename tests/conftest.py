@@ -1,0 +1,105 @@
+"""Real servers for every test: embedded ones, or external ones by PRPM_TEST_DATABASE_URL and PRPM_TEST_REDIS_URL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from server.store.migrations import migrate
+from tests.service import Service, in_loop, start_service
+
+TEMPLATE = "prpm_test_template"
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A short folder of this run's own: socket paths have a limit of 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="prpm-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def admin_dsn(server_folder: Path) -> Iterator[str]:
+    """A PostgreSQL where databases can be made."""
+    if external := os.environ.get("PRPM_TEST_DATABASE_URL"):
+        yield external
+        return
+    from server.embedded import start_postgres
+
+    running = start_postgres(server_folder / "pg", durable=False)
+    yield running.dsn
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(server_folder: Path) -> Iterator[str]:
+    """A Valkey of this run's own."""
+    if external := os.environ.get("PRPM_TEST_REDIS_URL"):
+        yield external
+        return
+    from server.embedded import start_valkey
+
+    running = start_valkey(server_folder / "valkey")
+    yield running.url
+    running.stop()
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def template_dsn(admin_dsn: str) -> str:
+    """A migrated database that others are copied from."""
+    name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
+    in_loop(_execute(admin_dsn, f'CREATE DATABASE "{name}"'))
+    dsn = with_database(admin_dsn, name)
+    in_loop(migrate(dsn))
+    return dsn
+
+
+@pytest.fixture
+def dsn(admin_dsn: str, template_dsn: str) -> Iterator[str]:
+    """A fresh, migrated database."""
+    name = f"prpm_test_{uuid.uuid4().hex[:12]}"
+    template = urlsplit(template_dsn).path.lstrip("/")
+    in_loop(_execute(admin_dsn, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    yield with_database(admin_dsn, name)
+    in_loop(_execute(admin_dsn, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+async def db(dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on a fresh, migrated database."""
+    pool = await asyncpg.create_pool(dsn, min_size=0, max_size=25)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture(scope="session")
+def service(admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The whole service as processes, shared by all tests: each makes accounts of its own."""
+    name = f"prpm_test_{uuid.uuid4().hex[:12]}"
+    in_loop(_execute(admin_dsn, f'CREATE DATABASE "{name}"'))
+    dsn = with_database(admin_dsn, name)
+    in_loop(migrate(dsn))
+    yield from start_service(dsn=dsn, redis_url=redis_url, folder=tmp_path_factory.mktemp("service"))

@@ -1,0 +1,85 @@
+"""Numbers as people read them, and text that can do nothing."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cli.answers import Summary
+from cli.printable import excerpt, printable, printable_lines, shortened
+from cli.wording import dollars, percent, summary_lines
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [(1.0, "100%"), (0.0, "0%"), (0.5, "50%"), (2 / 3, "66.7%"), (0.9999, "99.9%"), (0.0001, "0.1%")],
+)
+def test_percent__never_rounds_to_a_verdict(score: float, text: str) -> None:
+    assert percent(score) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0.0, "$0.0000"), (0.0012, "$0.0012"), (0.00001, "<$0.0001"), (1.5, "$1.50"), (1234.5, "$1,234.50")],
+)
+def test_dollars__keeps_what_matters(amount: float, text: str) -> None:
+    assert dollars(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("cost", "line"),
+    [(0.0, "   Cost: unknown (no price is known for these models)"),
+     (0.5, "   Cost: at least $0.5000 (some answers have no known price)")],
+)  # fmt: skip
+def test_summary__a_partial_cost_is_not_shown_as_a_whole(cost: float, line: str) -> None:
+    summary = Summary(
+        total_tests=1,
+        tests_passed=1,
+        tests_failed=0,
+        overall_score=1,
+        total_cost_usd=cost,
+        cost_is_partial=True,
+    )
+
+    assert [shown.text for shown in summary_lines(summary)][-1] == line
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text() | st.text(alphabet="\x1b\x9b\x9d\x07\\[]0;31mHP\r\n\u202e\u2066##[x"))
+def test_printable__I16_O5_leaves_nothing_that_acts(text: str) -> None:
+    shown = printable(text)
+
+    assert not {unicodedata.category(char) for char in shown} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    assert "##[" not in shown
+    assert printable(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]8;;https://evil.example\x07click\x1b]8;;\x07", "click"),
+        ("\x9b2Jgone", "gone"),
+        ("one\r\ntwo\tthree", "one two three"),
+        ("é ✅ ⚠️ 日本", "é ✅ ⚠️ 日本"),
+    ],
+)
+def test_printable__keeps_what_people_wrote(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_printable_lines__keeps_lines() -> None:
+    assert printable_lines("a\x1b[2J\r\nb\u2028c") == ["a", "b", "c"]
+
+
+def test_shortened__is_one_line_within_its_limit() -> None:
+    assert shortened("a\n\n  b", limit=10) == "a b"
+    assert shortened("word " * 50, limit=10) == "word word…"
+
+
+def test_excerpt__begins_at_the_start_if_nothing_is_found() -> None:
+    assert excerpt("first " * 100, about=["other"], limit=20).startswith("first first")
+    assert excerpt("x " * 500 + "needle", about=["absent", "needle"], limit=60).endswith("needle")
