@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from evals.types import Attempt
+
 
 class EngineError(Exception):
     """Base; `str()` is a sentence for the user, `details` are lines of `path: what`."""
@@ -78,9 +80,11 @@ class ProviderError(EngineError):
         status: int | None = None,
         retry_after_seconds: float | None = None,
         timed_out: bool = False,
+        attempts: Sequence[Attempt] = (),
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.status = status
         self.retry_after_seconds = retry_after_seconds
         self.timed_out = timed_out
+        self.attempts = tuple(attempts)  # every call that was made before giving up

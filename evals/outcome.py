@@ -124,7 +124,7 @@ def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]
         output_tokens=_total(trials, "output_tokens"),
         cost_usd=_total_cost(trials),
         named_scores=shown.named_scores or UNSET,
-        attempts=(completion.attempts if completion else ()) or UNSET,
+        attempts=(completion.attempts if completion else shown.attempts) or UNSET,
         trials=tuple(trial_result(trial) for trial in trials) if case.repeat > 1 else UNSET,
     )
 
@@ -143,7 +143,7 @@ def trial_result(trial: Trial) -> TrialResult:
         input_tokens=_total([trial], "input_tokens"),
         output_tokens=_total([trial], "output_tokens"),
         cost_usd=_total_cost([trial]),
-        attempts=completion.attempts if completion else (),
+        attempts=completion.attempts if completion else trial.attempts,
     )
 
 

@@ -173,6 +173,7 @@ class _Call:
             status=last.status if last else None,
             retry_after_seconds=last.retry_after_seconds if last else None,
             timed_out=last.timed_out if last else False,
+            attempts=self.attempts,
         )
 
     def out_of_time(self) -> ProviderError:
@@ -183,6 +184,7 @@ class _Call:
             retryable=True,
             status=self.last_error.status if self.last_error else None,
             timed_out=True,
+            attempts=self.attempts,
         )
 
     def _tries(self) -> str:

@@ -107,7 +107,8 @@ class _Attempted:
         except TimeoutError:
             return self._error(TrialError(kind="timeout", message=f"The trial took longer than {limit:g} s."))
         except EngineError as error:
-            return self._error(explain(error))
+            failed = error.attempts if isinstance(error, ProviderError) else ()
+            return msgspec.structs.replace(self._error(explain(error)), attempts=failed)
         except Exception as error:  # noqa: BLE001 - one broken trial must not end the run
             _log_broken(error, self._key)
             return self._error(TrialError(kind="internal", message=BROKEN))

@@ -22,6 +22,7 @@ from evals.types import JsonValue
 
 MAX_TEMPLATE: Final = 200_000  # characters
 MAX_RESULT: Final = 1_000_000  # characters, of the result and of any text on the way to it
+_MAX_TOKENS = 15_000  # names, signs and pieces of text; they bound the time that reading takes
 _SECONDS = 0.5
 _MAX_NESTED_LOOPS = 3
 
@@ -53,7 +54,8 @@ def render(text: str, variables: Mapping[str, JsonValue]) -> str:
         raise InvalidSuite(f"a template {error}") from None
     except TemplateError as error:
         raise InvalidSuite(f"a template cannot be used: {error.message}{_place(error)}") from None
-    except RecursionError:
+    except (RecursionError, SyntaxError, MemoryError):
+        # Python compiles what Jinja writes, and has limits of its own (a hundred blocks, for one).
         raise InvalidSuite("a template is nested too deeply") from None
 
 
@@ -90,6 +92,7 @@ class _Clock:
 
 
 def _render(text: str, variables: Mapping[str, JsonValue]) -> str:
+    _require_short(text)
     tree = _ENVIRONMENT.parse(text)
     _require_allowed(tree)
     template = _ENVIRONMENT.from_string(_guarded(tree))
@@ -108,6 +111,12 @@ def _collect(pieces: Iterable[str]) -> str:
         _require_room(size)
         collected.append(piece)
     return "".join(collected)
+
+
+def _require_short(text: str) -> None:
+    for count, _ in enumerate(_ENVIRONMENT.lexer.tokeniter(text, None)):
+        if count > _MAX_TOKENS:
+            raise _TooMuch(f"has more than {_MAX_TOKENS:,} names, signs and pieces")
 
 
 def _require_allowed(tree: nodes.Template) -> None:

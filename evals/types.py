@@ -131,6 +131,7 @@ class Trial(Struct, frozen=True, kw_only=True, omit_defaults=True):
     assertions: tuple[AssertionResult, ...] = ()
     named_scores: dict[str, float] = {}
     error: TrialError | None = None
+    attempts: tuple[Attempt, ...] = ()  # calls that were made in vain, where there is no completion
     duration_ms: int = 0
     # What graded assertions cost on top of the answer itself.
     judge_tokens: int = 0

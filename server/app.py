@@ -13,11 +13,11 @@ from litestar.openapi import OpenAPIConfig
 from redis.exceptions import RedisError
 
 from server.api.context import DEPENDENCIES, ModelBook, Site
-from server.api.docs import DocsPage
 from server.api.errors import EXCEPTION_HANDLERS
 from server.api.guards import ASGIApp, add_headers, keep_encoded_slashes, limit_bodies
 from server.api.strict_request import StrictRequest
 from server.database import connect_database
+from server.pages.docs_page import DocsPage
 from server.services.identity import JwtRules
 from server.services.signing_keys import SigningKeys
 from server.settings import Settings

@@ -163,7 +163,15 @@ async def publish_package(
         raise InvalidRequest("manifest: needs `name` and `version`.", code="invalid_manifest")
     archive = await data.tarball.read()
     _check_archive(archive)
-    done = await publishing.publish_package(site.db, caller, archive=archive, name=name, version=version)
+    done = await publishing.publish_package(
+        site.db,
+        caller,
+        archive=archive,
+        name=name,
+        version=version,
+        format=_text(manifest.get("format")),
+        subtype=_text(manifest.get("subtype")),
+    )
     return PublishAnswer(
         success=True,
         package_id=str(done.package_id),
@@ -244,6 +252,10 @@ def package_ref(name: str) -> PackageRef:
         return parse_package_ref(name.replace("%2F", "/"))
     except InvalidRequest:
         raise NotFound("Package not found.", code="package_not_found") from None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _check_archive(archive: bytes) -> None:

@@ -58,6 +58,8 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     attempt: int
     package_name: str
     package_version: str
+    format: str
+    subtype: str
     snapshot_id: str
     suite_body: str
     models: tuple[str, ...]

@@ -46,7 +46,8 @@ async def _publish_examples(db: asyncpg.Pool, caller: Caller, examples: Path) ->
     for folder in sorted(path for path in examples.iterdir() if (path / "prpm.json").is_file()):
         archive = await asyncio.to_thread(_pack, folder)
         try:
-            await publish_package(db, caller, archive=archive)
+            # A skill's own name has no scope, as the registry demands; here every example is one of the demo's.
+            await publish_package(db, caller, archive=archive, publish_as=f"@{USERNAME}/{folder.name}")
         except Conflict:
             continue  # this version is there from an earlier start
 

@@ -43,21 +43,33 @@ class KeptSnapshot(Struct, frozen=True, kw_only=True):
 
 
 async def publish_package(
-    db: asyncpg.Pool, caller: Caller, *, archive: bytes, name: str | None = None, version: str | None = None
+    db: asyncpg.Pool,
+    caller: Caller,
+    *,
+    archive: bytes,
+    name: str | None = None,
+    version: str | None = None,
+    format: str | None = None,  # noqa: A002 - the manifest's word
+    subtype: str | None = None,
+    publish_as: str | None = None,
 ) -> Published:
     """Make a version public. `name` and `version` choose the entry of a manifest with several packages.
+
+    `format` and `subtype` speak for an archive without a manifest. `publish_as` gives an unscoped name its scope.
 
     Raises InvalidRequest, NotAllowed (the scope is another's), Conflict (the version exists).
     """
     files = await _read(archive)
-    package = await _understand(files, name=name, version=version)
+    package = await _understand(files, name=name, version=version, format=format, subtype=subtype)
     manifest = package.manifest
-    _check_scope(caller, manifest.name)
+    public_name = publish_as or manifest.name
+    _check_scope(caller, public_name)
     new = await asyncio.to_thread(
         _new_version,
         package,
         files,
         archive,
+        name=public_name,
         version=manifest.version,
         visibility="private" if manifest.private else "public",
     )
@@ -68,10 +80,16 @@ async def publish_package(
 async def keep_snapshot(db: asyncpg.Pool, caller: Caller, *, archive: bytes) -> KeptSnapshot:
     """Keep a working folder's files so that a job can run on them. Safe to call twice: the same files are kept once."""
     files = await _read(archive)
-    package = await _understand(files, name=None, version=None)
+    package = await _understand(files)
     digest = snapshot_id(files)
     new = await asyncio.to_thread(
-        _new_version, package, files, archive, version=f"0.0.0-snapshot.{digest[:12]}", visibility="private"
+        _new_version,
+        package,
+        files,
+        archive,
+        name=package.manifest.name,
+        version=f"0.0.0-snapshot.{digest[:12]}",
+        visibility="private",
     )
     kept = await packages.keep_snapshot(db, caller.id, new)
     return KeptSnapshot(
@@ -93,9 +111,9 @@ async def _read(archive: bytes) -> dict[str, bytes]:
         raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
 
 
-async def _understand(files: dict[str, bytes], *, name: str | None, version: str | None) -> ReadPackage:
+async def _understand(files: dict[str, bytes], **told: str | None) -> ReadPackage:
     try:
-        return await asyncio.to_thread(read_package, files, name=name, version=version)
+        return await asyncio.to_thread(read_package, files, **told)
     except EngineError as error:
         raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
 
@@ -108,12 +126,12 @@ def _check_scope(caller: Caller, name: str) -> None:
 
 
 def _new_version(
-    package: ReadPackage, files: dict[str, bytes], archive: bytes, *, version: str, visibility: str
+    package: ReadPackage, files: dict[str, bytes], archive: bytes, *, name: str, version: str, visibility: str
 ) -> NewVersion:
     manifest = package.manifest
     suite, suite_error = _read_suite(package)
     return NewVersion(
-        name=manifest.name,
+        name=name,
         version=version,
         description=manifest.description,
         format=manifest.format,

@@ -104,8 +104,10 @@ async def _plan(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, concurrency: i
 
 
 def _instructions(archive: bytes, job: ClaimedJob) -> Instructions:
-    version = None if job.package_version.startswith("0.0.0-snapshot.") else job.package_version
-    return read_package(read_archive(archive), name=job.package_name, version=version).instructions
+    files = read_archive(archive)
+    return read_package(
+        files, name=job.package_name, version=job.package_version, format=job.format, subtype=job.subtype
+    ).instructions
 
 
 def judge_job(outcome: Outcome) -> JobEnd:

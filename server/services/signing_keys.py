@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import jwt
 import structlog
 
@@ -42,6 +41,8 @@ class SigningKeys:
         return self._asked_at is None or self._clock() - self._asked_at >= PAUSE_SECONDS
 
     async def _fetch(self) -> None:
+        import httpx  # here, as a service without JWKS never needs it
+
         self._asked_at = self._clock()
         try:
             async with httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, follow_redirects=False) as client:

@@ -118,6 +118,8 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
                     attempt=row["attempt"],
                     package_name=row["package_name"],
                     package_version=row["package_version"],
+                    format=row["format"],
+                    subtype=row["subtype"],
                     snapshot_id=row["snapshot_id"],
                     suite_body=row["suite_body"],
                     models=tuple(row["models_requested"]),

@@ -149,6 +149,8 @@ WHERE id = (
 RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework,
   EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
   (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
+  (SELECT p.format FROM packages p WHERE p.id = package_id) AS format,
+  (SELECT p.subtype FROM packages p WHERE p.id = package_id) AS subtype,
   (SELECT s.body FROM suites s WHERE s.id = suite_id) AS suite_body;
 
 -- name: extend_lease

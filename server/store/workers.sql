@@ -22,5 +22,8 @@ SELECT models, seen_at > NOW() - INTERVAL '15 seconds' AS is_live
 FROM workers ORDER BY seen_at DESC LIMIT 50;
 
 -- name: is_any_worker_live
--- Whether somebody claims.
-SELECT EXISTS (SELECT FROM workers WHERE seen_at > NOW() - INTERVAL '15 seconds' AND slots > 0);
+-- Whether somebody claims. Who spoke last before the database's own start may have ended with it.
+SELECT EXISTS (
+  SELECT FROM workers
+  WHERE seen_at > GREATEST(NOW() - INTERVAL '15 seconds', PG_POSTMASTER_START_TIME()) AND slots > 0
+);

@@ -100,8 +100,13 @@ def test_pattern__by_code_points(source: str, text: str, found: bool) -> None:
         "(?i:a)",
         "(?P<n>a)",
         "(?<n>a)\\k<m>",
-    ]
-    + ["(?<n>a)(?<n>b)", "(?<1>a)", "^*", "\\b+", "(?<=a)*", "(?"],
+        "(?<n>a)(?<n>b)",
+        "(?<1>a)",
+        "^*",
+        "\\b+",
+        "(?<=a)*",
+        "(?",
+    ],
 )
 def test_pattern__what_javascript_refuses(source: str) -> None:
     with pytest.raises(InvalidPattern):

@@ -44,7 +44,7 @@ def test_contains__value_that_is_no_text_or_number_is_refused(type_: str, value:
 
 @pytest.mark.parametrize(
     ("value", "text", "passed"),
-    [("PARIS", "paris", True), ("straße", "STRASSE", False), ("ΟΔΟΣ", "οδος", False), ("ΟΔΟΣ", "οδος".upper(), True)],
+    [("PARIS", "paris", True), ("straße", "STRASSE", False), ("ΟΔΟΣ", "ΟΔΟΣ.", True), ("ΟΔΟΣ", "ΟΔΟΣΑ", False)],
 )
 def test_icontains__both_sides_are_lower_cased_as_javascript_does(value: str, text: str, passed: bool) -> None:
     assert judged("icontains", value, text).passed is passed
@@ -112,5 +112,5 @@ def test_contains_all__reason_lists_five_missing_texts_and_counts_the_rest() -> 
 def test_starts_with__white_space_counts_and_only_text_is_taken() -> None:
     assert judged("starts-with", "Yes", "Yes, it is").passed
     assert not judged("starts-with", "Yes", " Yes").passed
-    with pytest.raises(InvalidAssertion, match="^starts-with: `value` must be a text that is not empty$"):
+    with pytest.raises(InvalidAssertion, match=r"^starts-with: `value` must be a text that is not empty$"):
         judged("starts-with", 1, "1 apple")

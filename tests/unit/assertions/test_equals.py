@@ -42,7 +42,7 @@ def test_equals__as_javascript_compares(value: Any, text: str, passed: bool) -> 
 
 
 def test_equals__value_is_missing() -> None:
-    with pytest.raises(InvalidAssertion, match="^equals: `value` is missing$"):
+    with pytest.raises(InvalidAssertion, match=r"^equals: `value` is missing$"):
         judged("equals", "x")
 
 

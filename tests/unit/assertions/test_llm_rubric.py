@@ -111,12 +111,12 @@ async def test_llm_rubric__P7_the_fence_is_new_each_time() -> None:
     ],
 )
 async def test_llm_rubric__unusable_opinion_is_the_judges_trouble(opinion: Any) -> None:
-    with pytest.raises(CannotJudge, match="not the JSON object that was asked for") as caught:
+    with pytest.raises(CannotJudge, match=r"not the JSON object that was asked for") as caught:
         await asked(FakeJudge(opinion))
 
     assert caught.value.kind == "judge"
 
 
 async def test_llm_rubric__rubric_is_missing() -> None:
-    with pytest.raises(InvalidAssertion, match="^llm-rubric: `value` must be a text that is not empty$"):
+    with pytest.raises(InvalidAssertion, match=r"^llm-rubric: `value` must be a text that is not empty$"):
         await ASSERTIONS["llm-rubric"].judge(Answer(text=""), Assertion(type="llm-rubric"), ObedientJudge())

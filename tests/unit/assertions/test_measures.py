@@ -29,7 +29,7 @@ def edits(left: str, right: str) -> int:
 
 
 def test_levenshtein__distance_is_the_textbooks() -> None:
-    chooser = random.Random(7)
+    chooser = random.Random(7)  # noqa: S311 - texts to compare, no secrets
     for _ in range(300):
         left, right = ("".join(chooser.choices("abc", k=chooser.randrange(12))) for _ in range(2))
         distance = edits(left, right)
@@ -47,15 +47,15 @@ def test_levenshtein__an_emoji_is_two_characters(text: str, threshold: int, pass
 
 def test_levenshtein__largest_texts_take_less_than_a_second() -> None:
     began = time.process_time()
-    judgement = judged("levenshtein", "ab" * 50_000, value="ba" * 5_000, threshold=95_000)
+    judgement = judged("levenshtein", "ab" * 50_000, value="ba" * 2_500, threshold=97_500)
 
-    assert judgement.reason.startswith("the answer is 90000 edits away")
+    assert judgement.reason.startswith("the answer is 95000 edits away")
     assert time.process_time() - began < 1
 
 
-@pytest.mark.parametrize("value", [5, None, ["a"], "a" * 10_001])
+@pytest.mark.parametrize("value", [5, None, ["a"], "a" * 5_001])
 def test_levenshtein__unusable_value_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidAssertion, match="^levenshtein: `value`"):
+    with pytest.raises(InvalidAssertion, match=r"^levenshtein: `value`"):
         judged("levenshtein", value=value)
 
 
@@ -78,23 +78,23 @@ def test_word_count__words_stand_between_javascripts_white_space(value: Any, tex
 
 @pytest.mark.parametrize("value", ["three", [1], None, True, {}, {"min": 3, "max": 1}, {"least": 1}, {"min": "x"}])
 def test_word_count__unusable_value_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidAssertion, match="^word-count: "):
+    with pytest.raises(InvalidAssertion, match=r"^word-count: "):
         judged("word-count", value=value)
 
 
 def test_latency__at_most_the_threshold() -> None:
     assert judged("latency", reported={"duration_ms": 200}, threshold=200).passed
     assert not judged("latency", reported={"duration_ms": 201}, threshold=200).passed
-    with pytest.raises(InvalidAssertion, match="^latency: `threshold` is missing$"):
+    with pytest.raises(InvalidAssertion, match=r"^latency: `threshold` is missing$"):
         judged("latency", reported={"duration_ms": 200})
-    with pytest.raises(CannotJudge, match="^latency: it is not known how long the answer took$"):
+    with pytest.raises(CannotJudge, match=r"^latency: it is not known how long the answer took$"):
         judged("latency", threshold=200)
 
 
 def test_cost__unknown_price_is_an_error_and_never_free() -> None:
     assert judged("cost", reported={"cost_usd": 0.01}, threshold=0.01).passed
     assert not judged("cost", reported={"cost_usd": 0.010001}, threshold=0.01).passed
-    with pytest.raises(CannotJudge, match="^cost: the model's price is not known"):
+    with pytest.raises(CannotJudge, match=r"^cost: the model's price is not known"):
         judged("cost", reported={}, threshold=1)
 
 
