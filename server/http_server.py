@@ -1,4 +1,5 @@
-"""uvicorn with what it lacks: a time limit on request headers (D1), and an end that lets our own clean-up run."""
+"""uvicorn with what it lacks: limits on a request's head (D1, D9), an end for bodies that nobody reads (D2), errors
+in the contract's form, and an end of its own that lets our clean-up run."""
 
 from __future__ import annotations
 
@@ -6,45 +7,130 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Generator
+from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.api.guards import ASGIApp
+from server.api.guards import HEADERS, ASGIApp
 
-HEADER_SECONDS = 10.0
+
+class HeadTooLarge(Exception):
+    """The request line and the headers are more than anybody sends."""
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Closes a connection whose request headers are not complete in time."""
+    """Closes a connection whose request does not come in time, and refuses what is no proper HTTP."""
 
-    _header_timer: asyncio.TimerHandle | None = None
+    header_seconds = 10.0  # for all headers of a request, however they trickle in
+    unread_seconds = 1.0  # for a body that goes on after its answer
+    largest_head = 64 * 1024  # bytes
+    most_headers = 100
+
+    _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _unfinished_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._start_timer()
+        self._close_in(self.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._stay_open()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.is_closing() or not self._waits_for_headers():
+            self._unfinished_bytes = 0
+            return
+        if self._timer is None:
+            self._close_in(self.header_seconds)
+        # The parser gathers a header that has no end without telling us of it.
+        self._unfinished_bytes += len(data)
+        if self._unfinished_bytes > self.largest_head:
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._start_timer()
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + len(b": \r\n"))
+        if len(self.headers) >= self.most_headers:
+            raise HeadTooLarge
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._stop_timer()
+        self._stay_open()
         super().on_headers_complete()
 
-    def _start_timer(self) -> None:
-        self._stop_timer()
-        self._header_timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle.response_complete:  # the rest of an unread body has come: the connection may be used again
+            self.cycle.more_body = False
+            self._stay_open()
 
-    def _stop_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._close_in(self.unread_seconds)
+
+    def send_400_response(self, msg: str) -> None:
+        """Called when the parser gives up, also on our own HeadTooLarge."""
+        too_large = self._head_bytes > self.largest_head or len(self.headers or ()) >= self.most_headers
+        self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST)
+
+    def refuse(self, status: HTTPStatus) -> None:
+        """Answer without the app, and close. What an answer under way has sent so far is not added to."""
+        if not self._is_answering():
+            self.transport.write(refusal(status))
+        self.transport.close()
+
+    def _count(self, more: int) -> None:
+        self._head_bytes += more
+        if self._head_bytes > self.largest_head:
+            raise HeadTooLarge
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+
+    def _waits_for_headers(self) -> bool:
+        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
+
+    def _close_in(self, seconds: float) -> None:
+        self._stay_open()
+        self._timer = self.loop.call_later(seconds, self.transport.close)
+
+    def _stay_open(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+REFUSALS = {
+    HTTPStatus.BAD_REQUEST: "This is not a proper HTTP request.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request has more or larger headers than are read.",
+}
+
+
+def refusal(status: HTTPStatus) -> bytes:
+    """A whole answer in the contract's form, for requests that the app never sees."""
+    body = msgspec.json.encode({"error": REFUSALS[status], "code": "invalid_http"})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        *HEADERS,
+    ]
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), *(b": ".join(header) for header in headers)]
+    return b"\r\n".join([*lines, b"", body])
 
 
 class Server(uvicorn.Server):
@@ -65,11 +151,18 @@ class Server(uvicorn.Server):
 
 async def serve(app: ASGIApp, *, host: str, port: int) -> None:
     """Serve until SIGTERM or Ctrl-C; running requests have 3 s to end."""
-    config = uvicorn.Config(
+    await Server(configure(app, host=host, port=port)).serve()
+
+
+def configure(
+    app: ASGIApp, *, host: str, port: int, protocol: type[PatientProtocol] = PatientProtocol
+) -> uvicorn.Config:
+    """uvicorn's settings."""
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=PatientProtocol,
+        http=protocol,
         ws="none",
         loop="uvloop",
         lifespan="on",
@@ -82,4 +175,3 @@ async def serve(app: ASGIApp, *, host: str, port: int) -> None:
         h11_max_incomplete_event_size=32 * 1024,
         backlog=2048,
     )
-    await Server(config).serve()

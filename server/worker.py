@@ -102,7 +102,7 @@ async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
             functions=[func(cast(Any, wake), timeout=5, keep_result=0)],
             redis_pool=redis,
             handle_signals=False,
-            poll_delay=0.02,
+            poll_delay=0.03,
             max_jobs=50,
             max_tries=100,
             keep_result=0,

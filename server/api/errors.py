@@ -20,6 +20,7 @@ from server.domain.errors import (
     QuotaExceeded,
     ServiceError,
     TooLarge,
+    TooSlow,
     Unavailable,
     UnsupportedMedia,
 )
@@ -32,6 +33,7 @@ STATUS: dict[type[ServiceError], int] = {
     QuotaExceeded: 402,
     NotAllowed: 403,
     NotFound: 404,
+    TooSlow: 408,
     Conflict: 409,
     TooLarge: 413,
     UnsupportedMedia: 415,

@@ -6,6 +6,7 @@ Each guard is plain ASGI: it takes an app and returns one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -13,6 +14,8 @@ from urllib.parse import unquote
 
 import msgspec
 import structlog
+
+from server.domain.errors import TooLarge, TooSlow
 
 # As the ASGI specification writes them; litestar's own types know only what litestar sends.
 Scope = MutableMapping[str, Any]
@@ -22,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 15.0
+UNREAD_SECONDS = 2.0
 LARGEST_BODY = 11 * 1024 * 1024
 
 PAGE_POLICY = (
@@ -61,8 +65,14 @@ def routable_path(raw_path: bytes) -> str:
     return "/".join(joined)
 
 
-def limit_bodies(app: ASGIApp) -> ASGIApp:
-    """Refuse packed and huge bodies before reading (W11, W12), and those that never end (D2)."""
+def limit_bodies(
+    app: ASGIApp, *, seconds: float = BODY_SECONDS, largest: int = LARGEST_BODY, unread_seconds: float = UNREAD_SECONDS
+) -> ASGIApp:
+    """Refuse packed and huge bodies before reading (W11, W12), and those that never end (D2).
+
+    `seconds` bound the whole body; `unread_seconds` is how long a refused one is thrown away before the answer, as
+    one that closes while its client still sends is often never read.
+    """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,16 +82,25 @@ def limit_bodies(app: ASGIApp) -> ASGIApp:
         length = headers.get(b"content-length", b"0")
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             await refuse(send, 415, "Send the body as it is, without Content-Encoding.", "unsupported_media_type")
-        elif length.isdigit() and int(length) > LARGEST_BODY:
-            await refuse(send, 413, f"The body has {int(length)} bytes; {LARGEST_BODY} are read.", "too_large")
+        elif length.isdigit() and int(length) > largest:
+            if b"expect" not in headers:
+                await _throw_away(receive, seconds=unread_seconds)
+            await refuse(send, 413, f"The body has {int(length)} bytes; {largest} are read.", "too_large")
         else:
-            await app(scope, _bounded(receive), send)
+            await app(scope, _bounded(receive, seconds=seconds, largest=largest), send)
 
     return guarded
 
 
-def _bounded(receive: Receive) -> Receive:
-    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+async def _throw_away(receive: Receive, *, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await receive()).get("more_body", False):
+                pass
+
+
+def _bounded(receive: Receive, *, seconds: float, largest: int) -> Receive:
+    deadline = asyncio.get_running_loop().time() + seconds
     read = 0
     over = False
 
@@ -94,12 +113,12 @@ def _bounded(receive: Receive) -> Receive:
                 message = await receive()
         except TimeoutError:
             over = True
-            return {"type": "http.disconnect"}
+            raise TooSlow(f"The body did not arrive within {seconds:g} s.") from None
         if message["type"] == "http.request":
             read += len(message.get("body", b""))
             over = not message.get("more_body", False)
-            if read > LARGEST_BODY:
-                return {"type": "http.disconnect"}
+            if read > largest:
+                raise TooLarge(f"The body has more than {largest} bytes.")
         return message
 
     return bounded

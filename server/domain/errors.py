@@ -8,6 +8,7 @@ ServiceError
 ├── QuotaExceeded          the month's runs are used up
 ├── Conflict               an idempotency key or a version is taken; a job is not finished
 ├── TooLarge               more bytes than are read
+├── TooSlow                bytes that did not come in time
 ├── UnsupportedMedia       not the content type that the route reads
 ├── NoSuite                nothing says how to test the package
 └── Unavailable            a part that we need is away; try again
@@ -58,6 +59,10 @@ class Conflict(ServiceError):
 
 class TooLarge(ServiceError):
     code = "too_large"
+
+
+class TooSlow(ServiceError):
+    code = "too_slow"
 
 
 class UnsupportedMedia(ServiceError):
