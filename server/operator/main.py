@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,10 +64,21 @@ def main() -> None:
     try:
         group(prog_name="prpm-testing")
     except Exception as error:
+        if not is_server_installed():
+            click.echo(
+                "❌ The service is not installed, only the command is. Run `pip install 'prpm-testing[server]'`.",
+                err=True,
+            )
+            sys.exit(OUTCOME_NOT_POSSIBLE)
         if not isinstance(error, expected_failures()):
             raise
         click.echo(f"❌ {error}", err=True)
         sys.exit(getattr(error, "exit_code", OUTCOME_NOT_POSSIBLE))
+
+
+def is_server_installed() -> bool:
+    """Whether the extra `server` is there: the wheel alone brings the command line."""
+    return all(importlib.util.find_spec(name) for name in ("asyncpg", "litestar", "arq", "structlog"))
 
 
 def expected_failures() -> tuple[type[Exception], ...]:

@@ -31,9 +31,10 @@ WITH account AS (
   RETURNING user_id, month, test_runs_count
 ), ahead AS (
   -- Bounded, so that a long queue does not slow the submit down.
+  -- Not a join: the planner may then read the whole queue and compare each row.
   SELECT COUNT(*)::INT AS jobs FROM (
-    SELECT FROM test_jobs j, account a
-    WHERE j.status = 'queued' AND j.start_key <= NOW() - a.start_bonus
+    SELECT FROM test_jobs j
+    WHERE j.status = 'queued' AND j.start_key <= (SELECT NOW() - a.start_bonus FROM account a)
     LIMIT 1000
   ) bounded
 ), pace AS (

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import structlog
 from arq.connections import ArqRedis
+from arq.constants import default_queue_name
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 
 # A wake-up nudges one worker's loop, which then claims all it can: more than this at a time help nobody.
 MOST_AT_ONCE = 20
+MOST_LEFT_OVER = 50
 
 # msgpack, as with pickle whoever can write to Redis would run code in the workers.
 encode_task = msgspec.msgpack.Encoder(enc_hook=str).encode
@@ -76,6 +78,9 @@ class ArqWakeups:
             self._news.clear()
             owed, self._owed = self._owed, 0
             try:
+                # Left-overs mean that no worker is there to be nudged; its first sweep will look anyway.
+                if await self._redis.zcard(default_queue_name) > MOST_LEFT_OVER:
+                    continue
                 for _ in range(owed):
                     # In the past, so that a clock of ours that runs ahead delays no start.
                     await self._redis.enqueue_job("wake", _defer_until=datetime.now(UTC) - timedelta(hours=1))
