@@ -61,7 +61,10 @@ async def keep_snapshot(db: asyncpg.Pool, owner_id: UUID, new: NewVersion) -> Ke
         package_id: UUID = await connection.fetchval(
             SQL["keep_snapshot_package"], owner_id, new.name, new.description, new.format, new.subtype
         )
-        return KeptSnapshot(package_id, await _add_version(connection, package_id, owner_id, new))
+        created = await _add_version(connection, package_id, owner_id, new)
+        if not created:
+            await connection.execute(SQL["renew_upload"], package_id, new.version)
+        return KeptSnapshot(package_id, created)
 
 
 async def _add_version(connection: asyncpg.Connection, package_id: UUID, owner_id: UUID, new: NewVersion) -> bool:

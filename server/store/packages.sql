@@ -1,15 +1,18 @@
 -- Packages, their versions and files, and the suites that are stored for them.
 
 -- name: store_snapshot
--- Keeps a package's files once, whoever sends them.
+-- Keeps a package's files once, whoever sends them. Sending them again keeps the clean-up away, and fills the row of
+-- files that were removed.
 -- $1 snapshot_id, $2 archive, $3 archive_sha256, $4 file_count
-INSERT INTO snapshots (id, archive, archive_sha256, file_count) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO NOTHING;
+INSERT INTO snapshots AS s (id, archive, archive_sha256, file_count) VALUES ($1, $2, $3, $4)
+ON CONFLICT (id) DO UPDATE SET created_at = NOW(),
+  archive = CASE WHEN s.archive = '' THEN EXCLUDED.archive ELSE s.archive END,
+  archive_sha256 = CASE WHEN s.archive = '' THEN EXCLUDED.archive_sha256 ELSE s.archive_sha256 END;
 
 -- name: store_suite
--- Keeps a parsed suite once.
+-- Keeps a parsed suite once. Sending it again keeps the clean-up away.
 -- $1 suite_id, $2 body
-INSERT INTO suites (id, body) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING;
+INSERT INTO suites (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET created_at = NOW();
 
 -- name: publish_package
 -- The published package of this name, made or updated. No row: the name belongs to another account.
@@ -40,6 +43,11 @@ INSERT INTO package_versions (
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (package_id, version) DO NOTHING
 RETURNING id;
+
+-- name: renew_upload
+-- A folder that was sent again is the newest, and is kept as long as one that was sent for the first time.
+-- $1 package_id, $2 version
+UPDATE package_versions SET published_at = CLOCK_TIMESTAMP() WHERE package_id = $1 AND version = $2;
 
 -- name: read_package
 -- A package that the account may see, by id or published name (its own snapshots by id only).

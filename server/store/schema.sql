@@ -35,21 +35,23 @@ CREATE TABLE access_tokens (
 
 -- Serves the list of an account's tokens.
 CREATE INDEX access_tokens_user ON access_tokens (user_id, created_at);
+-- Serves the clean-up of sessions that ended.
+CREATE INDEX access_tokens_session_end ON access_tokens (expires_at) WHERE kind = 'session';
 
 -- A package's files at one moment, addressed by the SHA-256 of their paths and contents.
 CREATE TABLE snapshots (
   id CHAR(64) PRIMARY KEY,
-  archive BYTEA NOT NULL,           -- the .tar.gz as it was first sent
+  archive BYTEA NOT NULL,           -- the .tar.gz as it was first sent; empty once only old jobs refer to it
   archive_sha256 CHAR(64) NOT NULL,
   file_count INT NOT NULL,
-  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()  -- when it was last sent
 );
 
 -- Parsed suites as canonical JSON, addressed by its SHA-256.
 CREATE TABLE suites (
   id CHAR(64) PRIMARY KEY,
   body TEXT NOT NULL,
-  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()  -- when a package last brought it
 );
 
 -- Published packages, and the private ones that stand for an account's uploaded snapshots.
@@ -90,6 +92,10 @@ CREATE TABLE package_versions (
 CREATE INDEX package_versions_latest ON package_versions (package_id, published_at);
 -- Serves the run of a snapshot by its id.
 CREATE INDEX package_versions_snapshot ON package_versions (snapshot_id);
+-- Serves the clean-up of uploaded folders.
+CREATE INDEX package_versions_upload_age ON package_versions (published_at) WHERE version LIKE '0.0.0-snapshot.%';
+-- Serves "does a version need this suite?".
+CREATE INDEX package_versions_suite ON package_versions USING hash (suite_id);
 
 -- Suites that an owner stored for a package; the newest counts.
 CREATE TABLE package_suites (
@@ -102,6 +108,8 @@ CREATE TABLE package_suites (
 
 -- Serves the newest suite of a package.
 CREATE INDEX package_suites_newest ON package_suites (package_id, id);
+-- Serves "does a package need this suite?".
+CREATE INDEX package_suites_suite ON package_suites USING hash (suite_id);
 
 -- Results that were uploaded for people to see.
 CREATE TABLE package_test_results (
@@ -152,6 +160,7 @@ CREATE TABLE test_jobs (
   lease_until TIMESTAMPTZ,
   fence BIGINT,
   deadline_at TIMESTAMPTZ,                              -- 60 min from the first start
+  cancel_requested_at TIMESTAMPTZ,                      -- its worker looks each second
 
   -- Results
   test_result_id UUID REFERENCES package_test_results (id),
@@ -170,7 +179,7 @@ CREATE TABLE test_jobs (
   cost_usd NUMERIC(14, 6),
 
   -- What the submit was answered, so that a repeated one gets the same bytes
-  submit_position INT NOT NULL,
+  submit_position INT NOT NULL,                         -- 0: too far back to say
   submit_wait_seconds INT NOT NULL,
   submit_runs_used INT NOT NULL,
   submit_run_limit INT,
@@ -187,12 +196,20 @@ CREATE INDEX test_jobs_heads ON test_jobs (user_id, start_key) WHERE status = 'q
 CREATE INDEX test_jobs_order ON test_jobs (start_key) WHERE status = 'queued';
 -- Serves the count of live leases of an account, and the sweep of expired ones.
 CREATE INDEX test_jobs_leases ON test_jobs (user_id, lease_until) WHERE status = 'running';
+-- Each serves "does a job need it?" in the clean-up. Hashes, as the digests are long and only ever compared.
+CREATE INDEX test_jobs_snapshot ON test_jobs USING hash (snapshot_id);
+CREATE INDEX test_jobs_suite ON test_jobs USING hash (suite_id);
+CREATE INDEX test_jobs_package ON test_jobs (package_id);
 
 -- What every finished job found, whole.
 CREATE TABLE job_outcomes (
   job_id UUID PRIMARY KEY REFERENCES test_jobs (id),
-  outcome TEXT NOT NULL             -- JSON text, as jsonb refuses the NUL that a model may answer
+  outcome TEXT NOT NULL,            -- JSON text, as jsonb refuses the NUL that a model may answer
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
 );
+
+-- Serves the clean-up of old answers.
+CREATE INDEX job_outcomes_age ON job_outcomes (created_at);
 
 -- One case on one model once. A later lease finds these and does not run them again.
 CREATE TABLE trials (
@@ -206,6 +223,9 @@ CREATE TABLE trials (
   finished_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
   PRIMARY KEY (job_id, case_index, model, repeat_index)
 );
+
+-- Serves the clean-up of old trials.
+CREATE INDEX trials_age ON trials (finished_at);
 
 -- Usage tracking for prpm+ limits: a sum of the ledger, kept beside it for the submit's one statement.
 CREATE TABLE user_test_usage (
@@ -223,7 +243,7 @@ CREATE TABLE user_test_usage (
 CREATE TABLE usage_ledger (
   id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   job_id UUID NOT NULL REFERENCES test_jobs (id),
-  user_id UUID NOT NULL REFERENCES users (id),
+  user_id UUID NOT NULL,            -- the job's
   month DATE NOT NULL,              -- of acceptance; a refund goes to the same one
   kind TEXT NOT NULL CHECK (kind IN ('charge', 'cached', 'refund')),
   runs INT NOT NULL,                -- charge 1, cached 0, refund -1
@@ -239,14 +259,19 @@ CREATE UNIQUE INDEX usage_ledger_refund ON usage_ledger (job_id) WHERE kind = 'r
 CREATE INDEX usage_ledger_user ON usage_ledger (user_id, month, id);
 
 -- Which job answered which submit: by the caller's key, or by the hash of an equal body within seconds.
+-- No foreign keys: the one statement that writes here writes the job too, and rows live for days at most.
 CREATE TABLE submissions (
-  caller_id UUID NOT NULL REFERENCES users (id),
+  caller_id UUID NOT NULL,
   key TEXT NOT NULL,                -- 'key:' and the Idempotency-Key, or 'body:' and the hash
   request_sha256 CHAR(64) NOT NULL,
-  job_id UUID NOT NULL REFERENCES test_jobs (id),
+  job_id UUID NOT NULL,
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   PRIMARY KEY (caller_id, key)
 );
+
+-- Serve the clean-up: callers' keys count for days, bodies for seconds.
+CREATE INDEX submissions_key_age ON submissions (created_at) WHERE key LIKE 'key:%';
+CREATE INDEX submissions_body_age ON submissions (created_at) WHERE key LIKE 'body:%';
 
 -- Workers as they announce themselves; the API reads here which models can be reached, and holds no vendor's key.
 CREATE TABLE workers (
@@ -256,6 +281,12 @@ CREATE TABLE workers (
   models TEXT NOT NULL,             -- JSON, a list of evals.catalogue.ModelInfo
   started_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- Work that one worker does for all, at its time.
+CREATE TABLE chores (
+  name TEXT PRIMARY KEY,
+  due_at TIMESTAMPTZ NOT NULL       -- who moves it on has the turn
 );
 
 -- Whether an account could start a run now. For people and reports: the submit decides by its own atomic statement.

@@ -150,6 +150,7 @@ CREATE TABLE test_jobs (
   lease_until TIMESTAMPTZ,
   fence BIGINT,
   deadline_at TIMESTAMPTZ,                              -- 60 min from the first start
+  cancel_requested_at TIMESTAMPTZ,                      -- its worker looks each second
 
   -- Results
   test_result_id UUID REFERENCES package_test_results (id),
@@ -168,7 +169,7 @@ CREATE TABLE test_jobs (
   cost_usd NUMERIC(14, 6),
 
   -- What the submit was answered, so that a repeated one gets the same bytes
-  submit_position INT NOT NULL,
+  submit_position INT NOT NULL,                         -- 0: too far back to say
   submit_wait_seconds INT NOT NULL,
   submit_runs_used INT NOT NULL,
   submit_run_limit INT,
@@ -221,7 +222,7 @@ CREATE TABLE user_test_usage (
 CREATE TABLE usage_ledger (
   id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   job_id UUID NOT NULL REFERENCES test_jobs (id),
-  user_id UUID NOT NULL REFERENCES users (id),
+  user_id UUID NOT NULL,            -- the job's
   month DATE NOT NULL,              -- of acceptance; a refund goes to the same one
   kind TEXT NOT NULL CHECK (kind IN ('charge', 'cached', 'refund')),
   runs INT NOT NULL,                -- charge 1, cached 0, refund -1
@@ -237,11 +238,12 @@ CREATE UNIQUE INDEX usage_ledger_refund ON usage_ledger (job_id) WHERE kind = 'r
 CREATE INDEX usage_ledger_user ON usage_ledger (user_id, month, id);
 
 -- Which job answered which submit: by the caller's key, or by the hash of an equal body within seconds.
+-- No foreign keys: the one statement that writes here writes the job too, and rows live for days at most.
 CREATE TABLE submissions (
-  caller_id UUID NOT NULL REFERENCES users (id),
+  caller_id UUID NOT NULL,
   key TEXT NOT NULL,                -- 'key:' and the Idempotency-Key, or 'body:' and the hash
   request_sha256 CHAR(64) NOT NULL,
-  job_id UUID NOT NULL REFERENCES test_jobs (id),
+  job_id UUID NOT NULL,
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   PRIMARY KEY (caller_id, key)
 );

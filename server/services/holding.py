@@ -1,0 +1,40 @@
+"""A job's models, which can be called for as long as the job is surely ours."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from evals.models import CompletionRequest
+from evals.pool import ModelPool
+from evals.types import Completion
+
+
+class Hold:
+    """Until when the lease is surely ours, by this process's monotonic clock; its keeper moves it on."""
+
+    def __init__(self, *, sure_until: float) -> None:
+        self.sure_until = sure_until
+
+    async def wait(self) -> None:
+        """Returns at once while the lease is sure. After that it waits for the keeper, which ends everybody.
+
+        A process that was stopped for longer than its lease goes on here in the middle of its work, before its keeper
+        had a turn: what it would call now another worker has called, and paid for, already.
+        """
+        if time.monotonic() >= self.sure_until:
+            await asyncio.get_running_loop().create_future()
+
+
+class HeldModels(ModelPool):
+    """The worker's models, called under a hold. What they hold open stays theirs: it needs no closing."""
+
+    def __init__(self, models: ModelPool, hold: Hold) -> None:
+        super().__init__(models.catalogue)
+        self._models = models
+        self._hold = hold
+
+    async def complete(self, model_name: str, request: CompletionRequest) -> Completion:
+        """As ModelPool.complete."""
+        await self._hold.wait()
+        return await self._models.complete(model_name, request)

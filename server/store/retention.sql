@@ -1,0 +1,139 @@
+-- Retention: what is removed once it is too old. Each statement takes a bounded number of rows, the oldest first,
+-- and passes by what somebody holds. Jobs and the usage ledger are never removed.
+
+-- name: take_turn
+-- Gives the chore to the first who asks once it is due. No row: it is not due, or another has it.
+-- $1 name, $2 seconds until it is due again
+INSERT INTO chores AS c (name, due_at) VALUES ($1, NOW() + MAKE_INTERVAL(secs => $2))
+ON CONFLICT (name) DO UPDATE SET due_at = EXCLUDED.due_at WHERE c.due_at <= NOW()
+RETURNING name;
+
+-- name: delete_trials
+-- Trials of jobs that ended; the outcome keeps all that people read.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM trials WHERE ctid = ANY (ARRAY(
+    SELECT t.ctid FROM trials t JOIN test_jobs j ON j.id = t.job_id
+    WHERE t.finished_at < NOW() - MAKE_INTERVAL(days => $1) AND j.status IN ('completed', 'failed')
+    ORDER BY t.finished_at LIMIT $2
+    FOR UPDATE OF t SKIP LOCKED
+  ))
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_outcomes
+-- Answers and assertions of finished jobs; the job keeps its summary.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM job_outcomes WHERE job_id IN (
+    SELECT job_id FROM job_outcomes WHERE created_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_idempotency_keys
+-- Keys that callers chose: a submit under one of them is a new one from now on.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM submissions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM submissions WHERE key LIKE 'key:%' AND created_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_body_hashes
+-- Hashes of bodies, which count for seconds.
+-- $1 how many
+WITH gone AS (
+  DELETE FROM submissions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM submissions WHERE key LIKE 'body:%' AND created_at < NOW() - INTERVAL '1 hour'
+    ORDER BY created_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_sessions
+-- Browsers' sessions that ended a day ago.
+-- $1 how many
+WITH gone AS (
+  DELETE FROM access_tokens WHERE id IN (
+    SELECT id FROM access_tokens WHERE kind = 'session' AND expires_at < NOW() - INTERVAL '1 day'
+    ORDER BY expires_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_uploads
+-- Uploaded working folders that nobody sent and no job used for so long. What they leave is named for the next blocks.
+-- $1 days, $2 how many
+DELETE FROM package_versions WHERE id IN (
+  SELECT v.id FROM package_versions v JOIN packages p ON p.id = v.package_id
+  WHERE v.version LIKE '0.0.0-snapshot.%' AND NOT p.is_published
+    AND v.published_at < NOW() - MAKE_INTERVAL(days => $1)
+    AND NOT EXISTS (
+      SELECT FROM test_jobs j
+      WHERE j.snapshot_id = v.snapshot_id
+        AND (j.created_at >= NOW() - MAKE_INTERVAL(days => $1) OR j.status IN ('queued', 'running'))
+    )
+  ORDER BY v.published_at LIMIT $2
+  FOR UPDATE OF v SKIP LOCKED
+)
+RETURNING package_id, snapshot_id, suite_id;
+
+-- name: delete_snapshots
+-- Files that no version and no job refers to any more.
+-- $1 snapshot ids, $2 days
+DELETE FROM snapshots WHERE id IN (
+  SELECT s.id FROM snapshots s
+  WHERE s.id = ANY ($1::TEXT[]) AND s.created_at < NOW() - MAKE_INTERVAL(days => $2)
+    AND NOT EXISTS (SELECT FROM package_versions v WHERE v.snapshot_id = s.id)
+    AND NOT EXISTS (SELECT FROM test_jobs j WHERE j.snapshot_id = s.id)
+  FOR UPDATE SKIP LOCKED
+);
+
+-- name: empty_snapshots
+-- The bytes of files that only old jobs refer to; the row stays for them, and is filled again when the files are sent.
+-- $1 snapshot ids, $2 days
+UPDATE snapshots SET archive = '' WHERE id IN (
+  SELECT s.id FROM snapshots s
+  WHERE s.id = ANY ($1::TEXT[]) AND s.created_at < NOW() - MAKE_INTERVAL(days => $2)
+    AND NOT EXISTS (SELECT FROM package_versions v WHERE v.snapshot_id = s.id)
+    AND NOT EXISTS (SELECT FROM test_jobs j WHERE j.snapshot_id = s.id AND j.status IN ('queued', 'running'))
+  FOR NO KEY UPDATE SKIP LOCKED
+);
+
+-- name: delete_suites
+-- Suites that no version, package or job refers to any more.
+-- $1 suite ids, $2 days
+DELETE FROM suites WHERE id IN (
+  SELECT s.id FROM suites s
+  WHERE s.id = ANY ($1::TEXT[]) AND s.created_at < NOW() - MAKE_INTERVAL(days => $2)
+    AND NOT EXISTS (SELECT FROM package_versions v WHERE v.suite_id = s.id)
+    AND NOT EXISTS (SELECT FROM package_suites p WHERE p.suite_id = s.id)
+    AND NOT EXISTS (SELECT FROM test_jobs j WHERE j.suite_id = s.id)
+  FOR UPDATE SKIP LOCKED
+);
+
+-- name: delete_packages
+-- Unpublished packages that hold nothing and that no job or result names.
+-- $1 package ids, $2 days
+DELETE FROM packages WHERE id IN (
+  SELECT p.id FROM packages p
+  WHERE p.id = ANY ($1::UUID[]) AND NOT p.is_published AND p.updated_at < NOW() - MAKE_INTERVAL(days => $2)
+    AND NOT EXISTS (SELECT FROM package_versions v WHERE v.package_id = p.id)
+    AND NOT EXISTS (SELECT FROM package_suites s WHERE s.package_id = p.id)
+    AND NOT EXISTS (SELECT FROM test_jobs j WHERE j.package_id = p.id)
+    AND NOT EXISTS (SELECT FROM package_test_results r WHERE r.package_id = p.id)
+  FOR UPDATE SKIP LOCKED
+);
