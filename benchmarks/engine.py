@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import aiohttp
 from msgspec import Struct
 
+from benchmarks.tables import Line, Table, markdown
 from evals.catalogue import Catalogue, Model
 from evals.models import Deployment
 from evals.pool import ModelPool
@@ -127,7 +128,7 @@ def mock_process(*, latency_ms: float) -> Iterator[str]:
         process.wait(10)
 
 
-def measure(contender: Contender, workload: Workload) -> Figure:
+def one_round(contender: Contender, workload: Workload) -> Figure:
     """One round in a fresh event loop."""
     wall, cpu = time.monotonic(), _cpu_seconds()
     asyncio.run(_awaited(contender, workload))
@@ -143,48 +144,70 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def table(figures: dict[str, list[Figure]], workload: Workload) -> str:
-    """Markdown: one line a contender, the first one being the control."""
-    walls = {name: statistics.median(figure.wall for figure in rounds) for name, rounds in figures.items()}
-    cpus = {name: statistics.median(figure.cpu for figure in rounds) for name, rounds in figures.items()}
-    control = next(iter(figures))
+def measure(*, trials: int = 1000, latency_ms: float = 200.0, concurrency: int = 50, rounds: int = 3) -> Table:
+    """By turns, so that a busy machine is busy for all. `latency_ms` is the mock model's."""
+    figures: dict[str, list[Figure]] = {name: [] for name in CONTENDERS}
+    with mock_process(latency_ms=latency_ms) as url:
+        workload = Workload(url=url, trials=trials, latency_ms=latency_ms, concurrency=concurrency)
+        for contender in CONTENDERS.values():
+            # Imports and first pages.
+            one_round(contender, Workload(url=url, trials=50, latency_ms=0, concurrency=50))
+        for _ in range(rounds):
+            for name, contender in CONTENDERS.items():
+                figures[name].append(one_round(contender, workload))
+    return table(figures, workload)
+
+
+def table(figures: dict[str, list[Figure]], workload: Workload) -> Table:
+    """Every contender beside the first one, which is the control."""
+    control, *contenders = figures
     ideal = workload.trials / workload.concurrency * workload.latency_ms / 1000
-    what = (
-        f"{workload.trials:,} trials of {workload.latency_ms:g} ms, {workload.concurrency} at a time "
-        f"(ideal {ideal:.1f} s), median of {len(figures[control])}:"
+    lines = []
+    for name in contenders:
+        for what, unit, pick in (("time", "s", _wall), ("CPU a trial", "ms", _cpu_ms(workload.trials))):
+            lines.append(
+                Line(
+                    what=f"{name}: {what}",
+                    measured=statistics.median(map(pick, figures[name])),
+                    against=control,
+                    control=statistics.median(map(pick, figures[control])),
+                    unit=unit,
+                )
+            )
+    return Table(
+        title="engine",
+        how=f"{workload.trials:,} trials on a mock model that takes {workload.latency_ms:g} ms, "
+        f"{workload.concurrency} at a time (at best {ideal:.1f} s), {len(figures[control])} rounds.",
+        lines=tuple(lines),
     )
-    lines = [
-        what,
-        "",
-        "| contender | wall s | ratio to the control | CPU ms per trial | ratio to the control |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name in figures:
-        per_trial = cpus[name] * 1000 / workload.trials
-        lines.append(
-            f"| {name} | {walls[name]:.2f} | {walls[name] / walls[control]:.2f} | {per_trial:.2f} "
-            f"| {cpus[name] / cpus[control]:.2f} |"
-        )
-    return "\n".join(lines)
+
+
+def _wall(figure: Figure) -> float:
+    return figure.wall
+
+
+def _cpu_ms(trials: int) -> Callable[[Figure], float]:
+    return lambda figure: figure.cpu * 1000 / trials
 
 
 def main() -> None:
-    """Measure by turns, so that a busy machine is busy for all, and print the table."""
+    """Print the table for this workload."""
     parser = argparse.ArgumentParser(description="The engine beside a bare client.")
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--latency-ms", type=float, default=200.0)
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     wanted = parser.parse_args()
-    figures: dict[str, list[Figure]] = {name: [] for name in CONTENDERS}
-    with mock_process(latency_ms=wanted.latency_ms) as url:
-        workload = Workload(url=url, trials=wanted.trials, latency_ms=wanted.latency_ms, concurrency=wanted.concurrency)
-        for contender in CONTENDERS.values():
-            measure(contender, Workload(url=url, trials=50, latency_ms=0, concurrency=50))  # imports, first pages
-        for _ in range(wanted.rounds):
-            for name, contender in CONTENDERS.items():
-                figures[name].append(measure(contender, workload))
-    print(table(figures, workload))
+    print(
+        markdown(
+            measure(
+                trials=wanted.trials,
+                latency_ms=wanted.latency_ms,
+                concurrency=wanted.concurrency,
+                rounds=wanted.rounds,
+            )
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import http.client
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -98,9 +99,9 @@ def table(job: Latency, bare: Latency, pairs: list[Pair]) -> Table:
     return Table(
         title="service",
         how=f"One API process, one worker with the echo model, PostgreSQL with fsync. Jobs: {JOBS} of one case, one "
-        f"after the other, each polled every {POLL_SECONDS * 1000:g} ms. Submits: {ACCOUNTS:,} enterprise accounts send "
-        f"one job each over {CLIENT_CONNECTIONS} connections, no worker running; {len(pairs)} rounds by turns with the "
-        f"control, a Litestar handler with one INSERT on the same uvicorn and {CONNECTIONS} pooled connections.",
+        f"after the other, each polled every {POLL_SECONDS * 1000:g} ms. Submits: {ACCOUNTS:,} enterprise accounts "
+        f"send one job each over {CLIENT_CONNECTIONS} connections, no worker running; {len(pairs)} rounds by turns "
+        f"with the control, a Litestar handler with one INSERT on the same uvicorn with {CONNECTIONS} connections.",
         lines=(
             Line(
                 what="submit to completed, p50",
@@ -133,6 +134,7 @@ def open_site() -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="prpm-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)  # the database's own user has to pass
+        stack.enter_context(logs_on_failure(folder))
         postgres = start_postgres(folder / "pg")
         stack.callback(postgres.stop)
         valkey = start_valkey(folder / "valkey")
@@ -157,6 +159,17 @@ def open_site() -> Iterator[Site]:
         start("-m", "server.operator.main", "api", port=port, path="/health/ready")
         start("-m", "benchmarks.bare", "--dsn", postgres.dsn, "--port", str(bare_port), port=bare_port, path="/")
         yield Site(port=port, bare_port=bare_port, tokens=tokens, worker=worker)
+
+
+@contextlib.contextmanager
+def logs_on_failure(folder: Path) -> Iterator[None]:
+    """Whatever fails inside, the ends of the logs in `folder` are shown on stderr."""
+    try:
+        yield
+    except Exception:
+        for log in sorted(folder.glob("*.log")):
+            print(f"{log.name}:\n{log.read_text()[-2000:]}", file=sys.stderr)
+        raise
 
 
 async def prepare(dsn: str) -> list[str]:
