@@ -1,0 +1,108 @@
+-- The invariants. Each statement returns the rows that break one; none may. To add a check, add a block.
+
+-- name: V1 every acknowledged job is there, with whom it was promised to
+SELECT a.intent, a.job_id FROM chaos.answers a
+JOIN chaos.intents i ON i.id = a.intent
+LEFT JOIN chaos.jobs j ON j.id = a.job_id AND j.user_id = i.account_id AND j.intent = i.id
+WHERE a.status = 202 AND j.id IS NULL;
+
+-- name: V2 no job waits or runs for ever
+SELECT id, status, attempt, lease_until FROM test_jobs WHERE status NOT IN ('completed', 'failed');
+
+-- name: V2 a completed job is whole
+SELECT j.id, j.trials_total, COUNT(t.job_id) AS trials, o.job_id IS NOT NULL AS has_outcome
+FROM test_jobs j LEFT JOIN trials t ON t.job_id = j.id LEFT JOIN job_outcomes o ON o.job_id = j.id
+WHERE j.status = 'completed'
+GROUP BY j.id, o.job_id HAVING COUNT(t.job_id) <> j.trials_total OR o.job_id IS NULL;
+
+-- name: V3 one charge a job and at most one refund
+SELECT j.id, ARRAY_AGG(l.kind) AS entries FROM test_jobs j LEFT JOIN usage_ledger l ON l.job_id = j.id
+GROUP BY j.id
+HAVING COUNT(*) FILTER (WHERE l.kind IN ('charge', 'cached')) <> 1 OR COUNT(*) FILTER (WHERE l.kind = 'refund') > 1;
+
+-- name: V3 a refund has a reason, and goes to the month that was charged
+SELECT l.job_id, j.status, j.error_code, l.reason FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id
+WHERE l.kind = 'refund' AND (
+  j.status <> 'failed' OR j.error_code NOT IN ('infrastructure', 'no_verdict', 'cancelled')
+  OR NOT EXISTS (SELECT FROM usage_ledger c WHERE c.job_id = l.job_id AND c.kind = 'charge' AND c.month = l.month)
+);
+
+-- name: V3 what the service could not do is given back
+SELECT j.id, j.error_code FROM test_jobs j
+WHERE j.status = 'failed' AND NOT EXISTS (SELECT FROM usage_ledger l WHERE l.job_id = j.id AND l.kind = 'refund')
+  AND (j.error_code <> 'cancelled' OR EXISTS (
+    SELECT FROM chaos.history h WHERE h.job_id = j.id AND h.old_status = 'queued' AND h.new_status = 'failed'
+  ));
+
+-- name: V3 a job that was cancelled while it ran is not given back
+SELECT j.id FROM test_jobs j JOIN usage_ledger l ON l.job_id = j.id AND l.kind = 'refund'
+WHERE j.error_code = 'cancelled' AND NOT EXISTS (
+  SELECT FROM chaos.history h WHERE h.job_id = j.id AND h.old_status = 'queued' AND h.new_status = 'failed'
+);
+
+-- name: V4 usage is the ledger's sum, from nought to the tier's limit
+SELECT user_id, month, u.test_runs_count AS used, l.runs AS by_ledger, t.runs_per_month AS allowed
+FROM user_test_usage u
+FULL JOIN (SELECT user_id, month, SUM(runs)::INT AS runs FROM usage_ledger GROUP BY user_id, month) l
+  USING (user_id, month)
+LEFT JOIN users a ON a.id = user_id LEFT JOIN tiers t ON t.name = a.subscription_tier
+WHERE u.test_runs_count IS DISTINCT FROM l.runs OR u.test_runs_count NOT BETWEEN 0 AND COALESCE(t.runs_per_month, 1000000);
+
+-- name: V5 a job ends once
+SELECT job_id, ARRAY_AGG(old_status || ' -> ' || new_status ORDER BY id) AS changes FROM chaos.history
+GROUP BY job_id
+HAVING COUNT(*) FILTER (WHERE new_status IN ('completed', 'failed')) > 1
+  OR COUNT(*) FILTER (WHERE old_status IN ('completed', 'failed')) > 0;
+
+-- name: V5 only the holder of the highest fence ends a job
+SELECT e.job_id, e.worker, e.fence AS ended_under, j.fence AS highest, j.status
+FROM chaos.ends e JOIN test_jobs j ON j.id = e.job_id
+WHERE e.fence <> j.fence OR j.status NOT IN ('completed', 'failed');
+
+-- name: V5 one worker alone believes that it ended the job
+SELECT job_id, ARRAY_AGG(worker) AS workers FROM chaos.ends GROUP BY job_id HAVING COUNT(*) > 1;
+
+-- name: V5 no trial is stored under an old fence
+SELECT * FROM chaos.late_trials;
+
+-- name: V5 a trial that is stored is not run again
+-- 50 ms, as a call may have been on its way when the trial of an earlier lease was stored.
+SELECT j.id, t.case_index, t.fence, t.finished_at, c.began_at AS asked_again_at
+FROM chaos.calls c JOIN chaos.jobs j ON j.intent = c.intent
+JOIN trials t ON t.job_id = j.id AND t.case_index = c.case_index
+WHERE c.began_at > t.finished_at + INTERVAL '50 milliseconds'
+  AND (SELECT COUNT(*) FROM chaos.jobs o WHERE o.intent = j.intent) = 1;
+
+-- name: V5 no job has more attempts than it may
+SELECT id, attempt FROM test_jobs WHERE attempt > 3;
+
+-- name: V6 live leases never exceed the tier's concurrency
+SELECT * FROM chaos.overruns;
+
+-- name: V10 one Idempotency-Key, one job
+SELECT i.id AS intent, ARRAY_AGG(j.id) AS jobs FROM chaos.intents i JOIN chaos.jobs j ON j.intent = i.id
+WHERE i.is_keyed GROUP BY i.id HAVING COUNT(*) > 1;
+
+-- name: V10 one Idempotency-Key, one answer byte for byte
+SELECT a.intent, COUNT(DISTINCT a.body) AS bodies, MIN(a.body) AS one, MAX(a.body) AS another
+FROM chaos.answers a JOIN chaos.intents i ON i.id = a.intent
+WHERE i.is_keyed AND a.status = 202 GROUP BY a.intent HAVING COUNT(DISTINCT a.body) > 1;
+
+-- name: V10 equal bodies within ten seconds get one job
+SELECT i.id AS intent, ARRAY_AGG(j.id) AS jobs FROM chaos.intents i JOIN chaos.jobs j ON j.intent = i.id
+WHERE NOT i.is_keyed AND i.seconds < 9 GROUP BY i.id
+HAVING COUNT(*) FILTER (WHERE j.status <> 'failed') > 1;
+
+-- name: V11 Redis holds nothing that PostgreSQL lacks
+SELECT * FROM chaos.messages WHERE task <> 'wake' OR arguments <> '[]';
+
+-- name: the API accepts, refuses for quota, or asks to wait, and nothing else
+SELECT intent, status, code, retry_after, body FROM chaos.answers
+WHERE status NOT IN (202, 402, 503) OR (status = 503 AND retry_after IS NULL);
+
+-- name: the API cancels, says that the job has ended, or asks to wait, and nothing else
+SELECT job_id, status, retry_after, body FROM chaos.cancels
+WHERE status NOT IN (202, 409, 503) OR (status = 503 AND retry_after IS NULL);
+
+-- name: no process logs a fault of its own, whatever is away
+SELECT process, event, RIGHT(line, 300) AS line FROM chaos.faults;
