@@ -9,7 +9,7 @@ VENDOR_KEYS := $(sort $(shell sed -n 's/^ *key_variable: *//p' evals/catalogue.y
 VENDOR_KEY := $(strip $(foreach name,$(VENDOR_KEYS),$($(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -28,6 +28,9 @@ lint: $(VENV)/.installed ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(VENV)/.installed ## faults thrown at the whole service, then its invariants; KILLS=200 is the long one, SEED=n
+	$(BIN)/python -m chaos --kills $(or $(KILLS),24) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed ## the benchmarks' tables
 	$(BIN)/python -m benchmarks

@@ -116,6 +116,26 @@ class Job(Struct, frozen=True, kw_only=True):
     position_in_queue: int | None = None
 
 
+class ListedJob(Struct, frozen=True, kw_only=True):
+    """A job as a line of the list."""
+
+    id: str
+    status: str
+    created_at: str
+    package: PackageRef | None = None
+    models: tuple[str, ...] = ()
+    results: Summary | None = None
+    conclusion: str | None = None
+    error: str | None = None
+
+
+class JobList(Struct, frozen=True, kw_only=True):
+    """A page of jobs, newest first."""
+
+    jobs: tuple[ListedJob, ...]
+    cursor: str | None = None
+
+
 class AssertionShown(Struct, frozen=True, kw_only=True):
     """One assertion's word."""
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import httpx
 import msgspec
@@ -98,6 +98,18 @@ class RegistryClient:
     def read_results(self, body: bytes) -> answers.Results:
         """The rows in an answer of `get_test_results`."""
         return self._decode(body, answers.Results)
+
+    def list_test_jobs(self, **filters: str | int | None) -> answers.JobList:
+        """My jobs, newest first. `filters` are the route's own: status, package, cursor, limit."""
+        self._need_token("Authentication required")
+        query = urlencode({name: value for name, value in filters.items() if value is not None})
+        body = self._call("GET", f"/api/v1/test-jobs?{query}", sentence="Failed to list jobs")
+        return self._decode(body, answers.JobList)
+
+    def cancel_test_job(self, job_id: str) -> None:
+        """Ask for the job's end: at once if it waits, within seconds if it runs."""
+        self._need_token("Authentication required")
+        self._call("POST", f"/api/v1/test-jobs/{quote(job_id, safe='')}/cancel", sentence="Failed to cancel the job")
 
     def get_test_usage(self) -> answers.UsageReport:
         """What this month holds."""

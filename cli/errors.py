@@ -10,7 +10,7 @@ CommandError                exit 2: could not run
 ├── NoLocalModels           local testing finds no proxy that it could ask
 ├── JobFailed               exit 1: the run could not be done
 ├── TimedOut                exit 1: nothing moved for too long, the job goes on
-└── Interrupted             exit 130: Ctrl-C, the job goes on
+└── Interrupted             exit 130: Ctrl-C, the job is cancelled
 """
 
 from __future__ import annotations

@@ -63,12 +63,30 @@ class HostedRun:
         submitted = self._client.submit_test_job(subject | hosted_fields(request, suite=suite))
         self._announce(submitted)
         try:
-            return self._follow(submitted.job_id, request)
+            return self.follow(
+                submitted.job_id,
+                verbose=request.verbose,
+                upload=request.upload,
+                timeout_seconds=request.timeout_seconds,
+            )
         except KeyboardInterrupt:
-            raise self._with_job(Interrupted("Stopped waiting. The job goes on."), submitted.job_id) from None
+            raise self._with_job(Interrupted(self._cancel(submitted.job_id)), submitted.job_id) from None
         except CommandError as error:
             error.facts.setdefault("job_id", submitted.job_id)
             raise
+
+    def _cancel(self, job_id: str) -> str:
+        """End what nobody waits for any more, and say whether that worked. A second Ctrl-C does not wait for it."""
+        try:
+            self._client.cancel_test_job(job_id)
+        except RequestRefused as error:
+            if error.status == 409:
+                return "Stopped waiting. The job had just ended."
+        except (CommandError, KeyboardInterrupt):
+            pass
+        else:
+            return "Cancelled."
+        return "Stopped waiting. The job could not be cancelled and goes on."
 
     def _subject_fields(self, request: RunRequest) -> dict[str, Any]:
         """What the job is about: a package by id, or a snapshot that is uploaded now."""
@@ -110,16 +128,17 @@ class HostedRun:
             self._say(f"{INDENT}{usage_line(job.usage)}")
         self._say("", "⏳ Waiting for results...", "")
 
-    def _follow(self, job_id: str, request: RunRequest) -> int:
+    def follow(self, job_id: str, *, verbose: bool, upload: bool, timeout_seconds: float) -> int:
+        """Wait for the job's end, show its results, and return the exit code. `upload`: say where they are."""
         with waiting(self._terminal) as display:
-            job = self._wait(job_id, display, timeout_seconds=request.timeout_seconds)
+            job = self._wait(job_id, display, timeout_seconds=timeout_seconds)
         if job.status == "failed":
             raise self._with_job(JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code), job_id)
         if job.results is None:
             raise InvalidAnswer("The job is completed, but the server sent no results.")
         body = self._client.get_test_results(job_id)
         results = self._client.read_results(body)
-        self._show(job, job.results, results, request)
+        self._show(job, job.results, results, verbose=verbose, upload=upload)
         if self._terminal.machine:
             self._terminal.document(self._document(job, job.results, body))
         return EXIT_CODES.get(job.results.concluded, 2)
@@ -154,15 +173,17 @@ class HostedRun:
                 return None
             raise
 
-    def _show(self, job: answers.Job, summary: answers.Summary, results: answers.Results, request: RunRequest) -> None:
+    def _show(
+        self, job: answers.Job, summary: answers.Summary, results: answers.Results, *, verbose: bool, upload: bool
+    ) -> None:
         self._say("✅ Test completed!", "", "📊 Test Results:", "")
-        for line in result_lines(results.test_cases, verbose=request.verbose):
+        for line in result_lines(results.test_cases, verbose=verbose):
             self._terminal.say(line.text, colour=line.colour)
         self._say("")
         for line in summary_lines(summary):
             self._terminal.say(line.text, colour=line.colour)
         self._say("", f"🔎 Details: {self._job_page(job.id)}")
-        if request.upload and summary.test_result_id and job.package is not None:
+        if upload and summary.test_result_id and job.package is not None:
             page = f"{self._web_url}/packages/{quote(job.package.id, safe='')}/tests"
             self._say("", f"📊 Results uploaded: {page}")
 
@@ -177,7 +198,7 @@ class HostedRun:
         error.hints = (
             f"{INDENT}Job: {job_id}",
             f"{INDENT}Look later: {page}",
-            f"{INDENT}or GET {self._client.base_url}/api/v1/test-jobs/{job_id}",
+            f"{INDENT}or: prpm job {job_id}",
         )
         return error
 

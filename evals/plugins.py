@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
@@ -20,6 +21,8 @@ class Registry(Mapping[str, Plugin], Generic[Plugin]):
         self._package = package
         self._found: dict[str, Plugin] = {}
         self._loaded = False
+        self._is_loading = False
+        self._lock = threading.RLock()
 
     def register(self, name: str, plugin: Plugin) -> None:
         """Make `plugin` known. Raises ValueError if two files claim one name."""
@@ -28,12 +31,23 @@ class Registry(Mapping[str, Plugin], Generic[Plugin]):
         self._found[name] = plugin
 
     def _load(self) -> dict[str, Plugin]:
+        # Whoever looks while another thread imports must wait: half a family would refuse what is there.
         if not self._loaded:
-            self._loaded = True
+            with self._lock:
+                self._import_once()
+        return self._found
+
+    def _import_once(self) -> None:
+        if self._loaded or self._is_loading:  # loading: a plug-in looks at its own family
+            return
+        self._is_loading = True
+        try:
             for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
                 if not module.name.startswith("_"):
                     importlib.import_module(f"{self._package}.{module.name}")
-        return self._found
+            self._loaded = True
+        finally:
+            self._is_loading = False
 
     def __getitem__(self, name: str) -> Plugin:
         return self._load()[name]

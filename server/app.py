@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
 from redis.exceptions import RedisError
 
 from server.api.context import DEPENDENCIES, ModelBook, Site
 from server.api.errors import EXCEPTION_HANDLERS
-from server.api.guards import ASGIApp, add_headers, keep_encoded_slashes, limit_bodies
+from server.api.guards import ASGIApp, add_headers, answer_head, keep_encoded_slashes, limit_bodies
 from server.api.strict_request import StrictRequest
 from server.database import connect_database
 from server.pages.docs_page import DocsPage
@@ -48,10 +49,13 @@ def make_app(settings: Settings) -> ASGIApp:
             version="1",
             description="Tests AI prompt packages on the models that matter.",
             path="/docs",
+            use_handler_docstrings=True,
+            components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"token": []}],
             render_plugins=[DocsPage()],
         ),
     )
-    return add_headers(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))
+    return add_headers(answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar)))))
 
 
 @contextlib.asynccontextmanager

@@ -41,7 +41,7 @@ async def wait_for_schema(db: asyncpg.Pool) -> None:
             async with db.acquire() as connection:
                 if await is_current(connection):
                     return
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError):
             pass
         if not told:
             log.info("waiting for the database", advice="`prpm-testing migrate` brings its schema up to date")

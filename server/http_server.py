@@ -30,6 +30,7 @@ class PatientProtocol(HttpToolsProtocol):
     most_headers = 100
 
     _timer: asyncio.TimerHandle | None = None
+    _in_head = False
     _head_bytes = 0
     _unfinished_bytes = 0
 
@@ -42,19 +43,20 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        was_in_head = self._in_head
         super().data_received(data)
-        if self.transport.is_closing() or not self._waits_for_headers():
-            self._unfinished_bytes = 0
+        if self.transport.is_closing():
             return
-        if self._timer is None:
+        if self._timer is None and self._waits_for_headers():
             self._close_in(self.header_seconds)
         # The parser gathers a header that has no end without telling us of it.
-        self._unfinished_bytes += len(data)
+        self._unfinished_bytes = self._unfinished_bytes + len(data) if was_in_head and self._in_head else 0
         if self._unfinished_bytes > self.largest_head:
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head = True
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -68,6 +70,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._stay_open()
         super().on_headers_complete()
 

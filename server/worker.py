@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any, cast
 
@@ -25,11 +26,12 @@ from evals.catalogue import (
 from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
-from server.services.claiming import ClaimLoop
+from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
+from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
 from server.settings import Settings, read_settings
 from server.tasks.wake import wake
-from server.tasks.wakeups import ArqWakeups, connect_redis
+from server.tasks.wakeups import ArqWakeups, connect_redis, end_task
 
 log = structlog.get_logger()
 
@@ -48,10 +50,10 @@ def read_catalogue(settings: Settings, environ: Mapping[str, str]) -> Catalogue:
 
 
 def take_vendor_keys(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, str]:
-    """The environment as it was; the vendors' keys are no longer in the process's own, where a library might look."""
+    """The environment as it was; the models' keys are no longer in the process's own, where a library might look."""
     text = settings.catalogue.read_text() if settings.catalogue else bundled_catalogue_text()
     before = dict(environ)
-    for name in vendor_key_variables(text):
+    for name in (*vendor_key_variables(text), "PRPM_LITELLM_PROXY_KEY"):
         environ.pop(name, None)
     return before
 
@@ -69,28 +71,43 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         worker_id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         slots=settings.worker_jobs,
         job_concurrency=settings.job_concurrency,
-        pace=Pace(),
+        pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
     )
-    try:
+
+    async def claim() -> None:
         await wait_for_schema(db)
+        log.info("worker started", jobs=settings.worker_jobs)
+        await loop.run()
+
+    try:
         await wakeups.start()
         work = [
-            asyncio.create_task(loop.run(), name="claims"),
+            asyncio.create_task(claim(), name="claims"),
             asyncio.create_task(listen_for_wakeups(settings.require_redis(), loop), name="arq"),
+            asyncio.create_task(keep_clean(db, what_to_keep(settings)), name="retention"),
         ]
-        log.info("worker started", jobs=settings.worker_jobs)
         await _first_of(stop, work)
-        for task in reversed(work):
-            task.cancel()
-        for ended in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(ended, Exception):
-                raise ended
+        claims, *others = work
+        await asyncio.gather(
+            end_task(claims, patience_seconds=GIVE_BACK_SECONDS + 1),
+            *(end_task(task, patience_seconds=0.2) for task in others),
+        )
     finally:
         preparing.cancel()
         await wakeups.aclose()
         await models.aclose()
         await _close(db)
         log.info("worker stopped")
+
+
+def what_to_keep(settings: Settings) -> Keep:
+    """How long the settings want things kept."""
+    return Keep(
+        trials_days=settings.keep_trials_days,
+        outcomes_days=settings.keep_outcomes_days,
+        uploads_days=settings.keep_uploads_days,
+        keys_days=settings.keep_keys_days,
+    )
 
 
 async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
@@ -113,6 +130,7 @@ async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
             job_serializer=redis.job_serializer,
             ctx={"claims": loop},
         )
+        began = time.monotonic()
         try:
             await worker.async_run()
         except Exception as error:  # noqa: BLE001 - whatever ends arq, jobs go on and it is started again
@@ -120,10 +138,18 @@ async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
         finally:
             with contextlib.suppress(Exception):
                 await asyncio.shield(worker.close())
+        if _is_cancelled():
+            return
         # What was nudged meanwhile may be lost.
         loop.nudge()
+        pause = 0.1 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
         await asyncio.sleep(pause)
-        pause = min(pause * 2, 5.0)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task was asked to end. A client that is just connecting may turn that into its own error."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _first_of(stop: asyncio.Event, work: list[asyncio.Task[None]]) -> None:

@@ -61,7 +61,7 @@ class Service:
     api_pid: int
     worker_pid: int
     folder: Path
-
+    environment: dict[str, str]  # of its processes
     clients: list[httpx.Client]
 
     def visitor(self) -> httpx.Client:
@@ -109,8 +109,8 @@ def in_loop(coroutine):
         loop.close()
 
 
-def start_service(*, dsn: str, redis_url: str, folder: Path) -> Iterator[Service]:
-    """Start, yield when ready, stop."""
+def start_service(*, dsn: str, redis_url: str, folder: Path, **settings: str) -> Iterator[Service]:
+    """Start, yield when ready, stop. `settings` are further variables of the processes' environment."""
     port = free_port()
     (folder / "catalogue.yaml").write_text(CATALOGUE)
     environment = {
@@ -121,6 +121,7 @@ def start_service(*, dsn: str, redis_url: str, folder: Path) -> Iterator[Service
         "PRPM_JWT_SECRET": JWT_SECRET,
         "PRPM_CATALOGUE": str(folder / "catalogue.yaml"),
         "PRPM_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        **settings,
     }
     api = start_process("api", environment, folder)
     worker = start_process("worker", environment, folder)
@@ -131,6 +132,7 @@ def start_service(*, dsn: str, redis_url: str, folder: Path) -> Iterator[Service
         api_pid=api.pid,
         worker_pid=worker.pid,
         folder=folder,
+        environment=environment,
         clients=[],
     )
     try:

@@ -8,6 +8,7 @@ from litestar import delete, get, post, put
 from msgspec import UNSET, Struct, UnsetType
 
 from server.api.context import Site
+from server.api.errors import refusals
 from server.api.timestamps import iso, iso_if
 from server.domain.accounts import Account, Caller
 from server.domain.errors import InvalidRequest
@@ -54,7 +55,7 @@ class TokenAnswer(Struct, kw_only=True):
     expires_at: str | UnsetType = UNSET
 
 
-@post("/api/v1/admin/accounts", tags=TAGS, summary="Make an account")
+@post("/api/v1/admin/accounts", tags=TAGS, summary="Make an account", responses=refusals(400, 401, 403, 409, 415))
 async def create_account(data: NewAccount, site: Site, admin: Caller) -> AccountAnswer:
     """A user or an organisation."""
     if data.kind not in ("user", "organization"):
@@ -64,19 +65,26 @@ async def create_account(data: NewAccount, site: Site, admin: Caller) -> Account
     )
 
 
-@get("/api/v1/admin/accounts/{username:str}", tags=TAGS, summary="Look at an account")
+@get(
+    "/api/v1/admin/accounts/{username:str}", tags=TAGS, summary="Look at an account", responses=refusals(401, 403, 404)
+)
 async def show_account(username: str, site: Site, admin: Caller) -> AccountAnswer:
     """By its name."""
     return _answer(await accounts.read_account(site.db, username))
 
 
-@put("/api/v1/admin/accounts/{username:str}/tier", tags=TAGS, summary="Move an account to a tier")
+@put(
+    "/api/v1/admin/accounts/{username:str}/tier",
+    tags=TAGS,
+    summary="Move an account to a tier",
+    responses=refusals(400, 401, 403, 404, 415),
+)
 async def set_tier(username: str, data: NewTier, site: Site, admin: Caller) -> AccountAnswer:
     """Holds from the next submit and start on."""
     return _answer(await accounts.set_tier(site.db, username, data.tier))
 
 
-@post("/api/v1/admin/tokens", tags=TAGS, summary="Make a token")
+@post("/api/v1/admin/tokens", tags=TAGS, summary="Make a token", responses=refusals(400, 401, 403, 404, 415))
 async def create_token(data: NewToken, site: Site, admin: Caller) -> TokenAnswer:
     """Shown once. With `jwt` one that the registry's own command accepts."""
     secret = site.jwt_rules.shared_secret
@@ -93,7 +101,7 @@ async def create_token(data: NewToken, site: Site, admin: Caller) -> TokenAnswer
     return TokenAnswer(id=str(issued.id), token=issued.token, name=issued.name, expires_at=iso_if(issued.expires_at))
 
 
-@delete("/api/v1/admin/tokens/{token_id:str}", tags=TAGS, summary="Revoke a token")
+@delete("/api/v1/admin/tokens/{token_id:str}", tags=TAGS, summary="Revoke a token", responses=refusals(401, 403, 404))
 async def revoke_token(token_id: str, site: Site, admin: Caller) -> None:
     """By the id that its making answered; holds at once."""
     await identity.revoke_token(site.db, token_id)

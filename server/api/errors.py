@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import asyncpg
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from msgspec import UNSET, Struct, UnsetType
+from litestar.openapi.datastructures import ResponseSpec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.domain.errors import (
     Conflict,
@@ -51,6 +53,7 @@ DATABASE_AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server went in the middle of an answer
     asyncpg.QueryCanceledError,
     ConnectionError,
     FileNotFoundError,  # a unix socket that is gone
@@ -61,10 +64,33 @@ DATABASE_AWAY = (
 class ErrorBody(Struct, kw_only=True):
     """What every refusal says. `error` is a sentence that says what to do; `code` is for programs."""
 
-    error: str
-    code: str
+    error: Annotated[str, Meta(examples=["There is no such job, or it is not yours."])]
+    code: Annotated[str, Meta(examples=["job_not_found"])]
     details: list[str] | UnsetType = UNSET
     resets_at: str | UnsetType = UNSET
+
+
+DESCRIPTIONS = {
+    400: "The request cannot be used; `details` name the fields.",
+    401: "No token, or one that is not valid.",
+    402: "The month's runs are used up; `resets_at` says when new ones start.",
+    403: "Free tier, or no right to do this.",
+    404: "Not there, or not yours.",
+    409: "In conflict with what is there.",
+    413: "More bytes than are read.",
+    415: "Not the content type that is read here.",
+    422: "The package has no tests; says where they may live.",
+    503: "Briefly unavailable; see Retry-After.",
+}
+
+
+def refusals(*statuses: int, described: Mapping[int, str] | None = None) -> dict[int, ResponseSpec]:
+    """How a route's refusals look in the API's description; `described` where the usual words do not fit."""
+    words = DESCRIPTIONS | dict(described or {})
+    return {
+        status: ResponseSpec(ErrorBody, description=words[status], generate_examples=False)
+        for status in (*statuses, *(described or {}), 503)
+    }
 
 
 def error_response(status: int, body: ErrorBody, *, headers: dict[str, str] | None = None) -> Response[ErrorBody]:

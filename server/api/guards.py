@@ -65,6 +65,17 @@ def routable_path(raw_path: bytes) -> str:
     return "/".join(joined)
 
 
+def answer_head(app: ASGIApp) -> ASGIApp:
+    """HEAD is answered as GET is, without the body: load balancers and link checkers ask so."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        # A copy: the server looks at its own scope to leave the body out.
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await app({**scope, "method": "GET"} if is_head else scope, receive, send)
+
+    return guarded
+
+
 def limit_bodies(
     app: ASGIApp, *, seconds: float = BODY_SECONDS, largest: int = LARGEST_BODY, unread_seconds: float = UNREAD_SECONDS
 ) -> ASGIApp:

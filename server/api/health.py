@@ -46,7 +46,7 @@ async def _ask_database(site: Site) -> tuple[bool, bool]:
     try:
         async with asyncio.timeout(2):
             return True, await reading.is_any_worker_live(site.db)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError):
         return False, False
 
 

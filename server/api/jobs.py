@@ -8,12 +8,13 @@ from uuid import UUID
 import msgspec
 from litestar import MediaType, Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.openapi.spec import Example
+from litestar.params import Body, Parameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.outcome import Outcome, Summary
 from server.api.context import Site
-from server.api.errors import ErrorBody
+from server.api.errors import refusals
 from server.api.timestamps import iso, iso_if
 from server.domain.accounts import Caller
 from server.domain.errors import InvalidRequest, NotFound
@@ -23,12 +24,7 @@ from server.services import reading, submitting
 from server.services.submitting import RunRequest
 
 TAGS = ["Test jobs"]
-REFUSALS = {
-    400: ResponseSpec(ErrorBody, description="The request cannot be used; `details` name the fields."),
-    401: ResponseSpec(ErrorBody, description="No token, or one that is not valid."),
-    404: ResponseSpec(ErrorBody, description="Not there, or not yours."),
-    503: ResponseSpec(ErrorBody, description="Briefly unavailable; see Retry-After."),
-}
+RUN_EXAMPLE = {"package_id": "@demo/hello", "models": ["claude-sonnet-4"], "upload_results": False}
 
 
 class SubmitUsage(Struct, kw_only=True):
@@ -86,6 +82,7 @@ class JobAnswer(Struct, kw_only=True):
     error: str | UnsetType = UNSET
     code: str | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
+    position_in_queue: int | UnsetType = UNSET
     started_at: str | UnsetType = UNSET
     completed_at: str | UnsetType = UNSET
 
@@ -95,16 +92,22 @@ class JobAnswer(Struct, kw_only=True):
     status_code=202,
     tags=TAGS,
     summary="Submit a test job",
-    responses=REFUSALS
-    | {
-        402: ResponseSpec(ErrorBody, description="The month's runs are used up; `resets_at` says when new ones start."),
-        403: ResponseSpec(ErrorBody, description="Free tier, or no right to upload for this package."),
-        409: ResponseSpec(ErrorBody, description="The Idempotency-Key was used for another request."),
-        422: ResponseSpec(ErrorBody, description="The package has no tests; says where they may live."),
-    },
+    responses=refusals(
+        400,
+        401,
+        402,
+        404,
+        413,
+        415,
+        422,
+        described={
+            403: "Free tier, or no right to upload for this package.",
+            409: "The Idempotency-Key was used for another request.",
+        },
+    ),
 )
 async def run_test_job(
-    data: RunRequest,
+    data: Annotated[RunRequest, Body(examples=[Example(value=RUN_EXAMPLE)])],
     site: Site,
     caller: Caller,
     idempotency_key: Annotated[
@@ -124,7 +127,7 @@ async def run_test_job(
     return submit_answer(submission)
 
 
-@get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=REFUSALS)
+@get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=refusals(401, 404))
 async def get_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
     """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs."""
     return job_answer(await reading.read_job(site.db, caller, parse_job_id(job_id)))
@@ -134,10 +137,11 @@ async def get_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
     "/api/v1/test-jobs/{job_id:str}/results",
     tags=TAGS,
     summary="Read a job's results",
-    responses=REFUSALS
+    responses=refusals(401, 404, described={409: "The job is not finished, or failed without results."})
     | {
-        200: ResponseSpec(Outcome, description="Every case on every model, with its assertions."),
-        409: ResponseSpec(ErrorBody, description="The job is not finished, or failed without results."),
+        200: ResponseSpec(
+            Outcome, description="Every case on every model, with its assertions.", generate_examples=False
+        )
     },
 )
 async def get_test_results(job_id: str, site: Site, caller: Caller) -> Response[bytes]:
@@ -172,7 +176,7 @@ def submit_answer(submission: Submission) -> SubmitAnswer:
     return SubmitAnswer(
         job_id=str(submission.job_id),
         status="queued",
-        position_in_queue=submission.position,
+        position_in_queue=submission.position or UNSET,
         estimated_wait_seconds=submission.wait_seconds or UNSET,
         usage=SubmitUsage(
             tests_used_this_month=submission.runs_used,
@@ -200,6 +204,7 @@ def job_answer(job: JobView) -> JobAnswer:
         error=job.error_message or UNSET,
         code=job.error_code or UNSET,
         progress=_progress(job),
+        position_in_queue=job.position or UNSET,
         created_at=iso(job.created_at),
         started_at=iso_if(job.started_at),
         completed_at=iso_if(job.completed_at),

@@ -7,13 +7,14 @@ from msgspec import Struct
 
 from evals.catalogue import ModelInfo
 from server.api.context import Site
+from server.api.errors import refusals
 
 
 class ModelsAnswer(Struct, kw_only=True):
     models: list[ModelInfo]
 
 
-@get("/api/v1/models", tags=["Models"], summary="Which models are there?")
+@get("/api/v1/models", tags=["Models"], summary="Which models are there?", responses=refusals())
 async def list_models(site: Site) -> ModelsAnswer:
     """Names, prices in USD per million tokens, whether they can be reached, and what replaced retired ones."""
     return ModelsAnswer(models=list(await site.models.read()))

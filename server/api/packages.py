@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -9,11 +10,13 @@ import msgspec
 from litestar import Request, Response, get, post, put
 from litestar.datastructures import UploadFile
 from litestar.enums import RequestEncodingType
+from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import Body, Parameter
 from msgspec import UNSET, Struct, UnsetType
 
 from evals.outcome import Summary
 from server.api.context import Site
+from server.api.errors import refusals
 from server.api.strict_request import decode_json
 from server.api.timestamps import iso
 from server.domain.accounts import Caller
@@ -23,6 +26,9 @@ from server.services import publishing, reading, suites
 from server.services.submitting import parse_package_ref
 
 TAGS = ["Packages"]
+SUITE_EXAMPLE = {
+    "tests": [{"description": "Greets", "input": "Hello!", "assert": [{"type": "icontains", "value": "hello"}]}]
+}
 LARGEST_ARCHIVE = 10 * 1024 * 1024
 
 
@@ -115,14 +121,28 @@ class ResultsAnswer(Struct, kw_only=True):
     offset: int
 
 
-@get("/api/v1/packages/{name:str}", tags=TAGS, summary="Look at a package")
+@dataclass
+class ArchiveOperation(Operation):
+    """A route that reads its body itself."""
+
+    def __post_init__(self) -> None:
+        archive = Schema(type=OpenAPIType.STRING, format="binary")  # type: ignore[arg-type]  # not in litestar's list
+        self.request_body = RequestBody({"application/gzip": OpenAPIMediaType(schema=archive)}, required=True)
+
+
+@get("/api/v1/packages/{name:str}", tags=TAGS, summary="Look at a package", responses=refusals(401, 404))
 async def get_package(name: str, request: Request[Any, Any, Any], site: Site, visitor: Caller | None) -> PackageAnswer:
     """By name; a scoped one as one encoded segment: `%40author%2Fpackage`."""
     found = await reading.read_package(site.db, visitor, package_ref(name))
     return _package_answer(found.package, found.versions, base=_base(request))
 
 
-@get("/api/v1/packages/by-id/{package_id:str}", tags=TAGS, summary="Look at a package by id")
+@get(
+    "/api/v1/packages/by-id/{package_id:str}",
+    tags=TAGS,
+    summary="Look at a package by id",
+    responses=refusals(401, 404),
+)
 async def get_package_by_id(
     package_id: str, request: Request[Any, Any, Any], site: Site, visitor: Caller | None
 ) -> PackageAnswer:
@@ -131,7 +151,12 @@ async def get_package_by_id(
     return _package_answer(found.package, found.versions, base=_base(request))
 
 
-@get("/api/v1/packages/{name:str}/{version:str}", tags=TAGS, summary="Look at a version, or fetch its .tar.gz")
+@get(
+    "/api/v1/packages/{name:str}/{version:str}",
+    tags=TAGS,
+    summary="Look at a version, or fetch its .tar.gz",
+    responses=refusals(401, 404),
+)
 async def get_version(
     name: str, version: str, request: Request[Any, Any, Any], site: Site, visitor: Caller | None
 ) -> Response[Any]:
@@ -147,7 +172,13 @@ async def get_version(
     raise reading.no_package()
 
 
-@post("/api/v1/packages", status_code=200, tags=TAGS, summary="Publish a package")
+@post(
+    "/api/v1/packages",
+    status_code=200,
+    tags=TAGS,
+    summary="Publish a package",
+    responses=refusals(400, 401, 403, 409, 413),
+)
 async def publish_package(
     data: Annotated[PublishForm, Body(media_type=RequestEncodingType.MULTI_PART)],
     request: Request[Any, Any, Any],
@@ -187,6 +218,8 @@ async def publish_package(
     status_code=201,
     tags=TAGS,
     summary="Upload a working folder",
+    responses=refusals(400, 401, 413, 415),
+    operation_class=ArchiveOperation,
     description="The body is a .tar.gz of the folder (`Content-Type: application/gzip`). Equal files get the same id.",
 )
 async def keep_snapshot(request: Request[Any, Any, Any], site: Site, caller: Caller) -> SnapshotAnswer:
@@ -205,14 +238,29 @@ async def keep_snapshot(request: Request[Any, Any, Any], site: Site, caller: Cal
     )
 
 
-@put("/api/v1/packages/{name:str}/suite", tags=TAGS, summary="Store a suite for a package")
-async def put_suite(name: str, data: dict[str, Any], site: Site, caller: Caller) -> SuiteAnswer:
+@put(
+    "/api/v1/packages/{name:str}/suite",
+    tags=TAGS,
+    summary="Store a suite for a package",
+    responses=refusals(400, 401, 403, 404, 413, 415),
+)
+async def put_suite(
+    name: str,
+    data: Annotated[dict[str, Any], Body(examples=[Example(value=SUITE_EXAMPLE)])],
+    site: Site,
+    caller: Caller,
+) -> SuiteAnswer:
     """Used where the package's files bring no suite. The body is the suite as JSON."""
     stored = await suites.store_suite(site.db, caller, package_ref(name), data)
     return SuiteAnswer(suite_id=stored.suite_id, cases=stored.cases, stored_at=iso(stored.stored_at))
 
 
-@get("/api/v1/packages/{name:str}/test-results", tags=TAGS, summary="List a package's uploaded results")
+@get(
+    "/api/v1/packages/{name:str}/test-results",
+    tags=TAGS,
+    summary="List a package's uploaded results",
+    responses=refusals(400, 401, 404),
+)
 async def list_test_results(
     name: str,
     site: Site,

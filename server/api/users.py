@@ -8,6 +8,7 @@ from litestar import get
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.api.context import Site
+from server.api.errors import refusals
 from server.domain.accounts import Caller
 from server.domain.tiers import UNLIMITED_RUNS
 from server.services.usage import read_usage
@@ -50,7 +51,7 @@ class UsageAnswer(Struct, kw_only=True):
     resets_at: Annotated[str, Meta(examples=["2026-02-01T00:00:00Z"])]
 
 
-@get(["/api/v1/user", "/api/v1/auth/me"], tags=TAGS, summary="Who am I?")
+@get(["/api/v1/user", "/api/v1/auth/me"], tags=TAGS, summary="Who am I?", responses=refusals(401))
 async def get_user(caller: Caller) -> UserAnswer:
     """The account behind the token."""
     return UserAnswer(
@@ -63,7 +64,7 @@ async def get_user(caller: Caller) -> UserAnswer:
     )
 
 
-@get("/api/v1/users/me/test-usage", tags=TAGS, summary="What have I used this month?")
+@get("/api/v1/users/me/test-usage", tags=TAGS, summary="What have I used this month?", responses=refusals(401))
 async def get_test_usage(site: Site, caller: Caller) -> UsageAnswer:
     """Runs, tokens and money of the current month, and what is left."""
     usage = await read_usage(site.db, caller)

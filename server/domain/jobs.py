@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from msgspec import Struct
@@ -65,6 +65,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     framework: str
     seconds_left: float
+    asked_at: float  # of this process's monotonic clock: the lease began after it
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -89,9 +90,35 @@ class JobView(Struct, frozen=True, kw_only=True):
     trials_passed: int
     trials_failed: int
     trials_errored: int
+    position: int | None  # in the queue, from 1; None once it runs
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+
+
+class ListedJob(Struct, frozen=True, kw_only=True):
+    """A job as a line of a list."""
+
+    id: UUID
+    status: Status
+    package_id: UUID
+    package_name: str
+    package_version: str
+    models: list[str]
+    conclusion: Conclusion | None
+    results: str | None
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+class JobPlace(NamedTuple):
+    """A place in a list of jobs: just behind this one."""
+
+    created_at: datetime
+    id: UUID
 
 
 class JobEnd(Struct, frozen=True, kw_only=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 
@@ -12,6 +10,8 @@ import click
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="Port; PRPM_PORT, else 8100.")
 def command(host: str | None, port: int | None) -> None:
     """Serve the API and the pages until SIGTERM or Ctrl-C."""
+    import uvloop
+
     from server.app import make_app
     from server.http_server import serve
     from server.logs import configure_logs
@@ -19,4 +19,7 @@ def command(host: str | None, port: int | None) -> None:
 
     settings = read_settings()
     configure_logs(settings)
-    asyncio.run(serve(make_app(settings), host=host or settings.host, port=settings.port if port is None else port))
+    # Here what is missing is told in a sentence; from inside the server it would be a traceback of its start.
+    settings.require_database()
+    settings.require_redis()
+    uvloop.run(serve(make_app(settings), host=host or settings.host, port=settings.port if port is None else port))

@@ -78,7 +78,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
             Parameter(
                 name=p["name"],
                 where=p["in"],
-                type=_type_name(p.get("schema", {})),
+                type=_type_name(_resolved(p.get("schema", {}), schemas)),
                 description=p.get("description", ""),
             )
             for p in operation.get("parameters", [])

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, get
 
-from evals.outcome import Outcome
+from evals.outcome import Outcome, Summary
 from server.api.context import Site
 from server.api.jobs import parse_job_id
 from server.domain.accounts import Caller
@@ -29,15 +29,17 @@ async def show_job(job_id: str, request: Request[Any, Any, Any], site: Site) -> 
         job = await reading.read_job(site.db, visitor, parse_job_id(job_id))
     except NotFound as error:
         return render("trouble.html", status=404, title="No such job", sentence=error.message)
+    # The summary outlives the answers, which are removed after their time.
+    summary = msgspec.json.decode(job.results, type=Summary) if job.results else None
     outcome = await _outcome(site, visitor, job_id)
     rows = sorted(outcome.test_cases, key=lambda row: STATE_ORDER.index(row.state)) if outcome else []
-    return render("job.html", job=job, summary=outcome.summary if outcome else None, rows=rows)
+    return render("job.html", job=job, summary=summary, rows=rows)
 
 
 async def _outcome(site: Site, visitor: Caller, job_id: str) -> Outcome | None:
     try:
         return msgspec.json.decode(await reading.read_outcome(site.db, visitor, parse_job_id(job_id)), type=Outcome)
-    except Conflict:
+    except (Conflict, NotFound):
         return None
 
 

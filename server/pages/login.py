@@ -33,13 +33,13 @@ async def visitor_of(request: Request[Any, Any, Any], site: Site) -> Caller | No
 
 def ask_to_log_in(*, next_path: str, trouble: str = "") -> Response[bytes]:
     """The form, as an answer to somebody who is not known."""
-    return render("login.html", status=401, next=next_path, trouble=trouble)
+    return _form(status=401, next_path=next_path, trouble=trouble)
 
 
 @get("/login", include_in_schema=False)
 async def show_login() -> Response[bytes]:
     """The form."""
-    return render("login.html", next="/", trouble="")
+    return _form(status=200, next_path="/", trouble="")
 
 
 @post("/login", include_in_schema=False, status_code=303)
@@ -82,6 +82,13 @@ async def show_start() -> Response[bytes]:
         title="It works",
         sentence="This service tests prompt packages. Run `prpm test @demo/hello`; the API is described at /docs.",
     )
+
+
+def _form(*, status: int, next_path: str, trouble: str) -> Response[bytes]:
+    page = render("login.html", status=status, next=next_path, trouble=trouble)
+    # Under `no-referrer`, which all other answers have, a browser sends a form with `Origin: null`.
+    page.headers["Referrer-Policy"] = "same-origin"
+    return page
 
 
 def safe_path(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -44,6 +45,7 @@ class ClaimLoop:
         self._pace = pace
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
+        self._stops: dict[UUID, asyncio.Event] = {}  # of running jobs, for those that are cancelled
         self._mean_job_seconds = 0.0
 
     def nudge(self) -> None:
@@ -85,14 +87,16 @@ class ClaimLoop:
         task.add_done_callback(self._ended)
 
     async def _run_job(self, job: ClaimedJob) -> None:
+        stop = self._stops[job.id] = asyncio.Event()
         with structlog.contextvars.bound_contextvars(job_id=str(job.id)):
             started = time.monotonic()
-            await run_job(self._db, self._models, job, pace=self._pace, concurrency=self._job_concurrency)
+            await run_job(self._db, self._models, job, pace=self._pace, concurrency=self._job_concurrency, stop=stop)
             seconds = time.monotonic() - started
             self._mean_job_seconds = 0.8 * self._mean_job_seconds + 0.2 * seconds if self._mean_job_seconds else seconds
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._running.pop(task)
+        self._stops.pop(job.id, None)
         if not task.cancelled() and (error := task.exception()):
             # The lease runs out and the sweep brings the job back, up to its last attempt.
             log.error("job crashed", job_id=str(job.id), reason=type(error).__name__, exc_info=error)
@@ -102,6 +106,7 @@ class ClaimLoop:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
+                await self._stop_cancelled()
                 moved = await jobs.sweep_expired(
                     self._db,
                     most_attempts=MOST_ATTEMPTS,
@@ -118,6 +123,11 @@ class ClaimLoop:
                         await self._wakeups.wake()
             except DATABASE_TROUBLE as error:
                 log.warning("sweep failed", reason=type(error).__name__)
+
+    async def _stop_cancelled(self) -> None:
+        if self._stops:
+            for job_id in await jobs.list_cancelled(self._db, list(self._stops)):
+                self._stops[job_id].set()
 
     async def _announce(self) -> None:
         while True:

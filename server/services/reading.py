@@ -36,6 +36,10 @@ async def read_outcome(db: asyncpg.Pool, caller: Caller, job_id: UUID) -> str:
         return str(row["outcome"])
     if row["status"] == "failed":
         raise Conflict(f"This job has no results, as it failed: {row['error_message']}", code="job_failed")
+    if row["status"] == "completed":
+        raise NotFound(
+            "The answers of this job are no longer kept; its summary stays with the job.", code="results_removed"
+        )
     raise Conflict(
         f"This job is {row['status']}; its results are there when its status is completed.",
         code="job_not_finished",

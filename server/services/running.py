@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -21,11 +22,24 @@ from evals.pool import ModelPool
 from evals.runner import Plan, run
 from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
+from server.services.holding import HeldModels, Hold
 from server.store import jobs, packages, trials
 
 log = structlog.get_logger()
 
-DATABASE_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError: what asyncpg raises when the server goes in the middle of an answer.
+DATABASE_TROUBLE = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+
+CANCELLED = "cancelled"
+
+Answer = TypeVar("Answer")
 
 
 class Pace(Struct, frozen=True, kw_only=True):
@@ -36,23 +50,40 @@ class Pace(Struct, frozen=True, kw_only=True):
     job_seconds: float = 3600.0
     trial_seconds: float = 120.0
 
+    @property
+    def sure_seconds(self) -> float:
+        """How long after a claim or heartbeat was sent the job is surely ours, and may cost money."""
+        return self.lease_seconds - self.heartbeat_seconds / 2
+
 
 class LeaseLost(Exception):
     """Another worker may have the job: nothing more may be written or paid for."""
 
 
-async def run_job(db: asyncpg.Pool, models: ModelPool, job: ClaimedJob, *, pace: Pace, concurrency: int) -> None:
+async def run_job(
+    db: asyncpg.Pool,
+    models: ModelPool,
+    job: ClaimedJob,
+    *,
+    pace: Pace,
+    concurrency: int,
+    stop: asyncio.Event,
+) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
 
-    When cancelled (the worker stops) the job goes back to the queue; finished trials are kept and not run again.
+    Once `stop` is set no further call is made, and the job ends as cancelled with what it found so far.
+    When this task is cancelled (the worker stops) the job goes back to the queue; finished trials are kept and
+    not run again.
     """
     log.info("job started", attempt=job.attempt, fence=job.fence)
     started = time.monotonic()
     try:
         async with asyncio.TaskGroup() as group:
-            lease = group.create_task(_keep_lease(db, job, pace=pace))
+            hold = Hold(sure_until=job.asked_at + pace.sure_seconds)
+            lease = group.create_task(_keep_lease(db, job, pace=pace, hold=hold))
+            held = HeldModels(models, hold)
             try:
-                end = await _run_to_end(db, models, job, pace=pace, concurrency=concurrency)
+                end = await _run_to_end(db, held, job, pace=pace, concurrency=concurrency, stop=stop)
                 await _finish(db, job, end)
             finally:
                 lease.cancel()
@@ -63,7 +94,15 @@ async def run_job(db: asyncpg.Pool, models: ModelPool, job: ClaimedJob, *, pace:
         log.info("job ended", status=end.status, conclusion=end.conclusion, seconds=seconds)
 
 
-async def _run_to_end(db: asyncpg.Pool, models: ModelPool, job: ClaimedJob, *, pace: Pace, concurrency: int) -> JobEnd:
+async def _run_to_end(
+    db: asyncpg.Pool,
+    models: ModelPool,
+    job: ClaimedJob,
+    *,
+    pace: Pace,
+    concurrency: int,
+    stop: asyncio.Event,
+) -> JobEnd:
     try:
         plan = await _plan(db, job, pace=pace, concurrency=concurrency)
     except EngineError as error:
@@ -71,11 +110,11 @@ async def _run_to_end(db: asyncpg.Pool, models: ModelPool, job: ClaimedJob, *, p
         log.error("job cannot be prepared", error=type(error).__name__)
         return _failed("The package could not be read any more. The run was given back.", code="infrastructure")
     started = time.monotonic()
-    found = {trial.key: trial for trial in await trials.read_trials(db, job)}
+    found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(max(job.seconds_left, 0.0)):
             stream = run(plan, pool=models, done=found.keys())
-            async with contextlib.aclosing(_in_batches(stream)) as batches:
+            async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
                 async for batch in batches:
                     await _keep(db, job, batch)
                     found.update((trial.key, trial) for trial in batch)
@@ -83,14 +122,17 @@ async def _run_to_end(db: asyncpg.Pool, models: ModelPool, job: ClaimedJob, *, p
         plan.suite,
         plan.models,
         found.values(),
-        total_duration_ms=round((time.monotonic() - started) * 1000),
+        # From the first start on, whoever ran it then.
+        total_duration_ms=round((pace.job_seconds - job.seconds_left + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
     )
+    if stop.is_set():
+        return _cancelled(outcome)
     return judge_job(outcome)
 
 
 async def _plan(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, concurrency: int) -> Plan:
-    archive = await packages.read_archive(db, job.snapshot_id)
+    archive = await _patiently(lambda: packages.read_archive(db, job.snapshot_id))
     if archive is None:
         raise EngineError("The snapshot is gone.")
     instructions = await asyncio.to_thread(_instructions, archive, job)
@@ -128,6 +170,13 @@ def judge_job(outcome: Outcome) -> JobEnd:
     return _failed(f"No test has a verdict: {reason} The run was given back.", code="no_verdict", outcome=outcome)
 
 
+def _cancelled(outcome: Outcome) -> JobEnd:
+    """What was found stays readable and was paid for, so the run is not given back."""
+    return msgspec.structs.replace(
+        _failed("Cancelled while it ran.", code=CANCELLED, outcome=outcome), refund_reason=None
+    )
+
+
 def _failed(message: str, *, code: str, outcome: Outcome | None = None) -> JobEnd:
     return JobEnd(
         status="failed",
@@ -141,7 +190,7 @@ def _failed(message: str, *, code: str, outcome: Outcome | None = None) -> JobEn
     )
 
 
-async def _in_batches(stream: AsyncGenerator[Trial, None]) -> AsyncGenerator[list[Trial], None]:
+async def _in_batches(stream: AsyncGenerator[Trial, None], *, stop: asyncio.Event) -> AsyncGenerator[list[Trial], None]:
     """Whatever finished since the last look, together: storing one batch lets the next one gather."""
     waiting: list[Trial] = []
     news = asyncio.Event()
@@ -157,38 +206,42 @@ async def _in_batches(stream: AsyncGenerator[Trial, None]) -> AsyncGenerator[lis
             over = True
             news.set()
 
+    async def watch() -> None:
+        await stop.wait()
+        news.set()
+
     task = asyncio.create_task(gather())
+    watcher = asyncio.create_task(watch())
     try:
-        while True:
+        while not stop.is_set():
             if waiting:
                 batch, waiting[:] = waiting.copy(), []
                 yield batch
             elif over:
+                await task
                 break
             else:
                 await news.wait()
                 news.clear()
-        await task
     finally:
+        watcher.cancel()
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(task, watcher, return_exceptions=True)
         await stream.aclose()
 
 
-async def _keep_lease(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace) -> None:
+async def _keep_lease(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, hold: Hold) -> None:
     """Extend the lease until cancelled. Raises LeaseLost when it is another's, or may be by now."""
-    sure_until = time.monotonic() + pace.lease_seconds - pace.heartbeat_seconds / 2
     while True:
         await asyncio.sleep(pace.heartbeat_seconds)
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(max(sure_until - asked, 0.0)):
+            async with asyncio.timeout(max(hold.sure_until - asked, 0.0)):
                 if not await jobs.extend_lease(db, job, lease_seconds=pace.lease_seconds):
                     raise LeaseLost
-            sure_until = asked + pace.lease_seconds - pace.heartbeat_seconds / 2
+            hold.sure_until = asked + pace.sure_seconds
         except DATABASE_TROUBLE:
-            # Half a heartbeat before the end of the lease nobody may spend on this job any more.
-            if time.monotonic() >= sure_until:
+            if time.monotonic() >= hold.sure_until:
                 raise LeaseLost from None
 
 
@@ -201,14 +254,17 @@ async def _finish(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> None:
 
 
 async def _as_holder(write: Callable[[], Awaitable[bool]]) -> None:
-    """Write, again while the database is away: the lease's keeper says when it is too late. Raises LeaseLost."""
+    """Write. Raises LeaseLost when the job is another's."""
+    if not await _patiently(write):
+        raise LeaseLost
+
+
+async def _patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What the database says, asked again while it is away: the lease's keeper says when it is too late."""
     pause = 0.1
     while True:
         try:
-            if not await write():
-                raise LeaseLost
+            return await ask()
         except DATABASE_TROUBLE:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
-        else:
-            return

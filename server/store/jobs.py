@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from uuid import UUID, uuid4
 
 import asyncpg
 
-from server.domain.errors import QuotaExceeded
-from server.domain.jobs import ClaimedJob, JobEnd, JobView, NewJob, Submission
+from server.domain.errors import QuotaExceeded, Unavailable
+from server.domain.jobs import ClaimedJob, JobEnd, JobPlace, JobView, ListedJob, NewJob, Submission
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -20,7 +21,7 @@ REFUSED = "PR001"
 async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | None:
     """Keep the job and charge it, or say that an equal one exists (`job_id` None). None: no such live account.
 
-    Raises QuotaExceeded, with nothing kept.
+    Raises QuotaExceeded, or Unavailable when the package is just being removed, with nothing kept.
     """
     try:
         row = await db.fetchrow(
@@ -32,6 +33,9 @@ async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | None:
     except asyncpg.PostgresError as error:
         if error.sqlstate == REFUSED:
             raise QuotaExceeded("This month's test runs are used up.") from None
+        if isinstance(error, asyncpg.ForeignKeyViolationError):
+            # The clean-up took the old upload between its look-up and this statement.
+            raise Unavailable("The package was being cleaned up at this moment. Send the request again.") from None
         raise
     if row is None:
         return None
@@ -88,10 +92,37 @@ async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> J
         trials_passed=row["passed"],
         trials_failed=row["failed"],
         trials_errored=row["errored"],
+        position=row["position"],
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
     )
+
+
+async def list_jobs(
+    db: asyncpg.Pool, account_id: UUID, *, status: str | None, package: str | None, after: JobPlace | None, limit: int
+) -> list[ListedJob]:
+    """The account's jobs, newest first, from behind `after` on."""
+    created_at, job_id = after or (None, None)
+    rows = await db.fetch(SQL["list_jobs"], account_id, status, package, created_at, job_id, limit)
+    return [
+        ListedJob(
+            id=row["id"],
+            status=row["status"],
+            package_id=row["package_id"],
+            package_name=row["package_name"],
+            package_version=row["package_version"],
+            models=row["models_requested"],
+            conclusion=row["conclusion"],
+            results=row["results"],
+            error_code=row["error_code"],
+            error_message=row["error_message"],
+            created_at=row["created_at"],
+            started_at=row["started_at"],
+            completed_at=row["completed_at"],
+        )
+        for row in rows
+    ]
 
 
 async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> asyncpg.Record | None:
@@ -107,6 +138,7 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
     """
     async with db.acquire() as connection:
         for account in await connection.fetch(SQL["list_claimable_accounts"], 10):
+            asked_at = time.monotonic()
             async with connection.transaction():
                 if await connection.fetchval(SQL["lock_account"], account["user_id"]) is None:
                     continue
@@ -125,6 +157,7 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
                     models=tuple(row["models_requested"]),
                     framework=row["framework"],
                     seconds_left=row["seconds_left"],
+                    asked_at=asked_at,
                 )
     return None
 
@@ -150,6 +183,16 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
     )  # fmt: skip
     return row is not None
+
+
+async def cancel_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None, code: str, message: str) -> bool:
+    """Whether the job was waiting, and is over now, or runs, and its worker will end it."""
+    return await db.fetchval(SQL["cancel_job"], job_id, seen_by, code, message) is not None
+
+
+async def list_cancelled(db: asyncpg.Pool, job_ids: list[UUID]) -> set[UUID]:
+    """Which of these running jobs somebody wants to end."""
+    return {row["id"] for row in await db.fetch(SQL["list_cancelled"], job_ids)}
 
 
 async def sweep_expired(db: asyncpg.Pool, *, most_attempts: int, code: str, message: str) -> int:

@@ -30,12 +30,12 @@ WITH account AS (
     WHERE u.test_runs_count < COALESCE((SELECT run_limit FROM account), 2147483647)
   RETURNING user_id, month, test_runs_count
 ), ahead AS (
-  -- Bounded, so that a long queue does not slow the submit down.
+  -- Bounded, so that a long queue does not slow the submit down; at the bound the position is unknown.
   -- Not a join: the planner may then read the whole queue and compare each row.
   SELECT COUNT(*)::INT AS jobs FROM (
     SELECT FROM test_jobs j
     WHERE j.status = 'queued' AND j.start_key <= (SELECT NOW() - a.start_bonus FROM account a)
-    LIMIT 1000
+    LIMIT 100
   ) bounded
 ), pace AS (
   SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
@@ -51,7 +51,8 @@ WITH account AS (
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier
   )
   SELECT $1, a.id, $3, $8, $9, $10, $11, $13, $14, $15, $16, $17, $18, $19, NOW() - a.start_bonus,
-    ahead.jobs + 1, CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT,
+    CASE WHEN ahead.jobs < 100 THEN ahead.jobs + 1 ELSE 0 END,
+    CASE WHEN ahead.jobs < 100 THEN CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
     charge.test_runs_count, a.run_limit, a.subscription_tier
   FROM account a, charge, ahead, pace
   RETURNING id, submit_position, submit_wait_seconds, submit_runs_used
@@ -78,7 +79,7 @@ WHERE s.caller_id = $1 AND s.key = $2;
 SELECT j.id, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
   j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
-  counts.passed, counts.failed, counts.errored, counts.finished
+  counts.passed, counts.failed, counts.errored, counts.finished, queue.position
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id
 LEFT JOIN LATERAL (
@@ -87,7 +88,23 @@ LEFT JOIN LATERAL (
     COUNT(*) FILTER (WHERE t.state = 'error')::INT AS errored
   FROM trials t WHERE t.job_id = j.id AND j.status = 'running'
 ) counts ON TRUE
+LEFT JOIN LATERAL (
+  SELECT COUNT(*)::INT + 1 AS position FROM (
+    SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 1000
+  ) ahead
+) queue ON j.status = 'queued'
 WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+
+-- name: list_jobs
+-- An account's jobs, newest first, from a place in the list on.
+-- $1 account, $2 status or NULL, $3 package name or NULL, $4 and $5 created_at and id of the last one seen, or NULL,
+-- $6 how many
+SELECT j.id, j.status, j.package_id, p.name AS package_name, j.package_version, j.models_requested, j.conclusion,
+  j.results, j.error_code, j.error_message, j.created_at, j.started_at, j.completed_at
+FROM test_jobs j JOIN packages p ON p.id = j.package_id
+WHERE j.user_id = $1 AND ($2::TEXT IS NULL OR j.status = $2) AND ($3::TEXT IS NULL OR p.name = $3)
+  AND ($4::TIMESTAMPTZ IS NULL OR (j.created_at, j.id) < ($4, $5::UUID))
+ORDER BY j.created_at DESC, j.id DESC LIMIT $6;
 
 -- name: read_outcome
 -- A finished job's outcome, as it was stored.
@@ -201,6 +218,34 @@ WITH done AS (
 )
 SELECT id, test_result_id FROM done;
 
+-- name: cancel_job
+-- queued -> failed at once, with the run given back; a running job is marked, and its worker ends it.
+-- $1 job_id, $2 account or NULL for an administrator, $3 error_code, $4 error_message
+WITH ended AS (
+  UPDATE test_jobs SET status = 'failed', error_code = $3, error_message = $4, cancel_requested_at = NOW(),
+    completed_at = CLOCK_TIMESTAMP(), fence = NEXTVAL('lease_fence')
+  WHERE id = $1 AND ($2::UUID IS NULL OR user_id = $2 OR submitted_by = $2) AND status = 'queued'
+  RETURNING id
+), asked AS (
+  UPDATE test_jobs SET cancel_requested_at = COALESCE(cancel_requested_at, NOW())
+  WHERE id = $1 AND ($2::UUID IS NULL OR user_id = $2 OR submitted_by = $2) AND status = 'running'
+  RETURNING id
+), refund AS (
+  INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
+  SELECT l.job_id, l.user_id, l.month, 'refund', -1, $3
+  FROM ended JOIN usage_ledger l ON l.job_id = ended.id AND l.kind = 'charge'
+  RETURNING user_id, month
+), spent AS (
+  UPDATE user_test_usage u SET test_runs_count = u.test_runs_count - 1, updated_at = NOW()
+  FROM refund r WHERE u.user_id = r.user_id AND u.month = r.month
+)
+SELECT id FROM ended UNION ALL SELECT id FROM asked;
+
+-- name: list_cancelled
+-- Which of these running jobs somebody wants to end.
+-- $1 job ids
+SELECT id FROM test_jobs WHERE id = ANY($1::UUID[]) AND status = 'running' AND cancel_requested_at IS NOT NULL;
+
 -- name: requeue_expired
 -- running -> queued for leases that ran out, while attempts and time are left. The fence moves on, so that the
 -- old holder can write nothing more.
@@ -209,13 +254,15 @@ UPDATE test_jobs SET status = 'queued', lease_owner = NULL, lease_until = NULL, 
 WHERE id IN (
   SELECT id FROM test_jobs
   WHERE status = 'running' AND lease_until < CLOCK_TIMESTAMP() AND attempt < $1 AND deadline_at > CLOCK_TIMESTAMP()
+    AND cancel_requested_at IS NULL
   ORDER BY lease_until LIMIT $2
   FOR UPDATE SKIP LOCKED
 )
 RETURNING id;
 
 -- name: fail_expired
--- running -> failed for leases that ran out with no attempt or time left; the run is refunded.
+-- running -> failed for leases that ran out with no attempt or time left, or when nobody wants them any more;
+-- the run is refunded.
 -- $1 most attempts, $2 how many at a time, $3 error_code, $4 error_message
 WITH done AS (
   UPDATE test_jobs SET status = 'failed', error_code = $3, error_message = $4, completed_at = CLOCK_TIMESTAMP(),
@@ -223,7 +270,7 @@ WITH done AS (
   WHERE id IN (
     SELECT id FROM test_jobs
     WHERE status = 'running' AND lease_until < CLOCK_TIMESTAMP()
-      AND (attempt >= $1 OR deadline_at <= CLOCK_TIMESTAMP())
+      AND (attempt >= $1 OR deadline_at <= CLOCK_TIMESTAMP() OR cancel_requested_at IS NOT NULL)
     ORDER BY lease_until LIMIT $2
     FOR UPDATE SKIP LOCKED
   )

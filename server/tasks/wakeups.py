@@ -67,8 +67,7 @@ class ArqWakeups:
     async def aclose(self) -> None:
         """Stop sending; what is owed is left to the sweep."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_task(self._task, patience_seconds=0.2)
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose()
 
@@ -86,3 +85,16 @@ class ArqWakeups:
                     await self._redis.enqueue_job("wake", _defer_until=datetime.now(UTC) - timedelta(hours=1))
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("wake-up not sent", reason=type(error).__name__)
+
+
+async def end_task(task: asyncio.Task[None], *, patience_seconds: float) -> None:
+    """The task has ended; raises what it ended with. Asks again when it goes on for so long.
+
+    One cancellation in twenty is lost where a Redis client is in the middle of a command: it may take it for
+    trouble of its own and try again, and arq's worker then polls on for ever.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=patience_seconds)
+    if not task.cancelled() and (error := task.exception()):
+        raise error

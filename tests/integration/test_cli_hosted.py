@@ -156,7 +156,7 @@ def test_prpm_test__ctrl_c_ends_with_130_and_the_job_id(tmp_path: Path, service:
     _, err = process.communicate(timeout=20)
 
     assert process.returncode == 130
-    assert err.startswith(f"❌ Stopped waiting. The job goes on.\n   Job: {JOB_ID}\n")
+    assert err.startswith(f"❌ Cancelled.\n   Job: {JOB_ID}\n")
     assert "Traceback" not in err
 
 

@@ -244,7 +244,7 @@ class Service:
 
 def route_of(seen: Seen) -> str:
     """The request's route with its variable parts replaced."""
-    parts = seen.path.split("/")
+    parts = seen.path.partition("?")[0].split("/")
     if seen.path.startswith("/api/v1/test-jobs/") and parts[4] != "run":
         parts[4] = "{id}"
     if seen.path.startswith("/api/v1/packages/"):
@@ -297,6 +297,7 @@ def usual_answer(route: str, *, base_url: str) -> Reply:
         "GET /api/v1/packages/{name}": {"id": PACKAGE_ID, "name": "@alice/review", "latest_version": version},
         "GET /api/v1/packages/{name}/{version}": version,
         "POST /api/v1/package-snapshots": {"snapshot_id": SNAPSHOT_ID, "package": package, "created": True},
+        "POST /api/v1/test-jobs/{id}/cancel": a_job("running"),
         "GET /api/v1/user": {"id": "u1", "username": "alice", "email": "alice@example.org"},
         "GET /api/v1/users/me/test-usage": {
             "current_month": {"test_runs_count": 23, "tokens_used": 3421, "cost_usd": 0.0012},

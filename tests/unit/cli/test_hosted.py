@@ -349,7 +349,7 @@ def test_hosted__a_standstill_ends_with_1_and_the_way_to_look_later(alice: User,
 ❌ Timeout waiting for test results
    Job: {JOB_ID}
    Look later: {service.url}/jobs/{JOB_ID}
-   or GET {service.url}/api/v1/test-jobs/{JOB_ID}
+   or: prpm job {JOB_ID}
 """
     )
     assert ran.code == 1
@@ -373,8 +373,20 @@ def test_hosted__each_change_of_progress_starts_the_timeout_anew(service: Servic
     assert wait_quickly(service, now=lambda: float(next(clock)), timeout_seconds=60) == 0
 
 
-def test_hosted__ctrl_c_names_the_job_which_goes_on(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(a_job("running"), status=202), "Cancelled."),
+        (
+            Reply({"error": "Completed already.", "code": "job_finished"}, status=409),
+            "Stopped waiting. The job had just ended.",
+        ),
+        (Reply({"error": "Away."}, status=503), "Stopped waiting. The job could not be cancelled and goes on."),
+    ],
+)
+def test_hosted__ctrl_c_cancels_the_job_and_says_what_came_of_it(service: Service, reply: Reply, said: str) -> None:
     service.set(STATUS, Reply(a_job("running")))
+    service.set("POST /api/v1/test-jobs/{id}/cancel", reply)
 
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
@@ -383,7 +395,7 @@ def test_hosted__ctrl_c_names_the_job_which_goes_on(service: Service) -> None:
         wait_quickly(service, sleep=interrupt)
 
     assert caught.value.exit_code == 130
-    assert caught.value.message == "Stopped waiting. The job goes on."
+    assert caught.value.message == said
     assert caught.value.facts["job_id"] == JOB_ID
 
 
