@@ -130,6 +130,7 @@ def read_faults(logs: Iterable[Path]) -> list[Fault]:
 
 async def judge(connection: asyncpg.Connection) -> list[Finding]:
     """Every invariant that does not hold."""
+    await connection.execute("REFRESH MATERIALIZED VIEW chaos.jobs; ANALYZE")
     findings = []
     for check, statement in read_checks().items():
         rows = await connection.fetch(statement)

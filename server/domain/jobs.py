@@ -2,52 +2,72 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from msgspec import Struct
 
 from evals.types import Conclusion
+from server.domain.packages import PackageRef
 
 Status = Literal["queued", "running", "completed", "failed"]
 
 
+class SentSuite(Struct, frozen=True, kw_only=True):
+    """A suite that came with the request."""
+
+    id: str
+    body: str  # canonical JSON
+    trials: int  # on one model
+
+
 class NewJob(Struct, frozen=True, kw_only=True):
-    """Everything that the submit's statement keeps."""
+    """What the submit's statement is asked to keep. It finds version and suite by itself, in the same moment."""
 
     id: UUID
     account_id: UUID
     caller_id: UUID
-    key: str
+    key: str | None  # None: equal requests within seconds are one
     request_sha256: str
-    key_is_body: bool
     force: bool
-    package_id: UUID
-    package_version: str
-    snapshot_id: str
-    suite_id: str
-    suite_body: str | None  # None: it is stored already
-    suite_source: str
+    package: PackageRef
+    package_version: str | None
+    snapshot_id: str | None
+    suite: SentSuite | None
     models: list[str]
-    plugins: list[str] | None
     framework: str
     upload_results: bool
     verify_results: bool
-    trials_total: int
+    most_trials: int
+    acts_for_owners: bool
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """Why the statement kept nothing, with what it found."""
+
+    reason: str
+    package: str | None  # name@version
+    suite_error: str | None
+    trials: int | None
 
 
 class Submission(Struct, frozen=True, kw_only=True):
-    """What a submit came to. `job_id` None: an equal one was there before, read it."""
+    """What a submit came to, now or at an earlier equal one."""
 
-    job_id: UUID | None
+    job_id: UUID
     position: int
     wait_seconds: int
     runs_used: int
     run_limit: int | None
     tier: str
     request_sha256: str
-    resets_on: date | None = None
+
+
+class EqualSubmit(Struct, frozen=True, kw_only=True):
+    """Nothing was kept, as an equal submit stands under this key."""
+
+    key: str
 
 
 class ClaimedJob(Struct, frozen=True, kw_only=True):

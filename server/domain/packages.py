@@ -60,24 +60,9 @@ class NewVersion(Struct, frozen=True, kw_only=True):
     file_count: int
     suite_id: str | None
     suite_body: str | None
+    suite_trials: int | None  # on one model
     suite_path: str | None
     suite_error: str | None
-
-
-class RunnableVersion(Struct, frozen=True, kw_only=True):
-    """What a run of a package would use. The package's own suite comes before the stored one."""
-
-    package_id: UUID
-    name: str
-    owner_id: UUID
-    is_published: bool
-    version: str
-    snapshot_id: str
-    suite_error: str | None
-    suite_path: str | None
-    package_suite_id: str | None
-    stored_suite_id: str | None
-    suite_body: str | None
 
 
 class UploadedResult(Struct, frozen=True, kw_only=True):

@@ -144,6 +144,7 @@ def _new_version(
         file_count=len(files),
         suite_id=suite_digest(suite) if suite else None,
         suite_body=encode_canonical(suite).decode() if suite else None,
+        suite_trials=trials_a_model(suite) if suite else None,
         suite_path=package.suite.path if package.suite else None,
         suite_error=suite_error,
     )
@@ -157,6 +158,11 @@ def _read_suite(package: ReadPackage) -> tuple[Suite | None, str | None]:
         return read_suite(package.suite).suite, None
     except InvalidSuite as error:
         return None, "\n".join([error.message, *error.details]).replace("\x00", "")
+
+
+def trials_a_model(suite: Suite) -> int:
+    """How many trials the suite takes on one model."""
+    return sum(case.repeat for case in suite.cases)
 
 
 def storable(value: Any) -> str:

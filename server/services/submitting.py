@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import asyncpg
-import msgspec
 from msgspec import Struct
 
 from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
-from evals.types import Suite
 from server.domain.accounts import Caller
 from server.domain.errors import (
     Conflict,
@@ -24,13 +23,14 @@ from server.domain.errors import (
     NotAllowed,
     NotFound,
     QuotaExceeded,
+    ServiceError,
     Unavailable,
 )
-from server.domain.jobs import NewJob, Submission, Wakeups
-from server.domain.packages import PackageRef, RunnableVersion
+from server.domain.jobs import EqualSubmit, NewJob, Refused, SentSuite, Submission, Wakeups
+from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
-from server.services.publishing import encode_canonical
-from server.store import jobs, packages
+from server.services.publishing import encode_canonical, trials_a_model
+from server.store import jobs
 
 PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9-]+")
 SNAPSHOT_ID = re.compile(r"[0-9a-f]{64}")
@@ -56,13 +56,6 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     force: bool | None = None
 
 
-class _Suite(Struct, frozen=True, kw_only=True):
-    id: str
-    body: str | None  # None: it is stored already
-    source: str
-    trials_a_model: int
-
-
 async def submit(
     db: asyncpg.Pool,
     wakeups: Wakeups,
@@ -83,33 +76,23 @@ async def submit(
             return _replay(earlier, request_sha256)
     _check_tier(caller)
     _check_framework(request)
-    chosen = _choose_models(request.models, models)
-    version = await _find_version(db, caller, request)
-    _check_upload(caller, request, version)
-    suite = await _choose_suite(request, version)
-    _check_size(caller, suite.trials_a_model * len(chosen))
     new = NewJob(
         id=uuid4(),
         account_id=caller.id,
         caller_id=caller.id,
-        key=f"key:{idempotency_key}"
-        if idempotency_key is not None
-        else f"body:{_hash((request_sha256, version.version, version.snapshot_id, suite.id))}",
+        key=f"key:{idempotency_key}" if idempotency_key is not None else None,
         request_sha256=request_sha256,
-        key_is_body=idempotency_key is None,
         force=bool(request.force),
-        package_id=version.package_id,
-        package_version=version.version,
-        snapshot_id=version.snapshot_id,
-        suite_id=suite.id,
-        suite_body=suite.body,
-        suite_source=suite.source,
-        models=chosen,
-        plugins=None,
+        package=_package_ref(request),
+        package_version=request.package_version,
+        snapshot_id=request.snapshot_id,
+        suite=await _sent_suite(request),
+        models=_choose_models(request.models, models),
         framework="litellm",
         upload_results=bool(request.upload_results or request.verify_results),
         verify_results=bool(request.verify_results),
-        trials_total=suite.trials_a_model * len(chosen),
+        most_trials=TIERS[caller.tier].trials_per_job,
+        acts_for_owners=caller.is_admin,
     )
     submission = await _keep(db, caller, new)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
@@ -119,17 +102,21 @@ async def submit(
 
 async def _keep(db: asyncpg.Pool, caller: Caller, new: NewJob) -> Submission:
     try:
-        submission = await jobs.submit_job(db, new)
+        result = await jobs.submit_job(db, new)
     except QuotaExceeded:
         raise await _quota_exceeded(db, caller) from None
-    if submission is None:
-        raise NotAllowed("This account is not active.")
-    if submission.job_id is not None:
-        return submission
-    earlier = await jobs.read_submission(db, caller.id, new.key)
-    if earlier is None:  # the tier fell to one without runs since the caller was read
-        raise free_tier()
-    return _replay(earlier, new.request_sha256)
+    match result:
+        case Submission():
+            return result
+        case Refused():
+            raise _refusal(result, caller, new)
+        case EqualSubmit(key=key):
+            earlier = await jobs.read_submission(db, caller.id, key)
+            if earlier is None:  # it was cleaned up since: ask again
+                raise Unavailable("An equal request was just being removed. Send this one again.")
+            return _replay(earlier, new.request_sha256)
+        case None:
+            raise NotAllowed("This account is not active.")
 
 
 def _replay(earlier: Submission, request_sha256: str) -> Submission:
@@ -213,27 +200,18 @@ def _finding(position: int, name: str, asked: list[str], known: dict[str, ModelI
     return None
 
 
-async def _find_version(db: asyncpg.Pool, caller: Caller, request: RunRequest) -> RunnableVersion:
-    ref = PackageRef()
+def _package_ref(request: RunRequest) -> PackageRef:
     if request.snapshot_id is not None:
         if request.package_id is not None or request.package_version is not None:
             raise InvalidRequest("Send either `package_id` (with `package_version`) or `snapshot_id`, not both.")
         if not SNAPSHOT_ID.fullmatch(request.snapshot_id):
             raise InvalidRequest("snapshot_id: must be the 64 hex digits that POST /api/v1/package-snapshots answered.")
-    elif request.package_id is not None:
-        ref = parse_package_ref(request.package_id)
-        if request.package_version is not None and not 0 < len(request.package_version) <= 50:
-            raise InvalidRequest("package_version: must be a version such as 1.2.0, of at most 50 characters.")
-    else:
+        return PackageRef()
+    if request.package_id is None:
         raise InvalidRequest("Say what to test: `package_id` (an id or a name) or `snapshot_id`.")
-    found = await packages.find_runnable_version(
-        db, ref, version=request.package_version, snapshot_id=request.snapshot_id, account_id=caller.id
-    )
-    if found is None:
-        what = f"snapshot {request.snapshot_id[:12]}" if request.snapshot_id else f"package {request.package_id}"
-        at = f" in version {request.package_version}" if request.package_version else ""
-        raise NotFound(f"There is no {what}{at} that you may test.", code="package_not_found")
-    return found
+    if request.package_version is not None and not 0 < len(request.package_version) <= 50:
+        raise InvalidRequest("package_version: must be a version such as 1.2.0, of at most 50 characters.")
+    return parse_package_ref(request.package_id)
 
 
 def parse_package_ref(text: str) -> PackageRef:
@@ -252,56 +230,45 @@ def parse_package_ref(text: str) -> PackageRef:
     return PackageRef(name=text)
 
 
-def _check_upload(caller: Caller, request: RunRequest, version: RunnableVersion) -> None:
-    if not (request.upload_results or request.verify_results):
-        return
-    if version.owner_id != caller.id and not caller.is_admin:
-        raise NotAllowed("Only the package's owner may upload or verify results. Leave out -u and -v.")
-    if request.verify_results and (not version.is_published or request.suite is not None):
-        raise InvalidRequest(
+async def _sent_suite(request: RunRequest) -> SentSuite | None:
+    if request.suite is None:
+        return None
+    try:
+        suite = await asyncio.to_thread(parse_suite_value, request.suite, path="suite")
+    except EngineError as error:
+        raise InvalidRequest(error.message, code="invalid_suite", details=error.details) from None
+    return SentSuite(id=suite_digest(suite), body=encode_canonical(suite).decode(), trials=trials_a_model(suite))
+
+
+def _refusal(refused: Refused, caller: Caller, new: NewJob) -> ServiceError:
+    """What the statement's word means for the caller."""
+    tier = TIERS[caller.tier]
+    first, *details = (refused.suite_error or "").split("\n")
+    words: dict[str, Callable[[], ServiceError]] = {
+        "free_tier": free_tier,
+        "not_the_owner": lambda: NotAllowed(
+            "Only the package's owner may upload or verify results. Leave out -u and -v."
+        ),
+        "cannot_verify": lambda: InvalidRequest(
             "Verified results need a published version, tested by the suite in it or stored for it. Leave out -v.",
             code="cannot_verify",
-        )
-
-
-async def _choose_suite(request: RunRequest, version: RunnableVersion) -> _Suite:
-    if request.suite is not None:
-        try:
-            suite = await asyncio.to_thread(parse_suite_value, request.suite, path="suite")
-        except EngineError as error:
-            raise InvalidRequest(error.message, code="invalid_suite", details=error.details) from None
-        return _Suite(
-            id=suite_digest(suite),
-            body=encode_canonical(suite).decode(),
-            source="request",
-            trials_a_model=_trials(suite),
-        )
-    if version.suite_error is not None:
-        first, *details = version.suite_error.split("\n")
-        raise InvalidRequest(first, code="invalid_suite", details=details)
-    if version.suite_body is None:
-        raise NoSuite(f"{version.name}@{version.version} has no tests. {SUITE_PLACES}")
-    own = version.package_suite_id is not None
-    return _Suite(
-        id=version.package_suite_id or version.stored_suite_id or "",
-        body=None,
-        source="package" if own else "stored",
-        trials_a_model=_trials(msgspec.json.decode(version.suite_body, type=Suite)),
-    )
-
-
-def _trials(suite: Suite) -> int:
-    return sum(case.repeat for case in suite.cases)
-
-
-def _check_size(caller: Caller, trials: int) -> None:
-    tier = TIERS[caller.tier]
-    if trials > tier.trials_per_job:
-        raise InvalidRequest(
-            f"This is {trials} trials (cases × models × repeats); {tier.title} runs at most "
+        ),
+        "invalid_suite": lambda: InvalidRequest(first, code="invalid_suite", details=details),
+        "no_suite": lambda: NoSuite(f"{refused.package} has no tests. {SUITE_PLACES}"),
+        "too_many_trials": lambda: InvalidRequest(
+            f"This is {refused.trials} trials (cases × models × repeats); {tier.title} runs at most "
             f"{tier.trials_per_job} a job. Test fewer models or repeats, or split the suite.",
             code="too_many_trials",
-        )
+        ),
+        "package_not_found": lambda: _no_package(new),
+    }
+    return words[refused.reason]()
+
+
+def _no_package(new: NewJob) -> NotFound:
+    what = f"snapshot {new.snapshot_id[:12]}" if new.snapshot_id else f"package {new.package.name or new.package.id}"
+    at = f" in version {new.package_version}" if new.package_version else ""
+    return NotFound(f"There is no {what}{at} that you may test.", code="package_not_found")
 
 
 def _hash(value: Any) -> str:

@@ -14,7 +14,7 @@ from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Caller
 from server.domain.errors import InvalidRequest, NotAllowed
 from server.domain.packages import PackageRef
-from server.services.publishing import encode_canonical
+from server.services.publishing import encode_canonical, trials_a_model
 from server.services.reading import no_package
 from server.store import packages
 
@@ -38,6 +38,11 @@ async def store_suite(db: asyncpg.Pool, caller: Caller, ref: PackageRef, value: 
         raise InvalidRequest(error.message, code="invalid_suite", details=error.details) from None
     digest = suite_digest(suite)
     stored_at = await packages.store_package_suite(
-        db, package.id, suite_id=digest, body=encode_canonical(suite).decode(), stored_by=caller.id
+        db,
+        package.id,
+        suite_id=digest,
+        body=encode_canonical(suite).decode(),
+        trials=trials_a_model(suite),
+        stored_by=caller.id,
     )
     return StoredSuite(suite_id=digest, cases=len(suite.cases), stored_at=stored_at)

@@ -9,7 +9,17 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from server.domain.errors import QuotaExceeded, Unavailable
-from server.domain.jobs import ClaimedJob, JobEnd, JobPlace, JobView, ListedJob, NewJob, Submission
+from server.domain.jobs import (
+    ClaimedJob,
+    EqualSubmit,
+    JobEnd,
+    JobPlace,
+    JobView,
+    ListedJob,
+    NewJob,
+    Refused,
+    Submission,
+)
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -18,44 +28,44 @@ SQL = read_queries("jobs")
 REFUSED = "PR001"
 
 
-async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | None:
-    """Keep the job and charge it, or say that an equal one exists (`job_id` None). None: no such live account.
+async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | EqualSubmit | Refused | None:
+    """The kept and charged job, or why nothing was kept. None: no such live account.
 
     Raises QuotaExceeded, or Unavailable when the package is just being removed, with nothing kept.
     """
+    suite = job.suite
     try:
         row = await db.fetchrow(
             SQL["submit_job"],
-            job.id, job.account_id, job.caller_id, job.key, job.request_sha256, job.key_is_body, job.force,
-            job.package_id, job.package_version, job.snapshot_id, job.suite_id, job.suite_body, job.suite_source,
-            job.models, job.plugins, job.framework, job.upload_results, job.verify_results, job.trials_total,
+            job.id, job.account_id, job.caller_id, job.key, job.request_sha256, job.force,
+            job.package.id, job.package.name, job.package_version, job.snapshot_id,
+            suite.id if suite else None, suite.body if suite else None, suite.trials if suite else None,
+            job.models, job.framework, job.upload_results, job.verify_results, job.most_trials, job.acts_for_owners,
         )  # fmt: skip
     except asyncpg.PostgresError as error:
         if error.sqlstate == REFUSED:
             raise QuotaExceeded("This month's test runs are used up.") from None
         if isinstance(error, asyncpg.ForeignKeyViolationError):
-            # The clean-up took the old upload between its look-up and this statement.
+            # The clean-up took the old upload in this very moment.
             raise Unavailable("The package was being cleaned up at this moment. Send the request again.") from None
         raise
     if row is None:
         return None
-    return Submission(
-        job_id=row["job_id"],
-        position=row["submit_position"] or 0,
-        wait_seconds=row["submit_wait_seconds"] or 0,
-        runs_used=row["submit_runs_used"] or 0,
-        run_limit=row["run_limit"],
-        tier=row["tier"],
-        request_sha256=job.request_sha256,
-        resets_on=row["resets_on"],
-    )
+    if row["refusal"] is not None:
+        package = f"{row['name']}@{row['version']}" if row["name"] else None
+        return Refused(reason=row["refusal"], package=package, suite_error=row["suite_error"], trials=row["trials"])
+    if row["job_id"] is None:
+        return EqualSubmit(key=row["key"])
+    return _submission(row, request_sha256=job.request_sha256)
 
 
 async def read_submission(db: asyncpg.Pool, caller_id: UUID, key: str) -> Submission | None:
     """What the earlier submit under this key was answered."""
     row = await db.fetchrow(SQL["read_submission"], caller_id, key)
-    if row is None:
-        return None
+    return _submission(row, request_sha256=row["request_sha256"]) if row else None
+
+
+def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
     return Submission(
         job_id=row["job_id"],
         position=row["submit_position"],
@@ -63,7 +73,7 @@ async def read_submission(db: asyncpg.Pool, caller_id: UUID, key: str) -> Submis
         runs_used=row["submit_runs_used"],
         run_limit=row["run_limit"],
         tier=row["tier"],
-        request_sha256=row["request_sha256"],
+        request_sha256=request_sha256,
     )
 
 

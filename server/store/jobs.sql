@@ -1,30 +1,72 @@
 -- Jobs: from the submit to the last word.
 
 -- name: submit_job
--- Admission, charge, ledger entry, suite and job row in one: all of it is kept or nothing.
--- An equal submit (same key) takes no row of `fresh` and so charges nothing; a full month refuses the whole statement.
--- $1 job_id, $2 account, $3 caller, $4 key, $5 request_sha256, $6 key is a body's hash, $7 force,
--- $8 package_id, $9 version, $10 snapshot_id, $11 suite_id, $12 suite body or NULL, $13 suite_source, $14 models,
--- $15 plugins, $16 framework, $17 upload, $18 verify, $19 trials
+-- Version, suite, admission, charge, ledger entry and job row in one: all of it is kept or nothing.
+-- What is refused says why in `refusal`. An equal submit (same key) takes no row of `fresh` and so charges nothing;
+-- a full month refuses the whole statement.
+-- $1 job_id, $2 account, $3 caller, $4 key or NULL (then the body's hash is the key, for seconds), $5 request_sha256,
+-- $6 force, $7 package_id or NULL, $8 published name or NULL, $9 version or NULL, $10 snapshot_id or NULL,
+-- $11 id, $12 body and $13 trials of a suite that came with the request, or NULL, $14 models, $15 framework,
+-- $16 upload, $17 verify, $18 most trials, $19 may act for every owner
 WITH account AS (
   SELECT a.id, a.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus,
     DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
   FROM users a JOIN tiers t ON t.name = a.subscription_tier
   WHERE a.id = $2 AND a.is_active
+), version AS (
+  -- The version asked for or the newest, of a package that the account may see.
+  SELECT p.id AS package_id, p.name, p.owner_id, p.is_published, v.version, v.snapshot_id, v.suite_error,
+    COALESCE($11::TEXT, v.suite_id, stored.suite_id) AS suite_id,
+    CASE WHEN $11::TEXT IS NOT NULL THEN 'request' WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS suite_source,
+    COALESCE($13::INT, s.trials) * CARDINALITY($14::TEXT[]) AS trials
+  FROM packages p
+  JOIN LATERAL (
+    SELECT pv.version, pv.snapshot_id, pv.suite_id, pv.suite_error
+    FROM package_versions pv
+    WHERE pv.package_id = p.id AND ($9::TEXT IS NULL OR pv.version = $9)
+      AND ($10::TEXT IS NULL OR pv.snapshot_id = $10)
+    ORDER BY pv.published_at DESC LIMIT 1
+  ) v ON TRUE
+  LEFT JOIN LATERAL (
+    SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = p.id ORDER BY ps.id DESC LIMIT 1
+  ) stored ON $11::TEXT IS NULL AND v.suite_id IS NULL
+  LEFT JOIN suites s ON $11::TEXT IS NULL AND s.id = COALESCE(v.suite_id, stored.suite_id)
+  WHERE (
+      p.id = $7 OR (p.name = $8 AND p.is_published)
+      OR p.id = (
+        SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
+        WHERE sv.snapshot_id = $10 AND sp.owner_id = $2 AND NOT sp.is_published
+        ORDER BY sv.published_at DESC LIMIT 1
+      )
+    )
+    AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $2)
+), request AS (
+  SELECT a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month, v.*,
+    COALESCE($4::TEXT, 'body:' || ENCODE(SHA256(CONVERT_TO($5::TEXT || v.snapshot_id || v.suite_id, 'UTF8')), 'hex')) AS key,
+    CASE
+      WHEN a.run_limit = 0 THEN 'free_tier'
+      WHEN v.package_id IS NULL THEN 'package_not_found'
+      WHEN ($16::BOOLEAN OR $17::BOOLEAN) AND v.owner_id <> $3 AND NOT $19::BOOLEAN THEN 'not_the_owner'
+      WHEN $17 AND ($11::TEXT IS NOT NULL OR NOT v.is_published) THEN 'cannot_verify'
+      WHEN $11::TEXT IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
+      WHEN v.suite_id IS NULL THEN 'no_suite'
+      WHEN v.trials > $18::INT THEN 'too_many_trials'
+    END AS refusal
+  FROM account a LEFT JOIN version v ON TRUE
 ), fresh AS (
   INSERT INTO submissions AS s (caller_id, key, request_sha256, job_id)
-  SELECT $3, $4, $5, $1 FROM account WHERE run_limit IS DISTINCT FROM 0
+  SELECT $3, r.key, $5, $1 FROM request r WHERE r.refusal IS NULL
   ON CONFLICT (caller_id, key) DO UPDATE
     SET job_id = EXCLUDED.job_id, created_at = NOW()
-    WHERE $6 AND (
-      $7 OR s.created_at < NOW() - INTERVAL '10 seconds'
+    WHERE $4::TEXT IS NULL AND (
+      $6::BOOLEAN OR s.created_at < NOW() - INTERVAL '10 seconds'
       -- A job that this snapshot does not see yet is not failed, so a race counts as equal.
       OR EXISTS (SELECT FROM test_jobs j WHERE j.id = s.job_id AND j.status = 'failed')
     )
   RETURNING job_id
 ), charge AS (
   INSERT INTO user_test_usage AS u (user_id, month, test_runs_count)
-  SELECT a.id, a.month, 1 FROM account a, fresh
+  SELECT r.account_id, r.month, 1 FROM request r, fresh
   ON CONFLICT (user_id, month) DO UPDATE
     SET test_runs_count = u.test_runs_count + 1, updated_at = NOW()
     WHERE u.test_runs_count < COALESCE((SELECT run_limit FROM account), 2147483647)
@@ -41,29 +83,31 @@ WITH account AS (
   SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
   FROM workers WHERE seen_at > NOW() - INTERVAL '15 seconds'
 ), body AS (
-  INSERT INTO suites (id, body)
-  SELECT $11, $12 FROM charge WHERE $12::TEXT IS NOT NULL
-  ON CONFLICT (id) DO NOTHING
+  INSERT INTO suites (id, body, trials)
+  SELECT $11, $12, $13 FROM charge WHERE $12::TEXT IS NOT NULL
+  -- As if sent anew: the clean-up leaves it alone.
+  ON CONFLICT (id) DO UPDATE SET created_at = NOW()
 ), job AS (
   INSERT INTO test_jobs (
     id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source,
-    models_requested, plugins_requested, framework, upload_results, verify_results, trials_total, start_key,
+    models_requested, framework, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier
   )
-  SELECT $1, a.id, $3, $8, $9, $10, $11, $13, $14, $15, $16, $17, $18, $19, NOW() - a.start_bonus,
+  SELECT $1, r.account_id, $3, r.package_id, r.version, r.snapshot_id, r.suite_id, r.suite_source, $14, $15, $16, $17,
+    r.trials, NOW() - r.start_bonus,
     CASE WHEN ahead.jobs < 100 THEN ahead.jobs + 1 ELSE 0 END,
     CASE WHEN ahead.jobs < 100 THEN CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
-    charge.test_runs_count, a.run_limit, a.subscription_tier
-  FROM account a, charge, ahead, pace
+    charge.test_runs_count, r.run_limit, r.subscription_tier
+  FROM request r, charge, ahead, pace
   RETURNING id, submit_position, submit_wait_seconds, submit_runs_used
 ), entry AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
   SELECT job.id, charge.user_id, charge.month, 'charge', 1, 'run accepted' FROM job, charge
 )
-SELECT a.subscription_tier AS tier, a.run_limit, (a.month + INTERVAL '1 month')::DATE AS resets_on,
+SELECT r.refusal, r.key, r.name, r.version, r.suite_error, r.trials, r.subscription_tier AS tier, r.run_limit,
   job.id AS job_id, job.submit_position, job.submit_wait_seconds, job.submit_runs_used,
   CASE WHEN fresh.job_id IS NOT NULL AND job.id IS NULL THEN refuse('quota_exceeded') END AS refused
-FROM account a LEFT JOIN fresh ON TRUE LEFT JOIN job ON TRUE;
+FROM request r LEFT JOIN fresh ON TRUE LEFT JOIN job ON TRUE;
 
 -- name: read_submission
 -- What an earlier submit under this key was answered.

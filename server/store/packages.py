@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from server.domain.errors import Conflict, NotAllowed
-from server.domain.packages import NewVersion, Package, PackageRef, RunnableVersion, UploadedResult, Version
+from server.domain.packages import NewVersion, Package, PackageRef, UploadedResult, Version
 from server.store.queries import read_queries
 
 SQL = read_queries("packages")
@@ -70,7 +70,7 @@ async def keep_snapshot(db: asyncpg.Pool, owner_id: UUID, new: NewVersion) -> Ke
 async def _add_version(connection: asyncpg.Connection, package_id: UUID, owner_id: UUID, new: NewVersion) -> bool:
     await connection.execute(SQL["store_snapshot"], new.snapshot_id, new.archive, new.archive_sha256, new.file_count)
     if new.suite_id is not None:
-        await connection.execute(SQL["store_suite"], new.suite_id, new.suite_body)
+        await connection.execute(SQL["store_suite"], new.suite_id, new.suite_body, new.suite_trials)
     added = await connection.fetchval(
         SQL["add_version"],
         package_id, new.version, new.snapshot_id, new.manifest, new.suite_id, new.suite_path, new.suite_error,
@@ -91,14 +91,6 @@ async def list_versions(db: asyncpg.Pool, package_id: UUID) -> list[Version]:
     return [msgspec.convert(dict(row), Version) for row in rows]
 
 
-async def find_runnable_version(
-    db: asyncpg.Pool, ref: PackageRef, *, version: str | None, snapshot_id: str | None, account_id: UUID
-) -> RunnableVersion | None:
-    """What a run would use, if the account may see it."""
-    row = await db.fetchrow(SQL["find_runnable_version"], ref.id, ref.name, version, snapshot_id, account_id)
-    return msgspec.convert(dict(row), RunnableVersion) if row else None
-
-
 async def read_archive(db: asyncpg.Pool, snapshot_id: str) -> bytes | None:
     """A snapshot's .tar.gz. For workers: asks nobody's rights."""
     data: bytes | None = await db.fetchval(SQL["read_archive"], snapshot_id)
@@ -113,11 +105,11 @@ async def read_version_archive(
 
 
 async def store_package_suite(
-    db: asyncpg.Pool, package_id: UUID, *, suite_id: str, body: str, stored_by: UUID
+    db: asyncpg.Pool, package_id: UUID, *, suite_id: str, body: str, trials: int, stored_by: UUID
 ) -> datetime:
     """Make this the package's stored suite. When that was."""
     async with db.acquire() as connection, connection.transaction():
-        await connection.execute(SQL["store_suite"], suite_id, body)
+        await connection.execute(SQL["store_suite"], suite_id, body, trials)
         stored: datetime = await connection.fetchval(SQL["store_package_suite"], package_id, suite_id, stored_by)
         return stored
 

@@ -11,8 +11,8 @@ ON CONFLICT (id) DO UPDATE SET created_at = NOW(),
 
 -- name: store_suite
 -- Keeps a parsed suite once. Sending it again keeps the clean-up away.
--- $1 suite_id, $2 body
-INSERT INTO suites (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET created_at = NOW();
+-- $1 suite_id, $2 body, $3 trials
+INSERT INTO suites (id, body, trials) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET created_at = NOW();
 
 -- name: publish_package
 -- The published package of this name, made or updated. No row: the name belongs to another account.
@@ -65,35 +65,6 @@ SELECT v.version, v.snapshot_id, s.archive_sha256, OCTET_LENGTH(s.archive) AS fi
   v.suite_error, v.published_at
 FROM package_versions v JOIN snapshots s ON s.id = v.snapshot_id
 WHERE v.package_id = $1 ORDER BY v.published_at DESC LIMIT 100;
-
--- name: find_runnable_version
--- What a job of this package needs: the version asked for or the newest, with the suite that it would use.
--- $1 package id or NULL, $2 published name or NULL, $3 version or NULL, $4 snapshot_id or NULL, $5 account
-SELECT p.id AS package_id, p.name, p.owner_id, p.is_published, v.version, v.snapshot_id, v.suite_error,
-  v.suite_path, v.suite_id AS package_suite_id, stored.suite_id AS stored_suite_id,
-  COALESCE(own.body, kept.body) AS suite_body
-FROM packages p
-JOIN LATERAL (
-  SELECT pv.version, pv.snapshot_id, pv.suite_id, pv.suite_path, pv.suite_error
-  FROM package_versions pv
-  WHERE pv.package_id = p.id AND ($3::TEXT IS NULL OR pv.version = $3)
-    AND ($4::TEXT IS NULL OR pv.snapshot_id = $4)
-  ORDER BY pv.published_at DESC LIMIT 1
-) v ON TRUE
-LEFT JOIN LATERAL (
-  SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = p.id ORDER BY ps.id DESC LIMIT 1
-) stored ON TRUE
-LEFT JOIN suites own ON own.id = v.suite_id
-LEFT JOIN suites kept ON kept.id = stored.suite_id
-WHERE (
-    p.id = $1 OR (p.name = $2 AND p.is_published)
-    OR p.id = (
-      SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
-      WHERE sv.snapshot_id = $4 AND sp.owner_id = $5 AND NOT sp.is_published
-      ORDER BY sv.published_at DESC LIMIT 1
-    )
-  )
-  AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $5);
 
 -- name: read_archive
 -- A snapshot's bytes, for a worker.

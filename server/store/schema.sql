@@ -40,17 +40,18 @@ CREATE INDEX access_tokens_session_end ON access_tokens (expires_at) WHERE kind 
 
 -- A package's files at one moment, addressed by the SHA-256 of their paths and contents.
 CREATE TABLE snapshots (
-  id CHAR(64) PRIMARY KEY,
+  id TEXT PRIMARY KEY,
   archive BYTEA NOT NULL,           -- the .tar.gz as it was first sent; empty once only old jobs refer to it
-  archive_sha256 CHAR(64) NOT NULL,
+  archive_sha256 TEXT NOT NULL,
   file_count INT NOT NULL,
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()  -- when it was last sent
 );
 
 -- Parsed suites as canonical JSON, addressed by its SHA-256.
 CREATE TABLE suites (
-  id CHAR(64) PRIMARY KEY,
+  id TEXT PRIMARY KEY,
   body TEXT NOT NULL,
+  trials INT NOT NULL DEFAULT 1,     -- that it takes on one model: cases times their repeats
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()  -- when a package last brought it
 );
 
@@ -78,9 +79,9 @@ CREATE TABLE package_versions (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   package_id UUID NOT NULL REFERENCES packages (id),
   version VARCHAR(50) NOT NULL,
-  snapshot_id CHAR(64) NOT NULL REFERENCES snapshots (id),
+  snapshot_id TEXT NOT NULL REFERENCES snapshots (id),
   manifest TEXT NOT NULL,           -- JSON, as in the package
-  suite_id CHAR(64) REFERENCES suites (id),  -- NULL: the package brings none
+  suite_id TEXT REFERENCES suites (id),  -- NULL: the package brings none
   suite_path TEXT,
   suite_error TEXT,                 -- why the suite that it brings cannot be used
   published_by UUID NOT NULL REFERENCES users (id),
@@ -101,7 +102,7 @@ CREATE INDEX package_versions_suite ON package_versions USING hash (suite_id);
 CREATE TABLE package_suites (
   id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   package_id UUID NOT NULL REFERENCES packages (id),
-  suite_id CHAR(64) NOT NULL REFERENCES suites (id),
+  suite_id TEXT NOT NULL REFERENCES suites (id),
   stored_by UUID NOT NULL REFERENCES users (id),
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
 );
@@ -140,8 +141,8 @@ CREATE TABLE test_jobs (
   package_version VARCHAR(50) NOT NULL,                 -- text: survives an unpublish
 
   -- Test configuration
-  snapshot_id CHAR(64) NOT NULL REFERENCES snapshots (id),
-  suite_id CHAR(64) NOT NULL REFERENCES suites (id),
+  snapshot_id TEXT NOT NULL REFERENCES snapshots (id),
+  suite_id TEXT NOT NULL REFERENCES suites (id),
   suite_source TEXT NOT NULL,                           -- request, package, stored
   models_requested TEXT[] NOT NULL,
   plugins_requested TEXT[],
@@ -263,7 +264,7 @@ CREATE INDEX usage_ledger_user ON usage_ledger (user_id, month, id);
 CREATE TABLE submissions (
   caller_id UUID NOT NULL,
   key TEXT NOT NULL,                -- 'key:' and the Idempotency-Key, or 'body:' and the hash
-  request_sha256 CHAR(64) NOT NULL,
+  request_sha256 TEXT NOT NULL,
   job_id UUID NOT NULL,
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   PRIMARY KEY (caller_id, key)

@@ -14,10 +14,11 @@ from chaos.checks import OVERRUNS, judge, read_checks, read_ends, read_faults
 from chaos.proxy import DatabaseProxy
 from chaos.site import AUDIT
 from evals.types import Trial
-from server.domain.jobs import JobEnd, NewJob
+from server.domain.jobs import JobEnd, SentSuite, Submission
 from server.services.accounts import create_account
 from server.store import jobs
 from server.store.trials import store_trials
+from tests.queue import a_new_job, a_package_of
 
 KEYED, KEYLESS = "a" * 12, "b" * 12
 END = JobEnd(status="completed", conclusion="passed", summary="{}", outcome="{}", tokens=10, cost_usd=0.5)
@@ -85,11 +86,7 @@ async def sound(db: asyncpg.Pool) -> asyncpg.Pool:
     """A database with the harness' audit and two jobs that ended as they should."""
     await db.execute(AUDIT.read_text())
     account = await create_account(db, "someone", tier="plus")
-    await db.execute("INSERT INTO snapshots (id, archive, archive_sha256, file_count) VALUES ($1, '', $1, 0)", "a" * 64)
-    await db.execute(
-        "INSERT INTO packages (id, owner_id, name, format, is_published) VALUES ($1, $1, 'p', 'cursor', FALSE)",
-        account.id,
-    )
+    await a_package_of(db, account.id)
     for intent in (KEYED, KEYLESS):
         job_id = await a_finished_job(db, account.id, intent)
         await db.execute("INSERT INTO chaos.intents VALUES ($1, $2, $3, 1, FALSE)", intent, account.id, intent == KEYED)
@@ -99,13 +96,9 @@ async def sound(db: asyncpg.Pool) -> asyncpg.Pool:
 
 
 async def a_finished_job(db: asyncpg.Pool, account: uuid.UUID, intent: str) -> uuid.UUID:
-    new = NewJob(
-        id=uuid.uuid4(), account_id=account, caller_id=account, key=f"key:{intent}", request_sha256="c" * 64,
-        key_is_body=False, force=False, package_id=account, package_version="1.0.0", snapshot_id="a" * 64,
-        suite_id=intent[0] * 64, suite_body=f'"intent-{intent}"', suite_source="request", models=["echo"],
-        plugins=None, framework="litellm", upload_results=False, verify_results=False, trials_total=1,
-    )  # fmt: skip
-    assert await jobs.submit_job(db, new)
+    suite = SentSuite(id=intent[0] * 64, body=f'"intent-{intent}"', trials=1)
+    new = a_new_job(account, key=f"key:{intent}", suite=suite)
+    assert isinstance(await jobs.submit_job(db, new), Submission)
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)
     assert job is not None
     await store_trials(db, job, [Trial(case_index=0, model="echo", repeat_index=0, state="passed", score=1.0)])

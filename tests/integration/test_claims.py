@@ -7,53 +7,24 @@ import uuid
 from collections import Counter
 
 import asyncpg
-import pytest
 
 from evals.types import Trial
-from server.domain.jobs import ClaimedJob, JobEnd, NewJob
-from server.services.accounts import create_account
+from server.domain.jobs import ClaimedJob, JobEnd, Submission
 from server.store import jobs
 from server.store.trials import read_trials, store_trials
-
-SNAPSHOT, SUITE = "a" * 64, "b" * 64
-
-
-@pytest.fixture
-async def db(db: asyncpg.Pool) -> asyncpg.Pool:
-    await db.execute("INSERT INTO snapshots (id, archive, archive_sha256, file_count) VALUES ($1, '', $1, 0)", SNAPSHOT)
-    await db.execute("INSERT INTO suites (id, body) VALUES ($1, '{}')", SUITE)
-    return db
-
-
-async def an_account(db: asyncpg.Pool, *, tier: str = "plus") -> uuid.UUID:
-    account = await create_account(db, f"user-{uuid.uuid4().hex[:8]}", tier=tier)
-    await db.execute(
-        "INSERT INTO packages (id, owner_id, name, format, is_published) VALUES ($1, $1, 'p', 'cursor', FALSE)",
-        account.id,
-    )
-    return account.id
+from tests.queue import a_new_job, an_account
 
 
 async def a_job(db: asyncpg.Pool, account: uuid.UUID, *, ago_seconds: float = 0) -> uuid.UUID:
     """A queued job, submitted so long ago."""
-    job_id = uuid.uuid4()
-    submission = await jobs.submit_job(
-        db,
-        NewJob(
-            id=job_id, account_id=account, caller_id=account, key=f"key:{job_id}", request_sha256="c" * 64,
-            key_is_body=False, force=False, package_id=account, package_version="1.0.0", snapshot_id=SNAPSHOT,
-            suite_id=SUITE, suite_body=None, suite_source="package", models=["echo"], plugins=None,
-            framework="litellm", upload_results=False, verify_results=False, trials_total=1,
-        ),
-    )  # fmt: skip
-    assert submission is not None
-    assert submission.job_id == job_id
+    new = a_new_job(account)
+    assert isinstance(await jobs.submit_job(db, new), Submission)
     await db.execute(
         "UPDATE test_jobs SET start_key = start_key - MAKE_INTERVAL(secs => $2) WHERE id = $1",
-        job_id,
+        new.id,
         ago_seconds,
     )
-    return job_id
+    return new.id
 
 
 async def claim(db: asyncpg.Pool, *, lease_seconds: float = 15, owner: str = "w") -> ClaimedJob | None:

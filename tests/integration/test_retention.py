@@ -9,14 +9,13 @@ import asyncpg
 import pytest
 
 from server.domain.accounts import Caller
-from server.domain.errors import Conflict, NotFound, Unavailable
-from server.domain.jobs import NewJob
+from server.domain.errors import Conflict, NotFound
 from server.services.accounts import create_account
 from server.services.publishing import keep_snapshot, publish_package
 from server.services.reading import read_job, read_outcome
 from server.services.retention import Keep, clean_up, keep_clean
 from server.settings import InvalidSettings, read_settings
-from server.store import jobs, packages
+from server.store import packages
 from server.store.retention import take_turn
 from server.worker import what_to_keep
 from tests.packages import an_archive
@@ -377,23 +376,6 @@ async def test_retention__uploads_and_clean_up_side_by_side_lose_nothing(db: asy
 
     kept = [await keep_snapshot(db, alice, archive=archive) for archive in archives]
     assert [await packages.read_archive(db, snapshot.snapshot_id) for snapshot in kept] == archives
-
-
-async def test_submit__of_what_was_just_cleaned_up_keeps_nothing_and_asks_to_try_again(db: asyncpg.Pool, alice: Caller):
-    with pytest.raises(Unavailable, match="Send the request again"):
-        await jobs.submit_job(
-            db,
-            NewJob(
-                id=uuid.uuid4(), account_id=alice.id, caller_id=alice.id, key="key:k", request_sha256="c" * 64,
-                key_is_body=False, force=False, package_id=alice.id, package_version="0.0.0-snapshot.dddddddddddd",
-                snapshot_id="d" * 64, suite_id="b" * 64, suite_body=None, suite_source="package", models=["echo"],
-                plugins=None, framework="litellm", upload_results=False, verify_results=False, trials_total=1,
-            ),
-        )  # fmt: skip
-
-    assert [await count(db, table) for table in ("test_jobs", "submissions", "usage_ledger", "user_test_usage")] == [
-        0, 0, 0, 0,
-    ]  # fmt: skip
 
 
 async def test_retention__the_loop_cleans_up_by_itself_and_survives_a_database_that_refuses(
