@@ -9,11 +9,11 @@ VENDOR_KEYS := $(sort $(shell sed -n 's/^ *key_variable: *//p' evals/catalogue.y
 VENDOR_KEY := $(strip $(foreach name,$(VENDOR_KEYS),$($(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench chaos clean
+.PHONY: help install demo test e2e lint bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(VENV)/.installed ## a virtual environment in .venv with everything for development
 
@@ -28,6 +28,11 @@ lint: $(VENV)/.installed ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+e2e: $(VENV)/.installed ## the pages in a real browser (Debian's chromium and chromium-driver)
+	@for program in chromium chromedriver; do command -v $$program >/dev/null || \
+		{ echo "❌ $$program is not installed. On Debian: apt install chromium chromium-driver" >&2; exit 2; }; done
+	$(BIN)/python -m pytest tests/end_to_end/browser/browser_pages.py
 
 chaos: $(VENV)/.installed ## faults thrown at the whole service, then its invariants; KILLS=200 is the long one, SEED=n
 	$(BIN)/python -m chaos --kills $(or $(KILLS),24) $(if $(SEED),--seed $(SEED))

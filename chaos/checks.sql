@@ -106,3 +106,6 @@ WHERE status NOT IN (202, 409, 503) OR (status = 503 AND retry_after IS NULL);
 
 -- name: no process logs a fault of its own, whatever is away
 SELECT process, event, RIGHT(line, 300) AS line FROM chaos.faults;
+
+-- name: jobs were accepted and completed at all
+SELECT COUNT(*) AS accepted FROM test_jobs HAVING COUNT(*) FILTER (WHERE status = 'completed') = 0;

@@ -293,7 +293,8 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     recipes = {
         block.text.split("\n", 1)[0].removeprefix("# "): block.text for block in blocks_of("CONTRIBUTING.md", "python")
     }
-    shutil.copytree(ROOT / "evals", tmp_path / "evals", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("evals", "benchmarks", "tests/standins"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for path, text in recipes.items():
         target = tmp_path / path
@@ -301,7 +302,7 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
 
-    tests = sorted(path for path in recipes if path.startswith("tests/"))
+    tests = sorted(path for path in recipes if Path(path).name.startswith("test_"))
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests],
         cwd=tmp_path,
@@ -317,6 +318,7 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     assert sorted(recipes) == [
         "evals/assertions/ends_with.py",
         "evals/models/ollama.py",
+        "tests/standins/backends/ollama.py",
         "tests/unit/assertions/test_ends_with.py",
         "tests/unit/models/test_ollama.py",
     ]

@@ -78,6 +78,7 @@ BREAKS = {
         "INSERT INTO chaos.cancels SELECT id, 500, NULL, '' FROM test_jobs"
     ),
     "no process logs a fault of its own, whatever is away": "INSERT INTO chaos.faults VALUES ('api', 'oops', '{}')",
+    "jobs were accepted and completed at all": "UPDATE test_jobs SET status = 'failed'",
 }
 
 
