@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from server.domain.accounts import Credential
 from server.domain.jobs import NewJob
 from server.domain.packages import PackageRef
 from server.services.accounts import create_account
@@ -47,8 +48,7 @@ def a_new_job(account: uuid.UUID, **changes: Any) -> NewJob:
     job_id = changes.pop("id", None) or uuid.uuid4()
     usual: dict[str, Any] = {
         "id": job_id,
-        "account_id": account,
-        "caller_id": account,
+        "credential": Credential(account_id=account),
         "key": f"key:{job_id}",
         "request_sha256": "c" * 64,
         "force": False,
@@ -60,7 +60,5 @@ def a_new_job(account: uuid.UUID, **changes: Any) -> NewJob:
         "framework": "litellm",
         "upload_results": False,
         "verify_results": False,
-        "most_trials": 500,
-        "acts_for_owners": False,
     }
     return NewJob(**usual | changes)

@@ -13,11 +13,11 @@ from litestar.di import Provide
 from msgspec import Struct
 
 from evals.catalogue import ModelInfo
-from server.domain.accounts import Caller
+from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated
 from server.domain.jobs import Wakeups
 from server.services import reading
-from server.services.identity import JwtRules, identify
+from server.services.identity import JwtRules, read_caller, verify_token
 
 SESSION_COOKIE = "__Host-prpm_session"
 # A token in an address ends up in logs and histories (A15).
@@ -58,12 +58,17 @@ async def provide_site(state: State) -> Site:
     return site
 
 
-async def provide_caller(request: Request[Any, Any, Any], site: Site) -> Caller:
-    """Who asks. Raises NotAuthenticated."""
-    caller = await find_caller(request, site)
-    if caller is None:
+async def provide_credential(request: Request[Any, Any, Any], site: Site) -> Credential:
+    """What the token names, not looked up yet. Raises NotAuthenticated."""
+    credential = await find_credential(request, site)
+    if credential is None:
         raise NotAuthenticated("Send your token as `Authorization: Bearer <token>`; `prpm login` keeps one for you.")
-    return caller
+    return credential
+
+
+async def provide_caller(credential: Credential, site: Site) -> Caller:
+    """Who asks. Raises NotAuthenticated."""
+    return await read_caller(site.db, credential)
 
 
 async def provide_visitor(request: Request[Any, Any, Any], site: Site) -> Caller | None:
@@ -72,7 +77,13 @@ async def provide_visitor(request: Request[Any, Any, Any], site: Site) -> Caller
 
 
 async def find_caller(request: Request[Any, Any, Any], site: Site) -> Caller | None:
-    """Who asks, by header or, for a browser, by session."""
+    """Who asks, None for somebody without a token or session. Raises NotAuthenticated."""
+    credential = await find_credential(request, site)
+    return await read_caller(site.db, credential) if credential else None
+
+
+async def find_credential(request: Request[Any, Any, Any], site: Site) -> Credential | None:
+    """What the request shows: a token in the header or, from a browser that looks, a session."""
     if any(name in request.query_params for name in REFUSED_QUERY):
         raise InvalidRequest("Send the token in the Authorization header, never in the address.")
     header = request.headers.get("authorization")
@@ -80,9 +91,9 @@ async def find_caller(request: Request[Any, Any, Any], site: Site) -> Caller | N
         scheme, _, unverified_token = header.partition(" ")
         if scheme.lower() != "bearer" or not unverified_token.strip():
             raise NotAuthenticated("Send your token as `Authorization: Bearer <token>`.")
-        return await identify(site.db, unverified_token.strip(), rules=site.jwt_rules)
+        return await verify_token(unverified_token.strip(), rules=site.jwt_rules)
     if request.method in ("GET", "HEAD") and (cookie := request.cookies.get(SESSION_COOKIE)):
-        return await identify(site.db, cookie, rules=site.jwt_rules)
+        return await verify_token(cookie, rules=site.jwt_rules)
     return None
 
 
@@ -95,6 +106,7 @@ async def provide_admin(caller: Caller) -> Caller:
 
 DEPENDENCIES = {
     "site": Provide(provide_site),
+    "credential": Provide(provide_credential),
     "caller": Provide(provide_caller),
     "visitor": Provide(provide_visitor),
     "admin": Provide(provide_admin),

@@ -16,7 +16,7 @@ from evals.outcome import Outcome, Summary
 from server.api.context import Site
 from server.api.errors import refusals
 from server.api.timestamps import iso, iso_if
-from server.domain.accounts import Caller
+from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
@@ -109,7 +109,7 @@ class JobAnswer(Struct, kw_only=True):
 async def run_test_job(
     data: Annotated[RunRequest, Body(examples=[Example(value=RUN_EXAMPLE)])],
     site: Site,
-    caller: Caller,
+    credential: Credential,
     idempotency_key: Annotated[
         str | None,
         Parameter(header="Idempotency-Key", description="Same key and body: the same answer. 1 to 255 characters."),
@@ -119,7 +119,7 @@ async def run_test_job(
     submission = await submitting.submit(
         site.db,
         site.wakeups,
-        caller,
+        credential,
         data,
         models=await site.models.read(),
         idempotency_key=check_key(idempotency_key),

@@ -21,6 +21,13 @@ class Account(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class Credential(Struct, frozen=True, kw_only=True):
+    """What a checked token names: an account, or the hash of a kept token. The database has the rest."""
+
+    account_id: UUID | None = None
+    token_hash: str | None = None
+
+
 class Caller(Struct, frozen=True, kw_only=True):
     """Whoever proved who they are for this request. The tier is always the database's."""
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from evals.types import Conclusion
+from server.domain.accounts import Credential
 from server.domain.packages import PackageRef
 
 Status = Literal["queued", "running", "completed", "failed"]
@@ -26,8 +27,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     """What the submit's statement is asked to keep. It finds version and suite by itself, in the same moment."""
 
     id: UUID
-    account_id: UUID
-    caller_id: UUID
+    credential: Credential
     key: str | None  # None: equal requests within seconds are one
     request_sha256: str
     force: bool
@@ -39,14 +39,13 @@ class NewJob(Struct, frozen=True, kw_only=True):
     framework: str
     upload_results: bool
     verify_results: bool
-    most_trials: int
-    acts_for_owners: bool
 
 
 class Refused(Struct, frozen=True, kw_only=True):
     """Why the statement kept nothing, with what it found."""
 
     reason: str
+    tier: str
     package: str | None  # name@version
     suite_error: str | None
     trials: int | None
@@ -67,6 +66,7 @@ class Submission(Struct, frozen=True, kw_only=True):
 class EqualSubmit(Struct, frozen=True, kw_only=True):
     """Nothing was kept, as an equal submit stands under this key."""
 
+    account_id: UUID
     key: str
 
 

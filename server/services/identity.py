@@ -12,7 +12,7 @@ import asyncpg
 import jwt
 from msgspec import Struct
 
-from server.domain.accounts import Caller, IssuedToken
+from server.domain.accounts import Caller, Credential, IssuedToken
 from server.domain.errors import InvalidRequest, NotAuthenticated, NotFound
 from server.services.signing_keys import SigningKeys
 from server.store import accounts
@@ -31,24 +31,31 @@ class JwtRules(Struct, frozen=True, kw_only=True):
 
 async def identify(db: asyncpg.Pool, unverified_token: str, *, rules: JwtRules) -> Caller:
     """Who the token stands for. Raises NotAuthenticated, with the same words whatever was wrong."""
+    return await read_caller(db, await verify_token(unverified_token, rules=rules))
+
+
+async def verify_token(unverified_token: str, *, rules: JwtRules) -> Credential:
+    """What the token names, its signature checked if it has one. Raises NotAuthenticated."""
     if unverified_token.startswith(TOKEN_PREFIX):
-        caller = await accounts.read_caller_by_token(db, hash_token(unverified_token))
-    else:
-        caller = await _identify_by_jwt(db, unverified_token, rules=rules)
-    if caller is None:
-        raise _not_good()
-    return caller
-
-
-async def _identify_by_jwt(db: asyncpg.Pool, unverified_token: str, *, rules: JwtRules) -> Caller | None:
+        return Credential(token_hash=hash_token(unverified_token))
     claims = await _verified_claims(unverified_token, rules=rules)
     if "jti" in claims:  # one of ours, made by `token create --jwt`: it can be revoked
-        return await accounts.read_caller_by_token(db, hash_token(unverified_token))
+        return Credential(token_hash=hash_token(unverified_token))
     try:
-        account_id = UUID(str(claims["user_id"]))
+        return Credential(account_id=UUID(str(claims["user_id"])))
     except (KeyError, ValueError):
-        raise _not_good() from None
-    return await accounts.read_caller_by_id(db, account_id)
+        raise not_authenticated() from None
+
+
+async def read_caller(db: asyncpg.Pool, credential: Credential) -> Caller:
+    """Who the credential stands for, if token and account are live. Raises NotAuthenticated."""
+    if credential.account_id is not None:
+        caller = await accounts.read_caller_by_id(db, credential.account_id)
+    else:
+        caller = await accounts.read_caller_by_token(db, credential.token_hash or "")
+    if caller is None:
+        raise not_authenticated()
+    return caller
 
 
 async def _verified_claims(unverified_token: str, *, rules: JwtRules) -> Mapping[str, Any]:
@@ -71,10 +78,11 @@ async def _verified_claims(unverified_token: str, *, rules: JwtRules) -> Mapping
     # PyJWT lets a few plain errors through for hostile tokens (an `exp` of 1e20, a header that is no object).
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         pass
-    raise _not_good()
+    raise not_authenticated()
 
 
-def _not_good() -> NotAuthenticated:
+def not_authenticated() -> NotAuthenticated:
+    """The same words whatever was wrong with a token."""
     return NotAuthenticated("This token is not valid. Log in again with `prpm login`.")
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
-from server.domain.accounts import Caller
+from server.domain.accounts import Credential
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -29,6 +29,7 @@ from server.domain.errors import (
 from server.domain.jobs import EqualSubmit, NewJob, Refused, SentSuite, Submission, Wakeups
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
+from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
 from server.store import jobs
 
@@ -59,7 +60,7 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 async def submit(
     db: asyncpg.Pool,
     wakeups: Wakeups,
-    caller: Caller,
+    credential: Credential,
     request: RunRequest,
     *,
     models: tuple[ModelInfo, ...],
@@ -67,21 +68,29 @@ async def submit(
 ) -> Submission:
     """The accepted job, or the one that an equal submit got before.
 
-    Raises InvalidRequest, NotFound, NotAllowed, NoSuite, QuotaExceeded, Conflict, Unavailable, with nothing kept.
+    Who asks is found by the statement that keeps the job, which saves a round trip; only a refusal looks first.
+    Raises NotAuthenticated, InvalidRequest, NotFound, NotAllowed, NoSuite, QuotaExceeded, Conflict, Unavailable,
+    with nothing kept.
     """
-    request_sha256 = _hash(request)
-    if idempotency_key is not None:
-        earlier = await jobs.read_submission(db, caller.id, f"key:{idempotency_key}")
-        if earlier is not None:
-            return _replay(earlier, request_sha256)
-    _check_tier(caller)
+    key = f"key:{idempotency_key}" if idempotency_key is not None else None
+    try:
+        submission = await _keep(db, await _new_job(request, credential, key=key, models=models))
+    except ServiceError as refusal:
+        return await _earlier(db, credential, request, key=key, refusal=refusal)
+    # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
+    await wakeups.wake()
+    return submission
+
+
+async def _new_job(
+    request: RunRequest, credential: Credential, *, key: str | None, models: tuple[ModelInfo, ...]
+) -> NewJob:
     _check_framework(request)
-    new = NewJob(
+    return NewJob(
         id=uuid4(),
-        account_id=caller.id,
-        caller_id=caller.id,
-        key=f"key:{idempotency_key}" if idempotency_key is not None else None,
-        request_sha256=request_sha256,
+        credential=credential,
+        key=key,
+        request_sha256=_hash(request),
         force=bool(request.force),
         package=_package_ref(request),
         package_version=request.package_version,
@@ -91,32 +100,40 @@ async def submit(
         framework="litellm",
         upload_results=bool(request.upload_results or request.verify_results),
         verify_results=bool(request.verify_results),
-        most_trials=TIERS[caller.tier].trials_per_job,
-        acts_for_owners=caller.is_admin,
     )
-    submission = await _keep(db, caller, new)
-    # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
-    await wakeups.wake()
-    return submission
 
 
-async def _keep(db: asyncpg.Pool, caller: Caller, new: NewJob) -> Submission:
+async def _keep(db: asyncpg.Pool, new: NewJob) -> Submission:
     try:
         result = await jobs.submit_job(db, new)
     except QuotaExceeded:
-        raise await _quota_exceeded(db, caller) from None
+        raise await _quota_exceeded(db, new.credential) from None
     match result:
         case Submission():
             return result
         case Refused():
-            raise _refusal(result, caller, new)
-        case EqualSubmit(key=key):
-            earlier = await jobs.read_submission(db, caller.id, key)
+            raise _refusal(result, new)
+        case EqualSubmit(account_id=account_id, key=key):
+            earlier = await jobs.read_submission(db, account_id, key)
             if earlier is None:  # it was cleaned up since: ask again
                 raise Unavailable("An equal request was just being removed. Send this one again.")
             return _replay(earlier, new.request_sha256)
         case None:
-            raise NotAllowed("This account is not active.")
+            raise not_authenticated()
+
+
+async def _earlier(
+    db: asyncpg.Pool, credential: Credential, request: RunRequest, *, key: str | None, refusal: ServiceError
+) -> Submission:
+    """The answer that this key got when the request could still be served. Raises `refusal` if there is none.
+
+    Raises NotAuthenticated, or the tier's own refusal, before any other.
+    """
+    caller = await read_caller(db, credential)
+    earlier = await jobs.read_submission(db, caller.id, key) if key is not None else None
+    if earlier is not None:
+        return _replay(earlier, _hash(request))
+    raise free_tier() if TIERS[caller.tier].runs_per_month == 0 else refusal
 
 
 def _replay(earlier: Submission, request_sha256: str) -> Submission:
@@ -128,10 +145,10 @@ def _replay(earlier: Submission, request_sha256: str) -> Submission:
     return earlier
 
 
-async def _quota_exceeded(db: asyncpg.Pool, caller: Caller) -> QuotaExceeded:
+async def _quota_exceeded(db: asyncpg.Pool, credential: Credential) -> QuotaExceeded:
     from server.services.usage import read_usage
 
-    usage = await read_usage(db, caller)
+    usage = await read_usage(db, await read_caller(db, credential))
     larger = next_tier(usage.tier)
     advice = f" {larger.title} ({larger.price}) has more: `prpm subscribe`." if larger else ""
     return QuotaExceeded(
@@ -148,11 +165,6 @@ def free_tier() -> NotAllowed:
         "Or test on your own machine, free of charge: `prpm test --local`.",
         code="free_tier",
     )
-
-
-def _check_tier(caller: Caller) -> None:
-    if TIERS[caller.tier].runs_per_month == 0:
-        raise free_tier()
 
 
 def _check_framework(request: RunRequest) -> None:
@@ -240,9 +252,9 @@ async def _sent_suite(request: RunRequest) -> SentSuite | None:
     return SentSuite(id=suite_digest(suite), body=encode_canonical(suite).decode(), trials=trials_a_model(suite))
 
 
-def _refusal(refused: Refused, caller: Caller, new: NewJob) -> ServiceError:
+def _refusal(refused: Refused, new: NewJob) -> ServiceError:
     """What the statement's word means for the caller."""
-    tier = TIERS[caller.tier]
+    tier = TIERS[refused.tier]
     first, *details = (refused.suite_error or "").split("\n")
     words: dict[str, Callable[[], ServiceError]] = {
         "free_tier": free_tier,

@@ -29,7 +29,7 @@ REFUSED = "PR001"
 
 
 async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | EqualSubmit | Refused | None:
-    """The kept and charged job, or why nothing was kept. None: no such live account.
+    """The kept and charged job, or why nothing was kept. None: the credential stands for nobody.
 
     Raises QuotaExceeded, or Unavailable when the package is just being removed, with nothing kept.
     """
@@ -37,10 +37,10 @@ async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | EqualSubmit 
     try:
         row = await db.fetchrow(
             SQL["submit_job"],
-            job.id, job.account_id, job.caller_id, job.key, job.request_sha256, job.force,
+            job.id, job.credential.account_id, job.credential.token_hash, job.key, job.request_sha256, job.force,
             job.package.id, job.package.name, job.package_version, job.snapshot_id,
             suite.id if suite else None, suite.body if suite else None, suite.trials if suite else None,
-            job.models, job.framework, job.upload_results, job.verify_results, job.most_trials, job.acts_for_owners,
+            job.models, job.framework, job.upload_results, job.verify_results,
         )  # fmt: skip
     except asyncpg.PostgresError as error:
         if error.sqlstate == REFUSED:
@@ -53,9 +53,15 @@ async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | EqualSubmit 
         return None
     if row["refusal"] is not None:
         package = f"{row['name']}@{row['version']}" if row["name"] else None
-        return Refused(reason=row["refusal"], package=package, suite_error=row["suite_error"], trials=row["trials"])
+        return Refused(
+            reason=row["refusal"],
+            tier=row["tier"],
+            package=package,
+            suite_error=row["suite_error"],
+            trials=row["trials"],
+        )
     if row["job_id"] is None:
-        return EqualSubmit(key=row["key"])
+        return EqualSubmit(account_id=row["account_id"], key=row["key"])
     return _submission(row, request_sha256=job.request_sha256)
 
 

@@ -1,25 +1,29 @@
 -- Jobs: from the submit to the last word.
 
 -- name: submit_job
--- Version, suite, admission, charge, ledger entry and job row in one: all of it is kept or nothing.
+-- Caller, version, suite, admission, charge, ledger entry and job row in one: all of it is kept or nothing.
 -- What is refused says why in `refusal`. An equal submit (same key) takes no row of `fresh` and so charges nothing;
 -- a full month refuses the whole statement.
--- $1 job_id, $2 account, $3 caller, $4 key or NULL (then the body's hash is the key, for seconds), $5 request_sha256,
+-- $1 job_id, $2 account or NULL, $3 else the hash of a token of its, $4 key or NULL (then the body's hash is the key, for seconds), $5 request_sha256,
 -- $6 force, $7 package_id or NULL, $8 published name or NULL, $9 version or NULL, $10 snapshot_id or NULL,
 -- $11 id, $12 body and $13 trials of a suite that came with the request, or NULL, $14 models, $15 framework,
--- $16 upload, $17 verify, $18 most trials, $19 may act for every owner
+-- $16 upload, $17 verify
 WITH account AS (
-  SELECT a.id, a.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus,
+  SELECT a.id, a.is_admin, a.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
     DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
   FROM users a JOIN tiers t ON t.name = a.subscription_tier
-  WHERE a.id = $2 AND a.is_active
+  WHERE a.is_active AND a.id = COALESCE($2::UUID, (
+    SELECT k.user_id FROM access_tokens k
+    WHERE k.token_hash = $3 AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
+  ))
 ), version AS (
   -- The version asked for or the newest, of a package that the account may see.
   SELECT p.id AS package_id, p.name, p.owner_id, p.is_published, v.version, v.snapshot_id, v.suite_error,
     COALESCE($11::TEXT, v.suite_id, stored.suite_id) AS suite_id,
     CASE WHEN $11::TEXT IS NOT NULL THEN 'request' WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS suite_source,
     COALESCE($13::INT, s.trials) * CARDINALITY($14::TEXT[]) AS trials
-  FROM packages p
+  FROM account a
+  CROSS JOIN packages p
   JOIN LATERAL (
     SELECT pv.version, pv.snapshot_id, pv.suite_id, pv.suite_error
     FROM package_versions pv
@@ -35,27 +39,27 @@ WITH account AS (
       p.id = $7 OR (p.name = $8 AND p.is_published)
       OR p.id = (
         SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
-        WHERE sv.snapshot_id = $10 AND sp.owner_id = $2 AND NOT sp.is_published
+        WHERE sv.snapshot_id = $10 AND sp.owner_id = (SELECT id FROM account) AND NOT sp.is_published
         ORDER BY sv.published_at DESC LIMIT 1
       )
     )
-    AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $2)
+    AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = a.id)
 ), request AS (
   SELECT a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month, v.*,
     COALESCE($4::TEXT, 'body:' || ENCODE(SHA256(CONVERT_TO($5::TEXT || v.snapshot_id || v.suite_id, 'UTF8')), 'hex')) AS key,
     CASE
       WHEN a.run_limit = 0 THEN 'free_tier'
       WHEN v.package_id IS NULL THEN 'package_not_found'
-      WHEN ($16::BOOLEAN OR $17::BOOLEAN) AND v.owner_id <> $3 AND NOT $19::BOOLEAN THEN 'not_the_owner'
+      WHEN ($16::BOOLEAN OR $17::BOOLEAN) AND v.owner_id <> a.id AND NOT a.is_admin THEN 'not_the_owner'
       WHEN $17 AND ($11::TEXT IS NOT NULL OR NOT v.is_published) THEN 'cannot_verify'
       WHEN $11::TEXT IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
       WHEN v.suite_id IS NULL THEN 'no_suite'
-      WHEN v.trials > $18::INT THEN 'too_many_trials'
+      WHEN v.trials > a.trials_per_job THEN 'too_many_trials'
     END AS refusal
   FROM account a LEFT JOIN version v ON TRUE
 ), fresh AS (
   INSERT INTO submissions AS s (caller_id, key, request_sha256, job_id)
-  SELECT $3, r.key, $5, $1 FROM request r WHERE r.refusal IS NULL
+  SELECT r.account_id, r.key, $5, $1 FROM request r WHERE r.refusal IS NULL
   ON CONFLICT (caller_id, key) DO UPDATE
     SET job_id = EXCLUDED.job_id, created_at = NOW()
     WHERE $4::TEXT IS NULL AND (
@@ -93,7 +97,7 @@ WITH account AS (
     models_requested, framework, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier
   )
-  SELECT $1, r.account_id, $3, r.package_id, r.version, r.snapshot_id, r.suite_id, r.suite_source, $14, $15, $16, $17,
+  SELECT $1, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.suite_source, $14, $15, $16, $17,
     r.trials, NOW() - r.start_bonus,
     CASE WHEN ahead.jobs < 100 THEN ahead.jobs + 1 ELSE 0 END,
     CASE WHEN ahead.jobs < 100 THEN CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
@@ -104,7 +108,7 @@ WITH account AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
   SELECT job.id, charge.user_id, charge.month, 'charge', 1, 'run accepted' FROM job, charge
 )
-SELECT r.refusal, r.key, r.name, r.version, r.suite_error, r.trials, r.subscription_tier AS tier, r.run_limit,
+SELECT r.refusal, r.account_id, r.key, r.name, r.version, r.suite_error, r.trials, r.subscription_tier AS tier, r.run_limit,
   job.id AS job_id, job.submit_position, job.submit_wait_seconds, job.submit_runs_used,
   CASE WHEN fresh.job_id IS NOT NULL AND job.id IS NULL THEN refuse('quota_exceeded') END AS refused
 FROM request r LEFT JOIN fresh ON TRUE LEFT JOIN job ON TRUE;

@@ -3,7 +3,8 @@ CREATE TABLE tiers (
   name VARCHAR(50) PRIMARY KEY,
   runs_per_month INT,               -- NULL: unlimited
   concurrent_jobs INT NOT NULL,
-  start_bonus INTERVAL NOT NULL     -- how much earlier than its submit a job counts in the queue
+  start_bonus INTERVAL NOT NULL,    -- how much earlier than its submit a job counts in the queue
+  trials_per_job INT NOT NULL       -- cases times models times repeats, at most
 );
 
 -- Accounts: who is billed. An organisation is a row of its own kind.

@@ -134,9 +134,13 @@ async def _down(connection: asyncpg.Connection, migration: Migration) -> str:
 
 async def _copy_tiers(connection: asyncpg.Connection) -> None:
     await connection.executemany(
-        "INSERT INTO tiers (name, runs_per_month, concurrent_jobs, start_bonus)"
-        " VALUES ($1, $2, $3, make_interval(secs => $4::INT))"
+        "INSERT INTO tiers (name, runs_per_month, concurrent_jobs, start_bonus, trials_per_job)"
+        " VALUES ($1, $2, $3, make_interval(secs => $4::INT), $5)"
         " ON CONFLICT (name) DO UPDATE SET runs_per_month = EXCLUDED.runs_per_month,"
-        " concurrent_jobs = EXCLUDED.concurrent_jobs, start_bonus = EXCLUDED.start_bonus",
-        [(tier.name, tier.runs_per_month, tier.concurrent_jobs, tier.start_bonus_seconds) for tier in TIERS.values()],
+        " concurrent_jobs = EXCLUDED.concurrent_jobs, start_bonus = EXCLUDED.start_bonus,"
+        " trials_per_job = EXCLUDED.trials_per_job",
+        [
+            (tier.name, tier.runs_per_month, tier.concurrent_jobs, tier.start_bonus_seconds, tier.trials_per_job)
+            for tier in TIERS.values()
+        ],
     )
