@@ -50,7 +50,7 @@ VARIANTS: Mapping[str, Variant] = {
     "fence": Variant(
         faults={"worker SIGSTOP past its lease": 6, "worker cut off from PostgreSQL": 3},
         seen_by=("V5 no trial is stored under an old fence", "V5 only the holder"),
-        most_milliseconds=1500,  # so that whoever wakes up is in the middle of a job
+        most_milliseconds=3000,  # so that whoever wakes up, and the heir, are in the middle of the job
         options=SiteOptions(worker_module=("chaos.unfenced_worker",)),
     ),
     "sweep": Variant(faults={"worker kill -9": 4}, seen_by=("V2",), statements=WITHOUT_SWEEP),

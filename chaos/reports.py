@@ -29,8 +29,7 @@ def storm_text(report: Report) -> str:
 
 def broken_text(name: str, variant: Variant, report: Report) -> str:
     """Whether the missing safeguard was noticed."""
-    seen = [finding for finding in report.findings if finding.check.startswith(variant.seen_by)]
-    if not seen:
+    if not report.shows(variant):
         return f"❌ without the {name} the harness saw nothing (seed {report.seed}): it proves nothing."
     lines = [f"✅ without the {name} the harness fails, as it must (seed {report.seed}):"]
     return "\n".join(lines + [f"   {finding.check}: {finding.count}" for finding in report.findings])

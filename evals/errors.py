@@ -59,7 +59,7 @@ class InvalidCatalogue(EngineError):
 
 
 class CannotJudge(EngineError):
-    """`kind` says whose trouble it was: the assertion's own (`assertion`), the judge's (`judge`) or its time (`timeout`)."""
+    """`kind` says whose trouble it was: the assertion's own, the judge's, or a time limit's."""
 
     def __init__(self, message: str, *, kind: Literal["assertion", "judge", "timeout"] = "assertion") -> None:
         super().__init__(message)

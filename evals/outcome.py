@@ -49,7 +49,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """`results` of a job. `tests_failed` counts every row that did not pass, so that no old client shows a false green."""
+    """`results` of a job. `tests_failed` counts every row that did not pass: no old client shows a false green."""
 
     total_tests: int
     tests_passed: int

@@ -14,6 +14,7 @@ from chaos.proxy import DatabaseProxy
 from evals.archives import pack
 from evals.catalogue import load_catalogue
 from evals.pool import ModelPool
+from server.domain.accounts import Credential
 from server.services.accounts import create_account
 from server.services.publishing import publish_package
 from server.services.running import Pace, run_job
@@ -51,7 +52,8 @@ async def test_running__goes_on_when_the_database_is_away_at_the_start(db: async
     await publish_package(db, caller, archive=pack(PACKAGE), publish_as="@someone/p")
     models = ModelPool(load_catalogue(CATALOGUE, environ={}))
     request = RunRequest(package_id="@someone/p", suite=SUITE)
-    submission = await submit(db, NoWakeups(), caller, request, models=models.catalogue.describe())
+    credential = Credential(account_id=caller.id)
+    submission = await submit(db, NoWakeups(), credential, request, models=models.catalogue.describe())
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)
     assert job is not None
 
