@@ -23,7 +23,7 @@ from server.api.guards import ASGIApp
 from server.http_server import serve
 
 # As many as the API has.
-CONNECTIONS = 20
+CONNECTIONS = 40
 
 # The job table's own columns, defaults, checks and indexes, without its foreign keys: the row costs what a job's row
 # costs, and nothing is looked up, admitted, charged or explained.

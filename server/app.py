@@ -61,7 +61,7 @@ def make_app(settings: Settings) -> ASGIApp:
 @contextlib.asynccontextmanager
 async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, None]:
     """Everything that the process holds, closed again at its end."""
-    db = await connect_database(settings.require_database(), most_connections=20)
+    db = await connect_database(settings.require_database(), most_connections=40)
     redis = connect_redis(settings.require_redis(), attempts=1)
     wakeups = ArqWakeups(redis)
     await wakeups.start()

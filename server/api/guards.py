@@ -44,7 +44,9 @@ def keep_encoded_slashes(app: ASGIApp) -> ASGIApp:
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope["path"] = routable_path(scope.get("raw_path") or scope["path"].encode())
+            raw_path = scope.get("raw_path") or scope["path"].encode()
+            if b"%" in raw_path or b"@" in raw_path:
+                scope["path"] = routable_path(raw_path)
         await app(scope, receive, send)
 
     return guarded
@@ -154,8 +156,9 @@ def add_headers(app: ASGIApp) -> ASGIApp:
                 ]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await app(scope, receive, send_with_headers)
+        # Bound for good: the server gives each request a task, and so a context, of its own.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        await app(scope, receive, send_with_headers)
 
     return guarded
 

@@ -81,7 +81,7 @@ WITH account AS (
   SELECT COUNT(*)::INT AS jobs FROM (
     SELECT FROM test_jobs j
     WHERE j.status = 'queued' AND j.start_key <= (SELECT NOW() - a.start_bonus FROM account a)
-    LIMIT 100
+    LIMIT 40
   ) bounded
 ), pace AS (
   SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
@@ -99,8 +99,8 @@ WITH account AS (
   )
   SELECT $1, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.suite_source, $14, $15, $16, $17,
     r.trials, NOW() - r.start_bonus,
-    CASE WHEN ahead.jobs < 100 THEN ahead.jobs + 1 ELSE 0 END,
-    CASE WHEN ahead.jobs < 100 THEN CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
+    CASE WHEN ahead.jobs < 40 THEN ahead.jobs + 1 ELSE 0 END,
+    CASE WHEN ahead.jobs < 40 THEN CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
     charge.test_runs_count, r.run_limit, r.subscription_tier
   FROM request r, charge, ahead, pace
   RETURNING id, submit_position, submit_wait_seconds, submit_runs_used

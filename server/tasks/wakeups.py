@@ -21,6 +21,8 @@ log = structlog.get_logger()
 # A wake-up nudges one worker's loop, which then claims all it can: more than this at a time help nobody.
 MOST_AT_ONCE = 20
 MOST_LEFT_OVER = 50
+# The first wake-up of a burst leaves at once, the rest of it together.
+PAUSE_SECONDS = 0.005
 
 # msgpack, as with pickle whoever can write to Redis would run code in the workers.
 encode_task = msgspec.msgpack.Encoder(enc_hook=str).encode
@@ -77,14 +79,18 @@ class ArqWakeups:
             self._news.clear()
             owed, self._owed = self._owed, 0
             try:
-                # Left-overs mean that no worker is there to be nudged; its first sweep will look anyway.
-                if await self._redis.zcard(default_queue_name) > MOST_LEFT_OVER:
-                    continue
-                for _ in range(owed):
-                    # In the past, so that a clock of ours that runs ahead delays no start.
-                    await self._redis.enqueue_job("wake", _defer_until=datetime.now(UTC) - timedelta(hours=1))
+                await self._send_wakeups(owed)
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("wake-up not sent", reason=type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _send_wakeups(self, count: int) -> None:
+        # Left-overs mean that no worker is there to be nudged; its first sweep will look anyway.
+        if await self._redis.zcard(default_queue_name) > MOST_LEFT_OVER:
+            return
+        for _ in range(count):
+            # In the past, so that a clock of ours that runs ahead delays no start.
+            await self._redis.enqueue_job("wake", _defer_until=datetime.now(UTC) - timedelta(hours=1))
 
 
 async def end_task(task: asyncio.Task[None], *, patience_seconds: float) -> None:

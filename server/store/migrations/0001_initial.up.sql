@@ -127,7 +127,7 @@ CREATE SEQUENCE lease_fence;
 CREATE TABLE test_jobs (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   user_id UUID NOT NULL REFERENCES users (id),          -- who is billed
-  submitted_by UUID NOT NULL REFERENCES users (id),
+  submitted_by UUID NOT NULL,                           -- who asked; known by the same statement
   package_id UUID NOT NULL REFERENCES packages (id),
   package_version VARCHAR(50) NOT NULL,                 -- text: survives an unpublish
 
