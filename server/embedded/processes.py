@@ -11,7 +11,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -123,6 +123,16 @@ def hand_over(folder: Path, *, identity: Identity) -> None:
     os.chown(folder, *wanted)
 
 
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Signals that ask us to stop arrive after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def spawn(
     command: Sequence[str | Path],
     *,
@@ -165,6 +175,8 @@ def _in_child(identity: Identity, death_signal: signal.Signals) -> Callable[[], 
     parent, outer_uid, outer_gid = os.getpid(), os.geteuid(), os.getegid()
 
     def prepare() -> None:
+        # A mask is inherited, and would keep the child from its own stop (see signals_held_back).
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if identity.kind == "namespace":
             _enter_namespace(identity, outer_uid=outer_uid, outer_gid=outer_gid)
         # After any change of credentials: the kernel forgets the death signal at each.

@@ -23,7 +23,7 @@ from msgspec import Struct
 from server.embedded import CannotStart, EmbeddedPostgres, EmbeddedValkey, begin_postgres, begin_valkey
 from server.embedded.folders import FolderLock, make_folder
 from server.embedded.postgres import running_dsn
-from server.embedded.processes import spawn, stop, tail
+from server.embedded.processes import signals_held_back, spawn, stop, tail
 from server.operator.errors import OperatorError
 from server.operator.model_source import ModelSource, choose_model
 
@@ -71,14 +71,16 @@ class Child:
     def begin(self) -> None:
         """It is on its way. It dies with us at once: what it was doing is taken up after the next start."""
         self.began_at = time.monotonic()
-        self._process = spawn(
-            # -P: a folder named `server` where the operator happens to stand is not ours.
-            [sys.executable, "-P", "-m", "server.operator.main", *self._arguments],
-            death_signal=signal.SIGKILL,
-            log=self.log,
-            environment=self._environ,
-            folder=str(Path.cwd()),  # relative paths of the operator's settings keep their meaning
-        )
+        # A request to stop waits until we know the child: else `stop` would leave it to its death signal.
+        with signals_held_back():
+            self._process = spawn(
+                # -P: a folder named `server` where the operator happens to stand is not ours.
+                [sys.executable, "-P", "-m", "server.operator.main", *self._arguments],
+                death_signal=signal.SIGKILL,
+                log=self.log,
+                environment=self._environ,
+                folder=str(Path.cwd()),  # relative paths of the operator's settings keep their meaning
+            )
 
     def exit_code(self) -> int | None:
         """None while it runs."""

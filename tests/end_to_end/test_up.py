@@ -188,8 +188,7 @@ def test_up__a_stop_during_the_start_is_quiet_and_clean(environ: dict[str, str],
         out, err = process.communicate(timeout=10)
 
     assert (process.returncode, out, err) == (0, "", "")
-    # A child that was being started at this very moment ends by its death signal, just after its parent.
-    assert eventually(lambda: are_gone(tree), seconds=1)
+    assert are_gone(tree)
 
 
 def test_up__on_servers_of_the_operators_makes_no_account(
