@@ -25,15 +25,20 @@ from server.http_server import serve
 # As many as the API has.
 CONNECTIONS = 40
 
-# The job table's own columns, defaults, checks and indexes, without its foreign keys: the row costs what a job's row
-# costs, and nothing is looked up, admitted, charged or explained.
-TABLE = "CREATE TABLE IF NOT EXISTS bare_jobs (LIKE test_jobs INCLUDING ALL)"
-INSERT = """
-INSERT INTO bare_jobs (
-  id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source, models_requested,
-  framework, trials_total, start_key, submit_position, submit_wait_seconds, submit_runs_used, submit_tier
-) VALUES ($1, $2, $2, $2, '1.0.0', $3, $3, 'package', $4, 'litellm', 1, NOW(), 1, 0, 1, 'enterprise')
+# What a first version of the job table would be, with its two lists.
+TABLE = """
+CREATE TABLE IF NOT EXISTS bare_jobs (
+  id UUID PRIMARY KEY,
+  user_id UUID NOT NULL,
+  package TEXT NOT NULL,
+  models TEXT[] NOT NULL,
+  status VARCHAR(50) NOT NULL DEFAULT 'queued',
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+CREATE INDEX ON bare_jobs (status, created_at);
+CREATE INDEX ON bare_jobs (user_id, created_at);
 """
+INSERT = "INSERT INTO bare_jobs (id, user_id, package, models) VALUES ($1, $2, $3, $4)"
 SELECT = "SELECT id, status FROM bare_jobs WHERE id = $1"
 
 
@@ -51,7 +56,7 @@ class BareJob(Struct):
 async def insert_job(data: BareRequest, state: State) -> BareJob:
     """Keep the job."""
     job_id = uuid4()
-    await state.db.execute(INSERT, job_id, uuid4(), "a" * 64, data.models)
+    await state.db.execute(INSERT, job_id, uuid4(), data.package_id, data.models)
     return BareJob(str(job_id), "queued")
 
 
