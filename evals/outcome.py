@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from evals.scoring import conclude, decide_row
-from evals.types import AssertionResult, Attempt, Conclusion, State, Suite, Trial, TrialError
+from evals.types import AssertionResult, Attempt, Conclusion, State, StoppedBy, Suite, Trial, TrialError
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,6 +63,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    stopped_by: StoppedBy | UnsetType = UNSET  # which cap left tests without a verdict
+    notes: tuple[str, ...] | UnsetType = UNSET  # sentences for people: what was cut short, and what to do
     test_result_id: str | UnsetType = UNSET
 
 
@@ -74,9 +77,19 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 def build_outcome(
-    suite: Suite, models: Sequence[str], trials: Iterable[Trial], *, total_duration_ms: int, engine_version: str
+    suite: Suite,
+    models: Sequence[str],
+    trials: Iterable[Trial],
+    *,
+    total_duration_ms: int,
+    engine_version: str,
+    notes: Sequence[str] = (),
+    out_of_time: bool = False,
 ) -> Outcome:
-    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`."""
+    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
+
+    `notes` are sentences for people; `out_of_time`: the run's time limit left trials out.
+    """
     order = {name: position for position, name in enumerate(models)}
     by_row = {
         key: tuple(group)
@@ -91,9 +104,16 @@ def build_outcome(
         for model in models
     )
     every_trial = [trial for group in by_row.values() for trial in group]
+    capped = next((trial.error.message for trial in every_trial if trial.error and trial.error.kind == "cap"), None)
+    said = (*notes, capped) if capped else tuple(notes)
+    stopped_by: StoppedBy | UnsetType = "time_cap" if out_of_time else UNSET
     return Outcome(
         test_cases=rows,
-        summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+        summary=msgspec.structs.replace(
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            stopped_by="money_cap" if capped else stopped_by,
+            notes=said or UNSET,
+        ),
         engine_version=engine_version,
     )
 

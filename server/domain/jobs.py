@@ -85,6 +85,10 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     framework: str
     seconds_left: float
+    seconds_run: float  # since its first start, whoever ran it
+    money_cap: int  # nano-USD that it may cost in all
+    spent: int  # nano-USD, by the leases before
+    answer_tokens: int  # output tokens of one answer, at most
     asked_at: float  # of this process's monotonic clock: the lease began after it
 
 

@@ -22,8 +22,10 @@ from evals.pool import ModelPool
 from evals.runner import Plan, run
 from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
+from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.holding import HeldModels, Hold
-from server.store import jobs, packages, trials
+from server.services.spending import Budget, SpendingModels
+from server.store import jobs, money, packages, trials
 
 log = structlog.get_logger()
 
@@ -81,10 +83,11 @@ async def run_job(
         async with asyncio.TaskGroup() as group:
             hold = Hold(sure_until=job.asked_at + pace.sure_seconds)
             lease = group.create_task(_keep_lease(db, job, pace=pace, hold=hold))
-            held = HeldModels(models, hold)
+            budget = Budget(cap=job.money_cap, spent=job.spent, settle=lambda wish: _settle(db, job, wish))
+            spending = SpendingModels(HeldModels(models, hold), budget, answer_tokens=job.answer_tokens)
             try:
-                end = await _run_to_end(db, held, job, pace=pace, concurrency=concurrency, stop=stop)
-                await _finish(db, job, end)
+                end = await _run_to_end(db, spending, job, budget, pace=pace, concurrency=concurrency, stop=stop)
+                await _finish(db, job, msgspec.structs.replace(end, cost_usd=float(booked_usd(budget.spent))))
             finally:
                 lease.cancel()
     except* LeaseLost:
@@ -98,6 +101,7 @@ async def _run_to_end(
     db: asyncpg.Pool,
     models: ModelPool,
     job: ClaimedJob,
+    budget: Budget,
     *,
     pace: Pace,
     concurrency: int,
@@ -111,11 +115,14 @@ async def _run_to_end(
         return _failed("The package could not be read any more. The run was given back.", code="infrastructure")
     started = time.monotonic()
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(job.seconds_left, 0.0)):
+        async with time_limit:
             stream = run(plan, pool=models, done=found.keys())
             async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
                 async for batch in batches:
+                    # Before the trials: who goes on after us must not take for unpaid what it need not run.
+                    await budget.book()
                     await _keep(db, job, batch)
                     found.update((trial.key, trial) for trial in batch)
     outcome = build_outcome(
@@ -123,12 +130,27 @@ async def _run_to_end(
         plan.models,
         found.values(),
         # From the first start on, whoever ran it then.
-        total_duration_ms=round((pace.job_seconds - job.seconds_left + time.monotonic() - started) * 1000),
+        total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
+        notes=_notes(plan.suite, job, out_of_time=time_limit.expired()),
+        out_of_time=time_limit.expired(),
     )
     if stop.is_set():
         return _cancelled(outcome)
     return judge_job(outcome)
+
+
+def _notes(suite: Suite, job: ClaimedJob, *, out_of_time: bool) -> list[str]:
+    notes = []
+    if suite.max_tokens > job.answer_tokens:
+        notes.append(
+            f"The suite asks for answers of up to {suite.max_tokens:,} tokens; "
+            f"your tier's have at most {job.answer_tokens:,}, so longer ones were cut."
+        )
+    if out_of_time:
+        minutes = round((job.seconds_run + job.seconds_left) / 60)
+        notes.append(f"The job's time of {minutes} min was over, so the rest was not run. Split the suite.")
+    return notes
 
 
 async def _plan(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, concurrency: int) -> Plan:
@@ -243,6 +265,15 @@ async def _keep_lease(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, hold: Ho
         except DATABASE_TROUBLE:
             if time.monotonic() >= hold.sure_until:
                 raise LeaseLost from None
+
+
+async def _settle(db: asyncpg.Pool, job: ClaimedJob, wish: MoneyWish) -> MoneyHeld:
+    held = await _patiently(lambda: money.settle_money(db, job, wish))
+    if held is None:
+        # The job is another's: its keeper ends everybody, as soon as it sees that.
+        await asyncio.get_running_loop().create_future()
+    assert held is not None  # noqa: S101 - what stands before it never returns
+    return held
 
 
 async def _keep(db: asyncpg.Pool, job: ClaimedJob, batch: list[Trial]) -> None:

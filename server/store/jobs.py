@@ -20,6 +20,7 @@ from server.domain.jobs import (
     Refused,
     Submission,
 )
+from server.domain.money import nano_usd
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -173,6 +174,10 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
                     models=tuple(row["models_requested"]),
                     framework=row["framework"],
                     seconds_left=row["seconds_left"],
+                    seconds_run=row["seconds_run"],
+                    money_cap=nano_usd(row["money_cap_usd"]),
+                    spent=nano_usd(row["cost_usd"]),
+                    answer_tokens=row["answer_tokens"],
                     asked_at=asked_at,
                 )
     return None

@@ -200,7 +200,9 @@ SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED;
 UPDATE test_jobs SET status = 'running', attempt = attempt + 1, fence = NEXTVAL('lease_fence'), lease_owner = $2,
   lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3),
   started_at = COALESCE(started_at, CLOCK_TIMESTAMP()),
-  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $4))
+  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => LEAST(
+    $4::FLOAT8, (SELECT t.job_seconds FROM tiers t WHERE t.name = submit_tier)
+  )))
 WHERE id = (
   SELECT j.id FROM test_jobs j
   WHERE j.user_id = $1 AND j.status = 'queued' AND j.next_run_at <= NOW()
@@ -214,6 +216,14 @@ WHERE id = (
 )
 RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework,
   EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
+  EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - started_at)::FLOAT8 AS seconds_run,
+  COALESCE(cost_usd, 0) AS cost_usd,
+  -- The caps of the tier that it was submitted under: a lapsed subscription lets waiting jobs finish.
+  (
+    SELECT LEAST(max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd))
+    FROM users a, tiers t WHERE a.id = user_id AND t.name = submit_tier
+  ) AS money_cap_usd,
+  (SELECT t.answer_tokens FROM tiers t WHERE t.name = submit_tier) AS answer_tokens,
   (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
   (SELECT p.format FROM packages p WHERE p.id = package_id) AS format,
   (SELECT p.subtype FROM packages p WHERE p.id = package_id) AS subtype,
@@ -259,7 +269,8 @@ WITH done AS (
   WHERE $11::TEXT IS NOT NULL
   RETURNING job_id
 ), spent AS (
-  UPDATE user_test_usage u SET tokens_used = u.tokens_used + $8, cost_usd = u.cost_usd + $9, updated_at = NOW(),
+  -- The cost is added up by a trigger.
+  UPDATE user_test_usage u SET tokens_used = u.tokens_used + $8, updated_at = NOW(),
     test_runs_count = u.test_runs_count - (SELECT COUNT(*) FROM refund)::INT
   FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind IN ('charge', 'cached')
   WHERE u.user_id = l.user_id AND u.month = l.month
