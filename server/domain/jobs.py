@@ -39,6 +39,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     framework: str
     upload_results: bool
     verify_results: bool
+    may_cost: bool = True  # not all of its models are free
+    max_cost_usd: float | None = None  # lowers the account's cap for this job
 
 
 class Refused(Struct, frozen=True, kw_only=True):

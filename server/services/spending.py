@@ -19,7 +19,7 @@ from server.domain.money import NANO, MoneyHeld, MoneyWish, nano_usd
 # One round trip to the database covers about so many calls.
 CALLS_AHEAD = 8
 # How soon to ask again for money that other jobs of the account may give back.
-ASK_AGAIN_SECONDS = 0.5
+ASK_AGAIN_SECONDS = 0.2
 
 JOB_CAP = (
     "The job's money cap of {cap} leaves no room for another call, so the rest was not run. Test fewer cases, repeats "

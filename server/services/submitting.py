@@ -6,19 +6,20 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import asyncpg
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct
 
 from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
-from server.domain.accounts import Credential
+from server.domain.accounts import Credential, Usage
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
+    MoneyExceeded,
     NoSuite,
     NotAllowed,
     NotFound,
@@ -56,6 +57,8 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     verify_results: bool | None = None
     suite: dict[str, Any] | None = None
     force: bool | None = None
+    max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    dry_run: bool | None = None
 
 
 async def submit(
@@ -88,6 +91,7 @@ async def _new_job(
     request: RunRequest, credential: Credential, *, key: str | None, models: tuple[ModelInfo, ...]
 ) -> NewJob:
     _check_framework(request)
+    chosen = choose_models(request.models, models)
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -98,10 +102,12 @@ async def _new_job(
         package_version=request.package_version,
         snapshot_id=request.snapshot_id,
         suite=await _sent_suite(request),
-        models=_choose_models(request.models, models),
+        models=chosen,
         framework="litellm",
         upload_results=bool(request.upload_results or request.verify_results),
         verify_results=bool(request.verify_results),
+        may_cost=any(model.free is not True for model in models if model.name in chosen),
+        max_cost_usd=request.max_cost_usd,
     )
 
 
@@ -154,9 +160,19 @@ async def _quota_exceeded(db: asyncpg.Pool, credential: Credential) -> QuotaExce
 
     usage = await read_usage(db, await read_caller(db, credential))
     larger = next_tier(usage.tier)
+    if usage.runs_per_month is None or usage.test_runs_count < usage.runs_per_month:
+        return _money_exceeded(usage)
     advice = f" {larger.title} ({larger.price}) has more: `prpm subscribe`." if larger else ""
     return QuotaExceeded(
         f"All {usage.runs_per_month} test runs of this month are used; new ones start on {usage.resets_on}.{advice}",
+        resets_at=f"{usage.resets_on}T00:00:00Z",
+    )
+
+
+def _money_exceeded(usage: Usage) -> MoneyExceeded:
+    return MoneyExceeded(
+        f"The ${usage.money_per_month_usd:.2f} a month that this account's models may cost are used up; the next month "
+        f"starts on {usage.resets_on}. Until then test with free models, or ask the operator for a larger cap.",
         resets_at=f"{usage.resets_on}T00:00:00Z",
     )
 
@@ -186,7 +202,8 @@ def _check_framework(request: RunRequest) -> None:
         )
 
 
-def _choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> list[str]:
+def choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> list[str]:
+    """The names to run, by default the catalogue's own. Raises InvalidRequest, and Unavailable while none is known."""
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
@@ -211,6 +228,8 @@ def _finding(position: int, name: str, asked: list[str], known: dict[str, ModelI
         return f"models[{position}]: there is no model {shown!r}"
     if not known[name].reachable:
         return f"models[{position}]: {shown} cannot be reached from this service"
+    if known[name].free is not True and known[name].price is UNSET:
+        return f"models[{position}]: {shown} has no known price, so what it may cost cannot be capped"
     if name in asked[:position]:
         return f"models[{position}]: {shown} is named twice"
     return None

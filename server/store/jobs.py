@@ -53,6 +53,8 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     framework: str
     upload: bool
     verify: bool
+    may_cost: bool
+    max_cost_usd: float | None = None
 
 
 class NotTogether(Exception):
@@ -103,6 +105,8 @@ def _submit_row(job: NewJob) -> SubmitRow:
         framework=job.framework,
         upload=job.upload_results,
         verify=job.verify_results,
+        may_cost=job.may_cost,
+        max_cost_usd=job.max_cost_usd,
     )
 
 

@@ -10,10 +10,11 @@ WITH sent AS MATERIALIZED (
   SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
-    suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, upload BOOLEAN, verify BOOLEAN
+    suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, upload BOOLEAN, verify BOOLEAN,
+    may_cost BOOLEAN, max_cost_usd NUMERIC
   )
 ), request AS MATERIALIZED (
-  SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.upload, s.verify,
+  SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.upload, s.verify, s.max_cost_usd,
     a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
     p.id AS package_id, p.name, v.version, v.snapshot_id, v.suite_error, suite.id AS suite_id, suite.source, trials.total,
     CASE
@@ -25,8 +26,12 @@ WITH sent AS MATERIALIZED (
       WHEN s.suite_id IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
       WHEN suite.id IS NULL THEN 'no_suite'
       WHEN trials.total > a.trials_per_job THEN 'too_many_trials'
-      -- Seen here so that a full month spoils nobody else's submit. The charge below decides.
-      WHEN a.run_limit <= (SELECT u.test_runs_count FROM user_test_usage u WHERE u.user_id = a.id AND u.month = a.month)
+      -- Seen here so that a full month spoils nobody else's submit. The charge below decides on runs, and on money
+      -- each call of a model does.
+      WHEN (
+          SELECT u.test_runs_count >= a.run_limit OR (s.may_cost AND u.cost_usd >= a.money_per_month_usd)
+          FROM user_test_usage u WHERE u.user_id = a.id AND u.month = a.month
+        )
         AND (SELECT e.job_id FROM submissions e WHERE e.caller_id = a.id AND e.key = own.key LIMIT 1) IS NULL
         THEN 'quota_exceeded'
     END AS refusal,
@@ -35,6 +40,7 @@ WITH sent AS MATERIALIZED (
   -- Each LIMIT keeps the planner from turning a look-up by key into a join of whole tables.
   LEFT JOIN LATERAL (
     SELECT u.id, u.is_admin, u.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
+      COALESCE(u.money_per_month_usd, t.money_per_month_usd) AS money_per_month_usd,
       DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
     FROM users u JOIN tiers t ON t.name = u.subscription_tier
     WHERE u.is_active AND u.id = COALESCE(s.account_id, (
@@ -121,13 +127,13 @@ WITH sent AS MATERIALIZED (
   INSERT INTO test_jobs (
     id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source,
     models_requested, framework, upload_results, verify_results, trials_total, start_key,
-    submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier
+    submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
     CASE WHEN ahead.jobs < 40 THEN ahead.jobs + r.before + 1 ELSE 0 END,
     CASE WHEN ahead.jobs < 40 THEN CEIL((ahead.jobs + r.before) * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
-    charge.test_runs_count, r.run_limit, r.subscription_tier
+    charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd
   FROM admitted r
   JOIN charge ON charge.user_id = r.account_id
   CROSS JOIN LATERAL (SELECT COUNT(*) AS jobs FROM front WHERE front.start_key <= NOW() - r.start_bonus) ahead

@@ -23,7 +23,7 @@ CENT = NANO // 100
 
 
 async def a_claimed_job(db: asyncpg.Pool, account: uuid.UUID) -> ClaimedJob:
-    assert isinstance(await jobs.submit_job(db, a_new_job(account)), Submission)
+    assert isinstance((await jobs.submit_jobs(db, [a_new_job(account)]))[0], Submission)
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)
     assert job is not None
     return job
@@ -235,7 +235,7 @@ async def test_month__that_is_used_up_stops_every_job_and_says_until_when(db: as
 
 async def test_money__a_job_has_the_caps_of_the_tier_it_was_submitted_under(db: asyncpg.Pool):
     account = await an_account(db, tier="pro")
-    assert isinstance(await jobs.submit_job(db, a_new_job(account)), Submission)
+    assert isinstance((await jobs.submit_jobs(db, [a_new_job(account)]))[0], Submission)
     await db.execute("UPDATE users SET subscription_tier = 'free' WHERE id = $1", account)
 
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=7200)

@@ -1,0 +1,299 @@
+"""Money caps as users meet them: a whole service, two workers, models with prices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from evals.catalogue import ModelInfo
+from server.domain.errors import InvalidRequest
+from server.services.submitting import choose_models
+from server.store.migrations import migrate
+from tests.conftest import with_database
+from tests.integration.test_api_jobs import a_snapshot, submit
+from tests.integration.test_worker_process import another_worker, execute
+from tests.service import Account, Service, finished_job, in_loop, start_service
+
+# An answer costs its words' count in thousandths of a dollar; what is asked costs next to nothing.
+CATALOGUE = """
+default: free
+models:
+  free:
+    context_tokens: 100000
+    deployments: [{backend: echo, model: echo-free, free: true}]
+  priced:
+    context_tokens: 100000
+    deployments: [{backend: echo, model: echo-priced, price: {input: 1, output: 1000}, options: {latency_ms: 30}}]
+  slow:
+    context_tokens: 100000
+    deployments: [{backend: echo, model: echo-slow, price: {input: 1, output: 1000}, options: {latency_ms: 300}}]
+  judge:
+    context_tokens: 100000
+    deployments:
+      - backend: echo
+        model: echo-judge
+        price: {input: 50, output: 10}
+        options: {answer: '{"pass": true, "score": 1, "reason": "fine"}'}
+"""
+ANSWER_TOKENS = 20
+MOST_A_CALL = Decimal("0.0202")
+THREE_WORDS = {"input": "Paris, of course", "assert": [{"type": "contains", "value": "Paris"}]}
+
+
+@pytest.fixture(scope="module")
+def service(admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Short leases, and prices that matter."""
+    name = f"prpm_test_{uuid.uuid4().hex[:12]}"
+    in_loop(execute(admin_dsn, f'CREATE DATABASE "{name}"'))
+    dsn = with_database(admin_dsn, name)
+    in_loop(migrate(dsn))
+    folder = tmp_path_factory.mktemp("money")
+    (folder / "priced.yaml").write_text(CATALOGUE)
+    yield from start_service(
+        dsn=dsn,
+        redis_url=redis_url,
+        folder=folder,
+        PRPM_LEASE_SECONDS="3",
+        PRPM_CATALOGUE=str(folder / "priced.yaml"),
+        PRPM_JOB_CONCURRENCY="10",
+    )
+
+
+def a_suite(*, cases: int = 10, repeat: int = 10, case: dict | None = None, **changes) -> dict:
+    tests = [{"description": f"case {n}", "repeat": repeat, **(case or THREE_WORDS)} for n in range(cases)]
+    return {"max_tokens": ANSWER_TOKENS, "tests": tests, **changes}
+
+
+def run(account: Account, **body) -> dict:
+    """The job at its end."""
+    fields = {"snapshot_id": a_snapshot(account), "models": ["priced"], "suite": a_suite(), "force": True, **body}
+    answer = submit(account, **fields)
+    assert answer.status_code == 202, answer.text
+    return finished_job(account, answer.json()["job_id"], seconds=30)
+
+
+def results_of(account: Account, job: dict) -> dict:
+    return account.client.get(f"/api/v1/test-jobs/{job['id']}/results").json()
+
+
+def cost_of(service: Service, job: dict) -> Decimal:
+    return service.fetch("SELECT cost_usd FROM test_jobs WHERE id = $1", uuid.UUID(job["id"]))[0]["cost_usd"]
+
+
+def month_of(service: Service, account: Account) -> tuple[Decimal, Decimal]:
+    row = service.fetch("SELECT cost_usd, held_usd FROM user_test_usage WHERE user_id = $1", account.id)[0]
+    return row["cost_usd"], row["held_usd"]
+
+
+def set_caps(service: Service, account: Account, **caps: float) -> httpx.Response:
+    root = service.an_account(is_admin=True)
+    return root.client.put(f"/api/v1/admin/accounts/{account.username}/caps", json=caps)
+
+
+def test_job__that_reaches_its_tiers_cap_skips_the_rest_and_says_so(service: Service):
+    alice = service.an_account()
+
+    job = run(alice)
+
+    assert (job["status"], job["conclusion"]) == ("completed", "inconclusive")
+    assert job["results"]["stopped_by"] == "money_cap"
+    assert "money cap of $0.25" in job["results"]["notes"][0]
+    assert Decimal("0.25") - MOST_A_CALL < cost_of(service, job) <= Decimal("0.25")
+    assert job["results"]["total_cost_usd"] == pytest.approx(float(cost_of(service, job)), abs=1e-6)
+    rows = results_of(alice, job)["test_cases"]
+    assert [row["state"] for row in rows if row["passed"]] == ["passed"] * job["results"]["tests_passed"]
+    skipped = rows[-1]
+    assert (skipped["state"], skipped["passed"], skipped["error"]["kind"]) == ("skipped", False, "cap")
+    assert job["results"]["tests_skipped"] > 0
+    assert job["results"]["tests_errored"] == 0
+    assert month_of(service, alice) == (cost_of(service, job), 0)
+
+
+def test_job__a_failed_test_stays_a_failure_when_the_cap_stops_the_rest(service: Service):
+    alice = service.an_account()
+    suite = a_suite()
+    suite["tests"][0] = {"input": "Rome it is", "assert": [{"type": "contains", "value": "Paris"}]}
+
+    job = run(alice, suite=suite)
+
+    assert (job["conclusion"], job["results"]["stopped_by"]) == ("failed", "money_cap")
+
+
+def test_job__max_cost_usd_lowers_the_cap_and_never_raises_it(service: Service):
+    alice = service.an_account()
+
+    suite = a_suite(cases=100, repeat=1)
+
+    lowered, raised = run(alice, suite=suite, max_cost_usd=0.05), run(alice, suite=suite, max_cost_usd=5)
+
+    assert Decimal("0.05") - MOST_A_CALL < cost_of(service, lowered) <= Decimal("0.05")
+    assert "money cap of $0.05" in lowered["results"]["notes"][0]
+    assert cost_of(service, raised) <= Decimal("0.25")
+
+
+@pytest.mark.parametrize("amount", [0, -1, 1e9, [1], {}])
+def test_submit__I1_a_cost_that_cannot_be_is_400(service: Service, amount: object):
+    answer = submit(service.an_account(), snapshot_id="0" * 64, max_cost_usd=amount)
+
+    assert answer.status_code == 400, answer.text
+    assert "max_cost_usd" in answer.text
+
+
+def test_job__of_free_models_knows_no_cap(service: Service):
+    alice = service.an_account()
+    assert set_caps(service, alice, money_per_job_usd=0, money_per_month_usd=0).status_code == 200
+
+    job = run(alice, models=["free"])
+
+    assert job["conclusion"] == "passed"
+    assert "stopped_by" not in job["results"]
+    assert month_of(service, alice) == (0, 0)
+
+
+def test_job__a_cap_that_allows_no_call_fails_and_gives_the_run_back(service: Service):
+    alice = service.an_account()
+    set_caps(service, alice, money_per_job_usd=0.001)
+
+    job = run(alice)
+
+    assert (job["status"], job["code"]) == ("failed", "no_verdict")
+    assert "money cap of $0.001" in job["error"]
+    assert alice.client.get("/api/v1/users/me/test-usage").json()["remaining"]["test_runs"] == 100
+
+
+def test_job__what_judges_cost_counts(service: Service):
+    alice = service.an_account()
+    case = {"input": "Paris, of course", "assert": [{"type": "llm-rubric", "value": "names a city"}]}
+
+    job = run(alice, models=["free"], suite=a_suite(case=case, judge="judge"))
+
+    assert job["results"]["stopped_by"] == "money_cap"
+    assert 0 < cost_of(service, job) <= Decimal("0.25")
+    assert job["results"]["total_cost_usd"] == pytest.approx(float(cost_of(service, job)), abs=1e-6)
+    skipped = results_of(alice, job)["test_cases"][-1]
+    assert (skipped["state"], skipped["error"]["kind"]) == ("skipped", "cap")
+
+
+def test_job__answers_are_cut_at_the_tiers_length_with_a_note(service: Service):
+    alice = service.an_account(tier="pro")
+
+    job = run(alice, models=["free"], suite=a_suite(cases=1, repeat=1, max_tokens=9000))
+
+    assert job["results"]["notes"] == [
+        "The suite asks for answers of up to 9,000 tokens; your tier's have at most 8,192, so longer ones were cut."
+    ]
+
+
+def test_month__two_jobs_on_two_workers_never_pass_it(service: Service):
+    alice = service.an_account()
+    set_caps(service, alice, money_per_job_usd=1, money_per_month_usd=0.2)
+    snapshot_id = a_snapshot(alice)
+
+    with another_worker(service):
+        answers = [
+            submit(alice, snapshot_id=snapshot_id, models=["priced"], suite=a_suite(), force=True) for _ in range(2)
+        ]
+        jobs = [finished_job(alice, answer.json()["job_id"], seconds=30) for answer in answers]
+
+    cost, held = month_of(service, alice)
+    assert Decimal("0.2") - MOST_A_CALL < cost <= Decimal("0.2")
+    assert held == 0
+    assert cost == sum(cost_of(service, job) for job in jobs)
+    assert "first of the next month" in str(jobs)
+
+
+def test_month__Q2_that_is_used_up_is_402_for_models_with_a_price(service: Service):
+    alice = service.an_account()
+    set_caps(service, alice, money_per_month_usd=0.003)
+    service.fetch(
+        "INSERT INTO user_test_usage (user_id, month, cost_usd)"
+        " VALUES ($1, DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE, 0.003)",
+        alice.id,
+    )
+
+    refused = submit(alice, snapshot_id=a_snapshot(alice), models=["free", "priced"], suite=a_suite())
+
+    assert refused.status_code == 402, refused.text
+    assert refused.json()["code"] == "money_exceeded"
+    assert refused.json()["resets_at"].endswith("-01T00:00:00Z")
+    assert "$0.00 a month" in refused.json()["error"]
+    assert submit(alice, snapshot_id=a_snapshot(alice), models=["free"], suite=a_suite()).status_code == 202
+    assert service.fetch("SELECT test_runs_count FROM user_test_usage WHERE user_id = $1", alice.id)[0][0] == 1
+
+
+def test_month__kill_9_of_a_holder_gives_back_what_it_held(service: Service):
+    alice = service.an_account()
+    set_caps(service, alice, money_per_job_usd=1, money_per_month_usd=0.5)
+    with another_worker(service) as dying:
+        os.kill(service.worker_pid, signal.SIGSTOP)
+        try:
+            suite = a_suite(cases=10, repeat=4)
+            answer = submit(alice, snapshot_id=a_snapshot(alice), models=["slow"], suite=suite, force=True)
+            while month_of(service, alice)[0] == 0 or month_of(service, alice)[1] == 0:
+                time.sleep(0.02)
+            dying.kill()
+            dying.wait(10)
+        finally:
+            os.kill(service.worker_pid, signal.SIGCONT)
+    spent, held = month_of(service, alice)
+    assert spent > 0
+    assert held > 0
+
+    deadline = time.monotonic() + 6
+    while month_of(service, alice)[1] >= held and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    job = finished_job(alice, answer.json()["job_id"], seconds=30)
+    assert job["conclusion"] == "passed"
+    cost, held = month_of(service, alice)
+    assert held == 0
+    assert cost == cost_of(service, job)
+    # 40 answers of three words; what was under way when the worker died is the service's loss, and asked again.
+    assert float(cost) == pytest.approx(40 * 0.003, abs=0.005)
+
+
+def test_caps__an_administrator_sets_and_takes_them_back(service: Service):
+    alice = service.an_account()
+
+    answer = set_caps(service, alice, money_per_job_usd=2.5, money_per_month_usd=30)
+    assert answer.json() == {
+        "username": alice.username, "tier": "plus", "money_per_job_usd": 2.5, "money_per_month_usd": 30.0,
+    }  # fmt: skip
+    caps = alice.client.get("/api/v1/users/me/test-usage").json()["caps"]
+    assert caps == {
+        "trials_per_job": 500, "output_tokens_per_answer": 4096, "seconds_per_job": 1800,
+        "money_per_job_usd": 2.5, "money_per_month_usd": 30.0, "money_held_usd": 0.0, "money_left_usd": 30.0,
+    }  # fmt: skip
+
+    assert set_caps(service, alice).json() == {"username": alice.username, "tier": "plus"}
+    caps = alice.client.get("/api/v1/users/me/test-usage").json()["caps"]
+    assert (caps["money_per_job_usd"], caps["money_per_month_usd"]) == (0.25, 5.0)
+
+
+def test_caps__A10_are_an_administrators_to_set(service: Service):
+    alice, root = service.an_account(), service.an_account(is_admin=True)
+    path = f"/api/v1/admin/accounts/{alice.username}/caps"
+
+    assert alice.client.put(path, json={}).status_code == 403
+    assert root.client.put("/api/v1/admin/accounts/nobody-here/caps", json={}).status_code == 404
+    for amount in (-1, 1e7, []):
+        assert root.client.put(path, json={"money_per_job_usd": amount}).status_code == 400
+
+
+def test_submit__a_model_without_a_known_price_is_refused_by_name():
+    known = (
+        ModelInfo(name="free", default=True, reachable=True, tools=False, free=True),
+        ModelInfo(name="odd", default=False, reachable=True, tools=False),
+    )
+
+    with pytest.raises(InvalidRequest, match="odd has no known price") as refusal:
+        choose_models(["free", "odd"], known)
+
+    assert refusal.value.details == ("models[1]: odd has no known price, so what it may cost cannot be capped",)
