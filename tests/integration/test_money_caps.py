@@ -297,3 +297,18 @@ def test_submit__a_model_without_a_known_price_is_refused_by_name():
         choose_models(["free", "odd"], known)
 
     assert refusal.value.details == ("models[1]: odd has no known price, so what it may cost cannot be capped",)
+
+
+def test_ledger__explains_the_months_money_by_its_jobs(service: Service):
+    alice = service.an_account()
+    jobs = [run(alice, suite=a_suite(cases=n, repeat=1)) for n in (1, 2)]
+    failed = run(alice, suite=a_suite(cases=1), max_cost_usd=0.00001)
+
+    page = alice.client.get("/api/v1/users/me/test-usage/ledger").json()
+
+    costs = {entry["job_id"]: entry["cost_usd"] for entry in page["entries"] if entry["kind"] == "charge"}
+    assert costs == {job["id"]: float(cost_of(service, job)) for job in (*jobs, failed)}
+    assert [entry["cost_usd"] for entry in page["entries"] if entry["kind"] == "refund"] == [0]
+    assert page["cost_usd"] == pytest.approx(sum(costs.values()))
+    assert page["cost_usd"] == alice.client.get("/api/v1/users/me/test-usage").json()["current_month"]["cost_usd"]
+    assert 0.003 < costs[jobs[0]["id"]] < costs[jobs[1]["id"]]
