@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 from uuid import UUID
 
 import msgspec
@@ -15,12 +15,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from evals.outcome import Outcome, Summary
 from server.api.context import Site
 from server.api.errors import refusals
+from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
-from server.services import reading, submitting
+from server.services import estimating, reading, submitting
 from server.services.submitting import RunRequest
 
 TAGS = ["Test jobs"]
@@ -104,7 +105,12 @@ class JobAnswer(Struct, kw_only=True):
             403: "Free tier, or no right to upload for this package.",
             409: "The Idempotency-Key was used for another request.",
         },
-    ),
+    )
+    | {
+        200: ResponseSpec(
+            EstimateAnswer, description="With `dry_run`: what the run would take.", generate_examples=False
+        )
+    },
 )
 async def run_test_job(
     data: Annotated[RunRequest, Body(examples=[Example(value=RUN_EXAMPLE)])],
@@ -114,8 +120,16 @@ async def run_test_job(
         str | None,
         Parameter(header="Idempotency-Key", description="Same key and body: the same answer. 1 to 255 characters."),
     ] = None,
-) -> SubmitAnswer:
-    """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job."""
+) -> Response[SubmitAnswer]:
+    """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job.
+
+    With `dry_run` nothing is kept or charged: the answer is an estimate, with status 200.
+    """
+    key = check_key(idempotency_key)
+    if data.dry_run:
+        found = await estimating.estimate(site.db, credential, data, models=await site.models.read())
+        # The one answer of another kind; the framework wants to know of one only.
+        return cast(Response[SubmitAnswer], Response(estimate_answer(found), status_code=200))
     submission = await submitting.submit(
         site.db,
         site.admission,
@@ -123,9 +137,9 @@ async def run_test_job(
         credential,
         data,
         models=await site.models.read(),
-        idempotency_key=check_key(idempotency_key),
+        idempotency_key=key,
     )
-    return submit_answer(submission)
+    return Response(submit_answer(submission))
 
 
 @get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=refusals(401, 404))

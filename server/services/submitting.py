@@ -79,7 +79,7 @@ async def submit(
     """
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
-        submission = await _keep(db, admission, await _new_job(request, credential, key=key, models=models))
+        submission = await _keep(db, admission, await new_job(request, credential, key=key, models=models))
     except ServiceError as refusal:
         return await _earlier(db, credential, request, key=key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
@@ -87,9 +87,13 @@ async def submit(
     return submission
 
 
-async def _new_job(
+async def new_job(
     request: RunRequest, credential: Credential, *, key: str | None, models: tuple[ModelInfo, ...]
 ) -> NewJob:
+    """What the request asks for, checked as far as needs no database.
+
+    Raises InvalidRequest, and Unavailable while no model is known.
+    """
     _check_framework(request)
     chosen = choose_models(request.models, models)
     return NewJob(
@@ -122,7 +126,7 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
         case Refused(reason="quota_exceeded"):
             raise await _quota_exceeded(db, new.credential)
         case Refused():
-            raise _refusal(result, new)
+            raise refusal(result, new)
         case EqualSubmit(account_id=account_id, key=key):
             earlier = await jobs.read_submission(db, account_id, key)
             if earlier is None:  # it was cleaned up since: ask again
@@ -275,7 +279,7 @@ async def _sent_suite(request: RunRequest) -> SentSuite | None:
     return SentSuite(id=suite_digest(suite), body=encode_canonical(suite).decode(), trials=trials_a_model(suite))
 
 
-def _refusal(refused: Refused, new: NewJob) -> ServiceError:
+def refusal(refused: Refused, new: NewJob) -> ServiceError:
     """What the statement's word means for the caller."""
     tier = TIERS[refused.tier]
     first, *details = (refused.suite_error or "").split("\n")
@@ -295,12 +299,13 @@ def _refusal(refused: Refused, new: NewJob) -> ServiceError:
             f"{tier.trials_per_job} a job. Test fewer models or repeats, or split the suite.",
             code="too_many_trials",
         ),
-        "package_not_found": lambda: _no_package(new),
+        "package_not_found": lambda: no_such_package(new),
     }
     return words[refused.reason]()
 
 
-def _no_package(new: NewJob) -> NotFound:
+def no_such_package(new: NewJob) -> NotFound:
+    """One answer for what is not there and what is not theirs."""
     what = f"snapshot {new.snapshot_id[:12]}" if new.snapshot_id else f"package {new.package.name or new.package.id}"
     at = f" in version {new.package_version}" if new.package_version else ""
     return NotFound(f"There is no {what}{at} that you may test.", code="package_not_found")

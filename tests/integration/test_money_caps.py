@@ -312,3 +312,116 @@ def test_ledger__explains_the_months_money_by_its_jobs(service: Service):
     assert page["cost_usd"] == pytest.approx(sum(costs.values()))
     assert page["cost_usd"] == alice.client.get("/api/v1/users/me/test-usage").json()["current_month"]["cost_usd"]
     assert 0.003 < costs[jobs[0]["id"]] < costs[jobs[1]["id"]]
+
+
+def estimate(account: Account, **body) -> dict:
+    fields = {"snapshot_id": a_snapshot(account), "models": ["priced"], "suite": a_suite(), "dry_run": True, **body}
+    answer = submit(account, **fields)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_estimate__holds_what_the_run_then_costs_and_keeps_nothing(service: Service):
+    alice = service.an_account()
+    suite = a_suite(cases=2, repeat=3)
+
+    told = estimate(alice, suite=suite, models=["priced", "free"])
+
+    assert (told["dry_run"], told["cases"], told["trials"], told["fits"]) == (True, 2, 12, "yes")
+    assert told["obstacles"] == []
+    assert [(share["model"], share["calls"]) for share in told["models"]] == [
+        ("priced", {"low": 6, "high": 6}),
+        ("free", {"low": 6, "high": 6}),
+    ]
+    assert told["models"][1]["cost_usd"] == {"low": 0, "high": 0}
+    assert told["caps"] == {
+        "tests_remaining": 100, "trials_per_job": 500, "money_per_job_usd": 0.25, "money_left_usd": 5.0,
+    }  # fmt: skip
+    assert service.fetch("SELECT 1 FROM test_jobs WHERE user_id = $1", alice.id) == []
+    assert service.fetch("SELECT 1 FROM user_test_usage WHERE user_id = $1", alice.id) == []
+    job = run(alice, suite=suite, models=["priced", "free"])
+    # The echo counts words, so what it is told is less than any tokenizer's count.
+    assert float(cost_of(service, job)) <= told["cost_usd"]["high"]
+    assert told["cost_usd"]["low"] <= told["cost_usd"]["high"] == pytest.approx(6 * 0.0201, rel=0.02)
+    assert job["results"]["total_tokens"] <= told["tokens"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits", "sentence"),
+    [
+        ({"suite": a_suite(cases=100)}, "no", "1,000 trials are more than the 500"),
+        ({}, "no", "is more than the $0.2500 that the job may cost"),
+        (
+            {"suite": a_suite(cases=1, repeat=2, max_tokens=100), "max_cost_usd": 0.15},
+            "maybe",
+            "beyond it tests are skipped",
+        ),
+        ({"suite": a_suite(cases=1), "max_cost_usd": 0.01}, "no", "more than the $0.0100 that the job may cost"),
+        ({"models": ["free"]}, "yes", None),
+    ],
+)
+def test_estimate__says_whether_it_fits(service: Service, changes: dict, fits: str, sentence: str | None):
+    alice = service.an_account()
+
+    told = estimate(alice, **changes)
+
+    assert told["fits"] == fits
+    assert sentence in told["obstacles"][0] if sentence else told["obstacles"] == []
+
+
+def test_estimate__tells_of_a_used_up_month_instead_of_refusing(service: Service):
+    alice = service.an_account()
+    service.fetch(
+        "INSERT INTO user_test_usage (user_id, month, test_runs_count, cost_usd)"
+        " VALUES ($1, DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE, 100, 5)",
+        alice.id,
+    )
+
+    told = estimate(alice, suite=a_suite(cases=1, repeat=1))
+
+    assert told["fits"] == "no"
+    assert told["obstacles"][0].startswith("All 100 test runs of this month are used")
+    assert "the $0.0000 that are left of this month" in told["obstacles"][1]
+
+
+def test_estimate__judges_count_once_at_least_and_twice_at_most(service: Service):
+    alice = service.an_account()
+    case = {"input": "Paris", "assert": [{"type": "llm-rubric", "value": "names a city"}]}
+
+    told = estimate(alice, models=["free"], suite=a_suite(cases=3, repeat=2, case=case, judge="judge"))
+
+    (judge,) = told["judges"]
+    assert (judge["model"], judge["calls"]) == ("judge", {"low": 6, "high": 12})
+    assert 0 < judge["cost_usd"]["low"] < judge["cost_usd"]["high"] == told["cost_usd"]["high"]
+
+
+def test_estimate__a_judge_that_is_not_there_may_not_fit(service: Service):
+    case = {"input": "Paris", "assert": [{"type": "llm-rubric", "value": "names a city", "provider": "nobody"}]}
+
+    told = estimate(service.an_account(), models=["free"], suite=a_suite(case=case))
+
+    assert told["fits"] == "maybe"
+    assert "cost_usd" not in told
+    assert "No price is known for nobody" in told["obstacles"][0]
+
+
+def test_estimate__of_the_packages_own_suite(service: Service):
+    told = estimate(service.an_account(), suite=None, models=None)
+
+    assert (told["suite_source"], told["cases"], told["models"][0]["model"]) == ("package", 2, "free")
+
+
+def test_estimate__refuses_what_a_submit_refuses(service: Service):
+    alice, free = service.an_account(), service.an_account(tier="free")
+    mine = a_snapshot(alice)
+
+    def status(account: Account, **body: object) -> tuple[int, str]:
+        answer = submit(account, dry_run=True, **body)
+        return answer.status_code, answer.json()["code"]
+
+    assert status(alice, snapshot_id="0" * 64) == (404, "package_not_found")
+    assert status(alice, snapshot_id=mine, models=["nobody"]) == (400, "invalid_models")
+    assert status(alice, snapshot_id=a_snapshot(alice, suite=None)) == (422, "no_suite")
+    assert status(alice, snapshot_id=a_snapshot(alice, suite={"tests": 3})) == (400, "invalid_suite")
+    assert status(free, snapshot_id=mine) == (403, "free_tier")
+    assert status(service.an_account(), snapshot_id=mine) == (404, "package_not_found")
