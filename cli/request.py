@@ -27,6 +27,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     verify: bool = False
     verbose: bool = False
     timeout_seconds: float = 120.0
+    max_cost_usd: float | None = None  # lowers the tier's cap for this run
+    estimate: bool = False  # tell what the run would take instead
 
 
 def comma_separated(text: str | None, *, option: str) -> tuple[str, ...]:
@@ -46,6 +48,8 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "plugins": list(request.plugins),
         "framework": request.framework,
         "suite": suite,
+        "max_cost_usd": request.max_cost_usd,
+        "dry_run": request.estimate,
     }
     always = {"upload_results": request.upload, "verify_results": request.verify}
     return {name: value for name, value in optional.items() if value} | always
