@@ -286,7 +286,7 @@ RETURNING id;
 -- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
-    tokens_used = $8, cost_usd = $9, completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
+    tokens_used = $8, cost_usd = GREATEST(cost_usd, $9), completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
   RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id
