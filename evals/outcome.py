@@ -104,18 +104,21 @@ def build_outcome(
         for model in models
     )
     every_trial = [trial for group in by_row.values() for trial in group]
-    capped = next((trial.error.message for trial in every_trial if trial.error and trial.error.kind == "cap"), None)
-    said = (*notes, capped) if capped else tuple(notes)
     stopped_by: StoppedBy | UnsetType = "time_cap" if out_of_time else UNSET
     return Outcome(
         test_cases=rows,
         summary=msgspec.structs.replace(
             summarise(rows, every_trial, total_duration_ms=total_duration_ms),
-            stopped_by="money_cap" if capped else stopped_by,
-            notes=said or UNSET,
+            stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
+            notes=tuple(notes) or UNSET,
         ),
         engine_version=engine_version,
     )
+
+
+def find_cap(trials: Iterable[Trial]) -> str | None:
+    """Why trials were skipped, if a cap did it."""
+    return next((trial.error.message for trial in trials if trial.error and trial.error.kind == "cap"), None)
 
 
 def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]) -> Row:

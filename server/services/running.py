@@ -16,7 +16,7 @@ from msgspec import Struct
 from evals import ENGINE_VERSION
 from evals.archives import read_archive
 from evals.errors import EngineError
-from evals.outcome import Outcome, build_outcome
+from evals.outcome import Outcome, build_outcome, find_cap
 from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.runner import Plan, run
@@ -24,7 +24,7 @@ from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.holding import HeldModels, Hold
-from server.services.spending import Budget, SpendingModels
+from server.services.spending import ADVICE, Budget, SpendingModels
 from server.store import jobs, money, packages, trials
 
 log = structlog.get_logger()
@@ -132,7 +132,7 @@ async def _run_to_end(
         # From the first start on, whoever ran it then.
         total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
-        notes=_notes(plan.suite, job, out_of_time=time_limit.expired()),
+        notes=_notes(plan.suite, job, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
         out_of_time=time_limit.expired(),
     )
     if stop.is_set():
@@ -140,8 +140,8 @@ async def _run_to_end(
     return judge_job(outcome)
 
 
-def _notes(suite: Suite, job: ClaimedJob, *, out_of_time: bool) -> list[str]:
-    notes = []
+def _notes(suite: Suite, job: ClaimedJob, *, capped: str | None, out_of_time: bool) -> list[str]:
+    notes = [f"{capped} {ADVICE}"] if capped else []
     if suite.max_tokens > job.answer_tokens:
         notes.append(
             f"The suite asks for answers of up to {suite.max_tokens:,} tokens; "

@@ -21,13 +21,15 @@ CALLS_AHEAD = 8
 # How soon to ask again for money that other jobs of the account may give back.
 ASK_AGAIN_SECONDS = 0.2
 
-JOB_CAP = (
-    "The job's money cap of {cap} leaves no room for another call, so the rest was not run. Test fewer cases, repeats "
-    "or models, or cheaper ones; `prpm test --estimate` tells the cost beforehand, `prpm usage` your caps."
-)
+JOB_CAP = "The job's money cap of {cap} leaves no room for another call, so the rest was not run."
 MONTH_CAP = (
-    "The account's money for this month leaves no room for another call, so the rest was not run. It starts anew on "
-    "the first of the next month, UTC; `prpm usage` shows it."
+    "The account's money for this month leaves no room for another call, so the rest was not run; it starts anew on "
+    "the first of the next month, UTC."
+)
+# Said once, beside what a cap has stopped.
+ADVICE = (
+    "Test fewer cases, repeats or models, or cheaper ones; `prpm test --estimate` tells the cost beforehand, and "
+    "`prpm usage` your caps."
 )
 
 
@@ -169,4 +171,5 @@ def _timed_out(attempts: Sequence[Attempt]) -> int:
 
 
 def _dollars(nano: int) -> str:
-    return f"${nano / NANO:.6f}".rstrip("0").rstrip(".")
+    amount = f"{nano / NANO:.6f}"
+    return "$" + amount[:-4] + amount[-4:].rstrip("0")

@@ -114,6 +114,9 @@ def test_job__that_reaches_its_tiers_cap_skips_the_rest_and_says_so(service: Ser
     assert job["results"]["tests_skipped"] > 0
     assert job["results"]["tests_errored"] == 0
     assert month_of(service, alice) == (cost_of(service, job), 0)
+    page = alice.client.get(f"/jobs/{job['id']}")
+    assert "money cap of $0.25 leaves no room" in page.text.replace("&#39;", "'")
+    assert "prpm test --estimate" in page.text
 
 
 def test_job__a_failed_test_stays_a_failure_when_the_cap_stops_the_rest(service: Service):
