@@ -112,7 +112,8 @@ async def _ask(assertion: Assertion, answer: Answer, judge: Judge | None) -> Jud
 
 async def _judgement(type_: AssertionType, assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement:
     if not type_.graded:
-        return cast("Deterministic", type_.judge)(answer, assertion)
+        judgement = cast("Deterministic", type_.judge)(answer, assertion)
+        return judgement if isinstance(judgement, Judgement) else await judgement
     if judge is None:
         raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
     return await cast("GradedFunction", type_.judge)(answer, assertion, judge)

@@ -5,7 +5,8 @@
         ...
 
 `not-<name>` exists for every name: the engine turns the judgement round unless it is `final`.
-A graded assertion is an `async def` that takes a third argument, the Judge.
+What takes longer than a few milliseconds is an `async def`, so that other trials go on (`evals/killable.py` runs it
+elsewhere). A graded assertion is an `async def` that takes a third argument, the Judge.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Judge(Protocol):
         """
 
 
-Deterministic = Callable[[Answer, Assertion], Judgement]
+Deterministic = Callable[[Answer, Assertion], Judgement | Awaitable[Judgement]]
 Graded = Callable[[Answer, Assertion, Judge], Awaitable[Judgement]]
 
 
