@@ -67,13 +67,18 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     judge: Deterministic | Graded
     check: Callable[[Assertion], object] | None = None
     graded: bool = False
+    runs_code: bool = False  # the author's code: refused unless the one who runs the suite allows it
 
 
 ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
 
 
 def assertion(
-    name: str, *, check: Callable[[Assertion], object] | None = None, graded: bool = False
+    name: str,
+    *,
+    check: Callable[[Assertion], object] | None = None,
+    graded: bool = False,
+    runs_code: bool = False,
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 
@@ -81,7 +86,14 @@ def assertion(
         summary = (function.__doc__ or "").strip().splitlines()
         ASSERTIONS.register(
             name,
-            AssertionType(name=name, summary=summary[0] if summary else "", judge=function, check=check, graded=graded),
+            AssertionType(
+                name=name,
+                summary=summary[0] if summary else "",
+                judge=function,
+                check=check,
+                graded=graded,
+                runs_code=runs_code,
+            ),
         )
         return function
 

@@ -170,11 +170,24 @@ def test_replay__file_that_holds_something_else(
     assert said in capsys.readouterr().err
 
 
-def test_replay__csv_cell_counts_as_differing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay__csv_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = {"id": "c1", "expected_column": "contains:a", "assert": [{"type": "contains", "value": "a"}]}
 
-    assert main([written(tmp_path, cell)]) == 1
+    assert main([written(tmp_path, cell)]) == 0
+    assert main([written(tmp_path, {**cell, "expected_column": "contains:b"})]) == 1
     assert last_line(capsys) == "exact 0/1 parser 0/0 optional 0/0 quirk 0/0"
+
+
+def test_recorded_cells__every_one_matches_or_is_refused_on_purpose(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/suite-format.md lists the reasons."""
+    assert main([str(RECORDED / "csv_expected.jsonl")]) == 0
+
+    *differing, line = capsys.readouterr().out.splitlines()
+    assert {row.split()[0] for row in differing if "refused on purpose" in row} == {
+        "csv-0022", "csv-0037", "csv-0039", "csv-0041", "csv-0060", "csv-0064",
+    }  # fmt: skip
+    assert {row.split()[0] for row in differing if "refused on purpose" not in row} == {"csv-0007"}
+    assert counts(line) == {"exact": (20, 20), "parser": (0, 0), "optional": (0, 0), "quirk": (0, 7)}
 
 
 def test_command__missing_file_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
