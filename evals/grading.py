@@ -62,6 +62,18 @@ def check_assertion(assertion: Assertion) -> None:
         known.type.check(assertion)
 
 
+def needs_fresh(case: Case) -> str | None:
+    """The first type in the case that judges the call itself, so that a kept answer will not do."""
+    for item in _flatten(case):
+        try:
+            known = find_assertion(item.type)
+        except InvalidAssertion:
+            continue
+        if known.type.needs_fresh:
+            return item.type
+    return None
+
+
 async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
     """The verdict on one answer.
 

@@ -36,7 +36,7 @@ MAX_TITLE_CHARACTERS = 300
 MAX_FINDINGS = 50
 _DEFAULT_MAX_TOKENS = Suite(cases=()).max_tokens
 
-SUITE_KEYS = ("description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "prompts")
+SUITE_KEYS = ("description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "cache", "prompts")
 CASE_KEYS = (
     "description", "title", "input", "messages", "vars", "assert", "threshold", "repeat", "pass_rate",
 )  # fmt: skip
@@ -251,6 +251,7 @@ class _Reader:
             temperature=self._number(value, path, "temperature", 0.0, 2.0),
             max_tokens=self._whole(value, path, "max_tokens", 1, 100_000, default=_DEFAULT_MAX_TOKENS),
             judge=self._text(value, path, "judge"),
+            cache=self._flag(value, path, "cache"),
         )
 
     def _defaults(self, suite: dict[str, Any], path: Path) -> _Defaults:
@@ -619,6 +620,13 @@ class _Reader:
             self._expect(text, (*path, key), "must be text")
             return None
         return text
+
+    def _flag(self, value: dict[str, Any], path: Path, key: str) -> bool | None:
+        flag = value.get(key)
+        if flag is not None and not isinstance(flag, bool):
+            self._expect(flag, (*path, key), "must be true or false")
+            return None
+        return flag
 
     def _number(self, value: dict[str, Any], path: Path, key: str, low: float, high: float) -> float | None:
         number = value.get(key)

@@ -66,13 +66,18 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     judge: Deterministic | Graded
     check: Callable[[Assertion], object] | None = None
     graded: bool = False
+    needs_fresh: bool = False  # judges the call and not the answer, so a kept answer tells nothing
 
 
 ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
 
 
 def assertion(
-    name: str, *, check: Callable[[Assertion], object] | None = None, graded: bool = False
+    name: str,
+    *,
+    check: Callable[[Assertion], object] | None = None,
+    graded: bool = False,
+    needs_fresh: bool = False,
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 
@@ -80,7 +85,14 @@ def assertion(
         summary = (function.__doc__ or "").strip().splitlines()
         ASSERTIONS.register(
             name,
-            AssertionType(name=name, summary=summary[0] if summary else "", judge=function, check=check, graded=graded),
+            AssertionType(
+                name=name,
+                summary=summary[0] if summary else "",
+                judge=function,
+                check=check,
+                graded=graded,
+                needs_fresh=needs_fresh,
+            ),
         )
         return function
 

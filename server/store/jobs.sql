@@ -127,7 +127,8 @@ WHERE s.caller_id = $1 AND s.key = $2;
 SELECT j.id, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
   j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
-  counts.passed, counts.failed, counts.errored, counts.finished, queue.position
+  counts.passed, counts.failed, counts.errored, counts.finished, queue.position,
+  (SELECT s.completed_at FROM test_jobs s WHERE s.id = j.cached_from) AS cached_at
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id
 LEFT JOIN LATERAL (
@@ -148,17 +149,19 @@ WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 -- $1 account, $2 status or NULL, $3 package name or NULL, $4 and $5 created_at and id of the last one seen, or NULL,
 -- $6 how many
 SELECT j.id, j.status, j.package_id, p.name AS package_name, j.package_version, j.models_requested, j.conclusion,
-  j.results, j.error_code, j.error_message, j.created_at, j.started_at, j.completed_at
+  j.results, j.error_code, j.error_message, j.created_at, j.started_at, j.completed_at,
+  j.cached_from IS NOT NULL AS is_cached
 FROM test_jobs j JOIN packages p ON p.id = j.package_id
 WHERE j.user_id = $1 AND ($2::TEXT IS NULL OR j.status = $2) AND ($3::TEXT IS NULL OR p.name = $3)
   AND ($4::TIMESTAMPTZ IS NULL OR (j.created_at, j.id) < ($4, $5::UUID))
 ORDER BY j.created_at DESC, j.id DESC LIMIT $6;
 
 -- name: read_outcome
--- A finished job's outcome, as it was stored.
+-- A finished job's outcome, as it was stored; `cached_at` says when another job ran it, if one did.
 -- $1 job_id, $2 account or NULL for an administrator
-SELECT j.status, j.error_message, o.outcome
-FROM test_jobs j LEFT JOIN job_outcomes o ON o.job_id = j.id
+SELECT j.status, j.error_message, o.outcome, source.completed_at AS cached_at
+FROM test_jobs j LEFT JOIN test_jobs source ON source.id = j.cached_from
+LEFT JOIN job_outcomes o ON o.job_id = COALESCE(source.id, j.id)
 WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
 -- name: list_claimable_accounts
@@ -212,7 +215,8 @@ WHERE id = (
 ) < (
   SELECT GREATEST(t.concurrent_jobs, 1) FROM users a JOIN tiers t ON t.name = a.subscription_tier WHERE a.id = $1
 )
-RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework,
+RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework, user_id, use_cache,
+  is_public_test(package_id, snapshot_id, suite_source) AS is_public,
   EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
   (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
   (SELECT p.format FROM packages p WHERE p.id = package_id) AS format,
@@ -237,13 +241,28 @@ RETURNING id;
 -- name: finish_job
 -- running -> completed or failed, by the lease's holder alone: outcome, usage, refund and uploaded result with it.
 -- $1 job_id, $2 fence, $3 status, $4 conclusion, $5 summary, $6 error_code, $7 error_message, $8 tokens, $9 cost,
--- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result
+-- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result,
+-- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
     tokens_used = $8, cost_usd = $9, completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
-  RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id
+  RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id,
+    snapshot_id, suite_id, suite_source
+), kept AS (
+  INSERT INTO cached_outcomes AS c (
+    key, account_id, is_shared, job_id, conclusion, results, deployments, versions, created_at
+  )
+  SELECT outcome_key(k.settings, d.package_id, d.snapshot_id, d.suite_id), d.user_id,
+    is_public_test(d.package_id, d.snapshot_id, d.suite_source), d.id, $4, k.results, k.deployments, k.versions,
+    k.asked_at
+  FROM done d, JSONB_TO_RECORD($13::JSONB)
+    AS k (settings TEXT, results TEXT, deployments TEXT[], versions TEXT[], asked_at TIMESTAMPTZ)
+  WHERE $13::JSONB IS NOT NULL AND $3::VARCHAR = 'completed'
+  ON CONFLICT (key, account_id) DO UPDATE SET is_shared = EXCLUDED.is_shared, job_id = EXCLUDED.job_id,
+    conclusion = EXCLUDED.conclusion, results = EXCLUDED.results, deployments = EXCLUDED.deployments,
+    versions = EXCLUDED.versions, created_at = EXCLUDED.created_at
 ), outcome AS (
   INSERT INTO job_outcomes (job_id, outcome) SELECT id, $10 FROM done WHERE $10::TEXT IS NOT NULL
 ), uploaded AS (
