@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TypeVar
 
@@ -192,16 +193,15 @@ def summary_as_cached(summary: Summary, *, trials: int) -> Summary:
     )
 
 
-def outcome_as_cached(outcome: Outcome, *, ended_at: str) -> Outcome:
+def outcome_as_cached(outcome: Outcome, *, ended_at: datetime) -> Outcome:
     """The outcome as an identical job shows it: every answer marked as kept, none with a cost.
 
-    `ended_at` is when the job that ran it ended: 2026-01-02T03:04:05.678Z.
+    `ended_at` is when the job that ran it ended.
     """
-    rows = tuple(_as_cached(row, ended_at=ended_at) for row in outcome.test_cases)
+    at = ended_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    rows = tuple(_as_cached(row, ended_at=at) for row in outcome.test_cases)
     summary = summary_as_cached(outcome.summary, trials=count_trials(outcome))
-    return msgspec.structs.replace(
-        outcome, test_cases=rows, summary=msgspec.structs.replace(summary, cached_at=ended_at)
-    )
+    return msgspec.structs.replace(outcome, test_cases=rows, summary=msgspec.structs.replace(summary, cached_at=at))
 
 
 def count_trials(outcome: Outcome) -> int:

@@ -52,6 +52,7 @@ class Site(Struct, frozen=True, kw_only=True):
     models: ModelBook
     redis_answers: Callable[[], Any]  # async () -> bool
     public_url: str | None
+    cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 
 async def provide_site(state: State) -> Site:

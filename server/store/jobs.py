@@ -52,6 +52,10 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     framework: str
     upload: bool
     verify: bool
+    cause: str
+    use_cache: bool
+    outcome_settings: str | None = None
+    outcome_days: int = 0
 
 
 class NotTogether(Exception):
@@ -102,6 +106,10 @@ def _submit_row(job: NewJob) -> SubmitRow:
         framework=job.framework,
         upload=job.upload_results,
         verify=job.verify_results,
+        cause=job.cause,
+        use_cache=job.use_cache,
+        outcome_settings=job.outcome_settings,
+        outcome_days=job.outcome_days,
     )
 
 
