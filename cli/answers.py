@@ -130,6 +130,7 @@ class ListedJob(Struct, frozen=True, kw_only=True):
     results: Summary | None = None
     conclusion: str | None = None
     error: str | None = None
+    cached: bool = False
 
 
 class JobList(Struct, frozen=True, kw_only=True):

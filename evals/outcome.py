@@ -219,9 +219,11 @@ def _as_cached(shown: Shown, *, ended_at: str) -> Shown:
         saved_usd=shown.cost_usd if shown.cost_usd is not UNSET else None,
     )
     free = msgspec.structs.replace(shown, cache=use, cost_usd=UNSET if shown.cost_usd is UNSET else 0.0)
-    if isinstance(free, Row) and free.trials:
-        return msgspec.structs.replace(free, trials=tuple(_as_cached(t, ended_at=ended_at) for t in free.trials))
-    return free
+    # Nobody was called for this job.
+    if not isinstance(free, Row):
+        return msgspec.structs.replace(free, attempts=())
+    trials = tuple(_as_cached(trial, ended_at=ended_at) for trial in free.trials) if free.trials else UNSET
+    return msgspec.structs.replace(free, attempts=UNSET, trials=trials)
 
 
 def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:

@@ -89,6 +89,7 @@ def test_cached_job__its_results_say_it_in_every_row_and_cost_nothing(alice: Acc
     assert [row["cache"] for row in paid["test_cases"]] == [{"state": "miss", "reason": "not asked before"}] * 2
     for before, after in zip(paid["test_cases"], free["test_cases"], strict=True):
         assert before["cost_usd"] > 0
+        assert len(before.pop("attempts")) == 1  # and nobody was called for the second job
         assert after == {
             **before,
             "cost_usd": 0,
@@ -160,6 +161,8 @@ def test_prpm_test__says_what_was_cached_and_runs_anew_when_asked(caching: Servi
 
     assert cached.returncode == anew.returncode == 0
     assert "   Cached: 1 answer from earlier runs\n" in cached.stdout
+    again = prpm(caching, alice, tmp_path, "package.tar.gz", "-m", "priced")
+    assert "   Cached: yes, from an identical run of 20" in again.stdout
     assert "Cached:" not in anew.stderr
     [row] = json.loads(anew.stdout)["test_cases"]
     assert row["cache"] == {"state": "bypass", "reason": "the run asks every model anew"}

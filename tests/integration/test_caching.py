@@ -431,6 +431,16 @@ async def test_outcome_cache__does_not_answer_for(house: House, alice: Caller, s
     assert (job.status, job.cached_at) == ("queued", None)
 
 
+async def test_outcome_cache__what_is_verified_asks_every_model_anew(house: House, alice: Caller):
+    name = f"@{alice.username}/verified"
+    await publish_package(house.db, alice, archive=an_archive(name, suite=a_suite(1)))
+    await house.run(alice, package_id=name)
+
+    verified = await house.run(alice, package_id=name, verify_results=True)
+
+    assert said(verified) == [("bypass", "the run asks every model anew")]
+
+
 @pytest.mark.parametrize("fields", [{"cache": False}, {"temperature": 0.7}])
 async def test_outcome_cache__keeps_nothing_that_the_suite_wants_anew(
     house: House, alice: Caller, snapshot: str, fields: dict[str, Any]
