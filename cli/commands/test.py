@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     metavar="USD",
     help="Skip the rest once the run may cost more  [default: your tier's cap]",
 )
+@click.option("--no-cache", is_flag=True, help="Ask every model anew, whatever was answered before")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
     "--timeout",
@@ -84,6 +85,7 @@ def command(
         upload=flags["upload"],
         verify=flags["verify"],
         verbose=flags["verbose"],
+        use_cache=not flags["no_cache"],
         timeout_seconds=timeout,
         max_cost_usd=max_cost,
         estimate=flags["estimate"],

@@ -19,6 +19,7 @@ from evals.packages import read_package
 from evals.types import Instructions, Price, Suite
 from server.domain.accounts import Credential, Usage
 from server.domain.jobs import NewJob, Refused
+from server.domain.models import AnnouncedModel
 from server.domain.tiers import TIERS
 from server.services.identity import read_caller
 from server.services.publishing import trials_a_model
@@ -51,7 +52,7 @@ class _Finding(Struct, frozen=True):
 
 
 async def estimate(
-    db: asyncpg.Pool, credential: Credential, request: RunRequest, *, models: tuple[ModelInfo, ...]
+    db: asyncpg.Pool, credential: Credential, request: RunRequest, *, models: tuple[AnnouncedModel, ...]
 ) -> Estimate:
     """What the request would take and whether the account's caps and quota allow it.
 
@@ -60,7 +61,7 @@ async def estimate(
     caller = await read_caller(db, credential)
     if TIERS[caller.tier].runs_per_month == 0:
         raise free_tier()
-    new = await new_job(request, credential, key=None, models=models)
+    new = await new_job(request, credential, key=None, models=models, cache_days=0)
     subject = await subjects.read_subject(
         db, caller.id, new.package, version=new.package_version, snapshot_id=new.snapshot_id
     )
@@ -105,7 +106,7 @@ def _suite(subject: subjects.Subject, new: NewJob, *, tier: str) -> Suite:
 
 
 def _run(
-    subject: subjects.Subject, suite: Suite, new: NewJob, models: tuple[ModelInfo, ...], *, answer_tokens: int
+    subject: subjects.Subject, suite: Suite, new: NewJob, models: tuple[AnnouncedModel, ...], *, answer_tokens: int
 ) -> RunEstimate:
     default = next((model.name for model in models if model.default), new.models[0])
     return estimate_run(

@@ -7,8 +7,6 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
-import msgspec
-
 from evals.errors import CapReached, ProviderError
 from evals.models import CompletionRequest
 from evals.pool import ModelPool
@@ -129,19 +127,16 @@ class Budget:
 class SpendingModels(ModelPool):
     """A job's models, called within its budget. What they hold open stays theirs: it needs no closing."""
 
-    def __init__(self, models: ModelPool, budget: Budget, *, answer_tokens: int) -> None:
-        """`answer_tokens`: no answer is asked to be longer."""
+    def __init__(self, models: ModelPool, budget: Budget) -> None:
         super().__init__(models.catalogue)
         self._models = models
         self._budget = budget
-        self._answer_tokens = answer_tokens
 
     async def complete(self, model_name: str, request: CompletionRequest) -> Completion:
         """As ModelPool.complete, and CapReached when it may cost more than there is.
 
         What ends without a count is taken at its most: time-outs, answers without usage, calls that are cut off.
         """
-        request = msgspec.structs.replace(request, max_tokens=min(request.max_tokens, self._answer_tokens))
         most = self._most(model_name, request)
         if most == 0:
             return await self._models.complete(model_name, request)

@@ -185,7 +185,7 @@ def test_prpm_test__a_suite_file_comes_before_the_packages_own(tmp_path: Path, s
     alice = service.an_account()
     name = publish(alice)
     (tmp_path / "mine.yaml").write_text(
-        "max_tokens: 16\ntests:\n  - description: mine\n    input: Oslo\n    assert: [{type: equals, value: Oslo}]\n"
+        "tests:\n  - description: mine\n    input: Oslo\n    assert: [{type: equals, value: Oslo}]\n"
     )
 
     ran = prpm(tmp_path, service, alice, "test", name, "--suite", "mine.yaml", "-m", "echo,priced")

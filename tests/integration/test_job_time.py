@@ -36,7 +36,7 @@ async def test_job__that_runs_out_of_time_skips_the_rest_and_says_so(db: asyncpg
     assert caller is not None
     await publish_package(db, caller, archive=pack(PACKAGE), publish_as="@someone/p")
     models = ModelPool(load_catalogue(CATALOGUE, environ={}))
-    request = RunRequest(package_id="@someone/p", suite={"tests": [CASE] * 20})
+    request = RunRequest(package_id="@someone/p", suite={"tests": [CASE] * 20}, cache=False)
     credential = Credential(account_id=caller.id)
     submission = await submit(db, Admission(db), NoWakeups(), credential, request, models=models.catalogue.describe())
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)

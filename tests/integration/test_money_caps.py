@@ -66,6 +66,11 @@ def service(admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFac
     )
 
 
+def an_account(service: Service, *, tier: str = "plus") -> Account:
+    """With its tier's caps."""
+    return service.an_account(tier=tier, money_usd=None)
+
+
 def a_suite(*, cases: int = 10, repeat: int = 10, case: dict | None = None, **changes) -> dict:
     tests = [{"description": f"case {n}", "repeat": repeat, **(case or THREE_WORDS)} for n in range(cases)]
     return {"max_tokens": ANSWER_TOKENS, "tests": tests, **changes}
@@ -73,7 +78,14 @@ def a_suite(*, cases: int = 10, repeat: int = 10, case: dict | None = None, **ch
 
 def run(account: Account, **body) -> dict:
     """The job at its end."""
-    fields = {"snapshot_id": a_snapshot(account), "models": ["priced"], "suite": a_suite(), "force": True, **body}
+    fields = {
+        "snapshot_id": a_snapshot(account),
+        "models": ["priced"],
+        "suite": a_suite(),
+        "cache": False,
+        "force": True,
+        **body,
+    }
     answer = submit(account, **fields)
     assert answer.status_code == 202, answer.text
     return finished_job(account, answer.json()["job_id"], seconds=30)
@@ -98,7 +110,7 @@ def set_caps(service: Service, account: Account, **caps: float) -> httpx.Respons
 
 
 def test_job__that_reaches_its_tiers_cap_skips_the_rest_and_says_so(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
 
     job = run(alice)
 
@@ -120,7 +132,7 @@ def test_job__that_reaches_its_tiers_cap_skips_the_rest_and_says_so(service: Ser
 
 
 def test_job__a_failed_test_stays_a_failure_when_the_cap_stops_the_rest(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     suite = a_suite()
     suite["tests"][0] = {"input": "Rome it is", "assert": [{"type": "contains", "value": "Paris"}]}
 
@@ -130,7 +142,7 @@ def test_job__a_failed_test_stays_a_failure_when_the_cap_stops_the_rest(service:
 
 
 def test_job__max_cost_usd_lowers_the_cap_and_never_raises_it(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
 
     suite = a_suite(cases=100, repeat=1)
 
@@ -143,14 +155,14 @@ def test_job__max_cost_usd_lowers_the_cap_and_never_raises_it(service: Service):
 
 @pytest.mark.parametrize("amount", [0, -1, 1e9, [1], {}])
 def test_submit__I1_a_cost_that_cannot_be_is_400(service: Service, amount: object):
-    answer = submit(service.an_account(), snapshot_id="0" * 64, max_cost_usd=amount)
+    answer = submit(an_account(service), snapshot_id="0" * 64, max_cost_usd=amount)
 
     assert answer.status_code == 400, answer.text
     assert "max_cost_usd" in answer.text
 
 
 def test_job__of_free_models_knows_no_cap(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     assert set_caps(service, alice, money_per_job_usd=0, money_per_month_usd=0).status_code == 200
 
     job = run(alice, models=["free"])
@@ -161,7 +173,7 @@ def test_job__of_free_models_knows_no_cap(service: Service):
 
 
 def test_job__a_cap_that_allows_no_call_fails_and_gives_the_run_back(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     set_caps(service, alice, money_per_job_usd=0.001)
 
     job = run(alice)
@@ -172,7 +184,7 @@ def test_job__a_cap_that_allows_no_call_fails_and_gives_the_run_back(service: Se
 
 
 def test_job__what_judges_cost_counts(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     case = {"input": "Paris, of course", "assert": [{"type": "llm-rubric", "value": "names a city"}]}
 
     job = run(alice, models=["free"], suite=a_suite(case=case, judge="judge"))
@@ -185,7 +197,7 @@ def test_job__what_judges_cost_counts(service: Service):
 
 
 def test_job__answers_are_cut_at_the_tiers_length_with_a_note(service: Service):
-    alice = service.an_account(tier="pro")
+    alice = an_account(service, tier="pro")
 
     job = run(alice, models=["free"], suite=a_suite(cases=1, repeat=1, max_tokens=9000))
 
@@ -195,13 +207,14 @@ def test_job__answers_are_cut_at_the_tiers_length_with_a_note(service: Service):
 
 
 def test_month__two_jobs_on_two_workers_never_pass_it(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     set_caps(service, alice, money_per_job_usd=1, money_per_month_usd=0.2)
     snapshot_id = a_snapshot(alice)
 
     with another_worker(service):
         answers = [
-            submit(alice, snapshot_id=snapshot_id, models=["priced"], suite=a_suite(), force=True) for _ in range(2)
+            submit(alice, snapshot_id=snapshot_id, models=["priced"], suite=a_suite(), force=True, cache=False)
+            for _ in range(2)
         ]
         jobs = [finished_job(alice, answer.json()["job_id"], seconds=30) for answer in answers]
 
@@ -213,7 +226,7 @@ def test_month__two_jobs_on_two_workers_never_pass_it(service: Service):
 
 
 def test_month__Q2_that_is_used_up_is_402_for_models_with_a_price(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     set_caps(service, alice, money_per_month_usd=0.003)
     service.fetch(
         "INSERT INTO user_test_usage (user_id, month, cost_usd)"
@@ -232,13 +245,13 @@ def test_month__Q2_that_is_used_up_is_402_for_models_with_a_price(service: Servi
 
 
 def test_month__kill_9_of_a_holder_gives_back_what_it_held(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     set_caps(service, alice, money_per_job_usd=1, money_per_month_usd=0.5)
     with another_worker(service) as dying:
         os.kill(service.worker_pid, signal.SIGSTOP)
         try:
             suite = a_suite(cases=10, repeat=4)
-            answer = submit(alice, snapshot_id=a_snapshot(alice), models=["slow"], suite=suite, force=True)
+            answer = submit(alice, snapshot_id=a_snapshot(alice), models=["slow"], suite=suite, force=True, cache=False)
             while month_of(service, alice)[0] == 0 or month_of(service, alice)[1] == 0:
                 time.sleep(0.02)
             dying.kill()
@@ -258,12 +271,13 @@ def test_month__kill_9_of_a_holder_gives_back_what_it_held(service: Service):
     cost, held = month_of(service, alice)
     assert held == 0
     assert cost == cost_of(service, job)
-    # 40 answers of three words; what was under way when the worker died is the service's loss, and asked again.
-    assert float(cost) == pytest.approx(40 * 0.003, abs=0.005)
+    # 40 answers of three words. What was under way when the worker died is the service's loss; what was answered, but
+    # not stored yet, is asked again: a batch at most.
+    assert 0.12 <= float(cost) < 0.12 + 10 * 0.00302
 
 
 def test_caps__an_administrator_sets_and_takes_them_back(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
 
     answer = set_caps(service, alice, money_per_job_usd=2.5, money_per_month_usd=30)
     assert answer.json() == {
@@ -281,7 +295,7 @@ def test_caps__an_administrator_sets_and_takes_them_back(service: Service):
 
 
 def test_caps__A10_are_an_administrators_to_set(service: Service):
-    alice, root = service.an_account(), service.an_account(is_admin=True)
+    alice, root = an_account(service), service.an_account(is_admin=True)
     path = f"/api/v1/admin/accounts/{alice.username}/caps"
 
     assert alice.client.put(path, json={}).status_code == 403
@@ -303,7 +317,7 @@ def test_submit__a_model_without_a_known_price_is_refused_by_name():
 
 
 def test_ledger__explains_the_months_money_by_its_jobs(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     jobs = [run(alice, suite=a_suite(cases=n, repeat=1)) for n in (1, 2)]
     failed = run(alice, suite=a_suite(cases=1), max_cost_usd=0.00001)
 
@@ -325,7 +339,7 @@ def estimate(account: Account, **body) -> dict:
 
 
 def test_estimate__holds_what_the_run_then_costs_and_keeps_nothing(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     suite = a_suite(cases=2, repeat=3)
 
     told = estimate(alice, suite=suite, models=["priced", "free"])
@@ -364,7 +378,7 @@ def test_estimate__holds_what_the_run_then_costs_and_keeps_nothing(service: Serv
     ],
 )
 def test_estimate__says_whether_it_fits(service: Service, changes: dict, fits: str, sentence: str | None):
-    alice = service.an_account()
+    alice = an_account(service)
 
     told = estimate(alice, **changes)
 
@@ -373,7 +387,7 @@ def test_estimate__says_whether_it_fits(service: Service, changes: dict, fits: s
 
 
 def test_estimate__tells_of_a_used_up_month_instead_of_refusing(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     service.fetch(
         "INSERT INTO user_test_usage (user_id, month, test_runs_count, cost_usd)"
         " VALUES ($1, DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE, 100, 5)",
@@ -388,7 +402,7 @@ def test_estimate__tells_of_a_used_up_month_instead_of_refusing(service: Service
 
 
 def test_estimate__judges_count_once_at_least_and_twice_at_most(service: Service):
-    alice = service.an_account()
+    alice = an_account(service)
     case = {"input": "Paris", "assert": [{"type": "llm-rubric", "value": "names a city"}]}
 
     told = estimate(alice, models=["free"], suite=a_suite(cases=3, repeat=2, case=case, judge="judge"))
@@ -401,7 +415,7 @@ def test_estimate__judges_count_once_at_least_and_twice_at_most(service: Service
 def test_estimate__a_judge_that_is_not_there_may_not_fit(service: Service):
     case = {"input": "Paris", "assert": [{"type": "llm-rubric", "value": "names a city", "provider": "nobody"}]}
 
-    told = estimate(service.an_account(), models=["free"], suite=a_suite(case=case))
+    told = estimate(an_account(service), models=["free"], suite=a_suite(case=case))
 
     assert told["fits"] == "maybe"
     assert "cost_usd" not in told
@@ -409,13 +423,13 @@ def test_estimate__a_judge_that_is_not_there_may_not_fit(service: Service):
 
 
 def test_estimate__of_the_packages_own_suite(service: Service):
-    told = estimate(service.an_account(), suite=None, models=None)
+    told = estimate(an_account(service), suite=None, models=None)
 
     assert (told["suite_source"], told["cases"], told["models"][0]["model"]) == ("package", 2, "free")
 
 
 def test_estimate__refuses_what_a_submit_refuses(service: Service):
-    alice, free = service.an_account(), service.an_account(tier="free")
+    alice, free = an_account(service), an_account(service, tier="free")
     mine = a_snapshot(alice)
 
     def status(account: Account, **body: object) -> tuple[int, str]:
@@ -427,4 +441,4 @@ def test_estimate__refuses_what_a_submit_refuses(service: Service):
     assert status(alice, snapshot_id=a_snapshot(alice, suite=None)) == (422, "no_suite")
     assert status(alice, snapshot_id=a_snapshot(alice, suite={"tests": 3})) == (400, "invalid_suite")
     assert status(free, snapshot_id=mine) == (403, "free_tier")
-    assert status(service.an_account(), snapshot_id=mine) == (404, "package_not_found")
+    assert status(an_account(service), snapshot_id=mine) == (404, "package_not_found")

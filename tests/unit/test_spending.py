@@ -52,7 +52,7 @@ async def pool() -> AsyncIterator[ModelPool]:
 
 def spending(pool: ModelPool, *, cap: int = CAP) -> tuple[SpendingModels, Budget]:
     budget = Budget(cap=cap, spent=0, settle=plenty)
-    return SpendingModels(pool, budget, answer_tokens=100), budget
+    return SpendingModels(pool, budget), budget
 
 
 async def test_spending__an_answer_costs_what_it_cost(pool: ModelPool) -> None:
@@ -119,10 +119,3 @@ async def test_spending__once_stopped_nothing_with_a_price_is_called(pool: Model
         await models.complete("fine", REQUEST)
 
     assert budget.spent == 0
-
-
-async def test_spending__answers_are_asked_to_be_no_longer_than_the_cap(pool: ModelPool) -> None:
-    exact = nano_usd(most_usd(MODELS[0], CompletionRequest(messages=REQUEST.messages, max_tokens=100)) or 0)
-    models, _ = spending(pool, cap=exact)
-
-    assert await models.complete("fine", CompletionRequest(messages=REQUEST.messages, max_tokens=100_000))
