@@ -73,7 +73,7 @@ def answer_head(app: ASGIApp) -> ASGIApp:
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         # A copy: the server looks at its own scope to leave the body out.
         is_head = scope["type"] == "http" and scope["method"] == "HEAD"
-        await app({**scope, "method": "GET"} if is_head else scope, receive, send)
+        await app({**scope, "method": "GET", "prpm.is_head": True} if is_head else scope, receive, send)
 
     return guarded
 

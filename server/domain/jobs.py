@@ -92,6 +92,8 @@ class JobView(Struct, frozen=True, kw_only=True):
     """A job as its readers see it."""
 
     id: UUID
+    fence: int  # grows with each start and each return to the queue; 0: never started
+    attempt: int
     status: Status
     package_id: UUID
     package_name: str
@@ -114,6 +116,11 @@ class JobView(Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing about it changes any more."""
+        return self.status in ("completed", "failed")
 
 
 class ListedJob(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import structlog
 
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
+from server.services.announcing import Announcer
 from server.services.running import DATABASE_TROUBLE, Pace, run_job
 from server.store import jobs, workers
 
@@ -43,6 +44,7 @@ class ClaimLoop:
         self._slots = slots
         self._job_concurrency = job_concurrency
         self._pace = pace
+        self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
         self._stops: dict[UUID, asyncio.Event] = {}  # of running jobs, for those that are cancelled
@@ -59,6 +61,7 @@ class ClaimLoop:
                 group.create_task(self._claim())
                 group.create_task(self._sweep())
                 group.create_task(self._announce())
+                group.create_task(self._announcer.run())
         finally:
             await self._give_back()
 
@@ -90,7 +93,15 @@ class ClaimLoop:
         stop = self._stops[job.id] = asyncio.Event()
         with structlog.contextvars.bound_contextvars(job_id=str(job.id)):
             started = time.monotonic()
-            await run_job(self._db, self._models, job, pace=self._pace, concurrency=self._job_concurrency, stop=stop)
+            await run_job(
+                self._db,
+                self._models,
+                job,
+                pace=self._pace,
+                concurrency=self._job_concurrency,
+                stop=stop,
+                changed=self._announcer.tell,
+            )
             seconds = time.monotonic() - started
             self._mean_job_seconds = 0.8 * self._mean_job_seconds + 0.2 * seconds if self._mean_job_seconds else seconds
 
@@ -112,6 +123,7 @@ class ClaimLoop:
                     most_attempts=MOST_ATTEMPTS,
                     code="infrastructure",
                     message="The workers that ran this job were lost. The run was given back; please submit it again.",
+                    tell=self._announcer.tell,
                 )
                 if moved:
                     log.warning("expired leases swept", jobs=moved)
@@ -154,7 +166,9 @@ class ClaimLoop:
                 for _, job in held:
                     if await jobs.release_job(self._db, job):
                         log.info("job given back", job_id=str(job.id))
+                        self._announcer.tell(job.id)
                 await workers.retire_worker(self._db, self._worker_id)
+                await self._announcer.flush()
                 if held:
                     await self._wakeups.wake()
         except DATABASE_TROUBLE:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -68,13 +69,15 @@ async def run_job(
     pace: Pace,
     concurrency: int,
     stop: asyncio.Event,
+    changed: Callable[[UUID], None] = lambda _: None,
 ) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
 
     Once `stop` is set no further call is made, and the job ends as cancelled with what it found so far.
     When this task is cancelled (the worker stops) the job goes back to the queue; finished trials are kept and
-    not run again.
+    not run again. `changed` is called after each commit that somebody may be waiting for.
     """
+    changed(job.id)
     log.info("job started", attempt=job.attempt, fence=job.fence)
     started = time.monotonic()
     try:
@@ -83,8 +86,9 @@ async def run_job(
             lease = group.create_task(_keep_lease(db, job, pace=pace, hold=hold))
             held = HeldModels(models, hold)
             try:
-                end = await _run_to_end(db, held, job, pace=pace, concurrency=concurrency, stop=stop)
+                end = await _run_to_end(db, held, job, pace=pace, concurrency=concurrency, stop=stop, changed=changed)
                 await _finish(db, job, end)
+                changed(job.id)
             finally:
                 lease.cancel()
     except* LeaseLost:
@@ -102,6 +106,7 @@ async def _run_to_end(
     pace: Pace,
     concurrency: int,
     stop: asyncio.Event,
+    changed: Callable[[UUID], None],
 ) -> JobEnd:
     try:
         plan = await _plan(db, job, pace=pace, concurrency=concurrency)
@@ -117,6 +122,7 @@ async def _run_to_end(
             async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
                 async for batch in batches:
                     await _keep(db, job, batch)
+                    changed(job.id)
                     found.update((trial.key, trial) for trial in batch)
     outcome = build_outcome(
         plan.suite,
