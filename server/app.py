@@ -18,6 +18,7 @@ from server.api.context import DEPENDENCIES, ModelBook, Site, StreamCounts
 from server.api.errors import EXCEPTION_HANDLERS
 from server.api.guards import ASGIApp, add_headers, answer_head, keep_encoded_slashes, limit_bodies
 from server.api.strict_request import StrictRequest
+from server.api.waiting import wait_outside
 from server.database import connect_database, connect_directly
 from server.open_files import free_files
 from server.pages.docs_page import DocsPage
@@ -58,7 +59,7 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
             render_plugins=[DocsPage()],
         ),
     )
-    return add_headers(answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar)))))
+    return add_headers(wait_outside(answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))))
 
 
 @contextlib.asynccontextmanager

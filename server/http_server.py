@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
+import socket
 from collections.abc import Generator
 from http import HTTPStatus
 from typing import Any, cast
@@ -148,6 +150,11 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._stopping = stopping or asyncio.Event()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ready for requests."""
+        await super().startup(sockets)
+        collect_less()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         loop = asyncio.get_running_loop()
@@ -163,6 +170,17 @@ class Server(uvicorn.Server):
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+def collect_less() -> None:
+    """Look for garbage in cycles less often, and never among what was loaded at the start.
+
+    With ten thousand requests open, the collector's usual pace was measured to take half of the process's time: it
+    goes through all of them again and again, though next to nothing of theirs is in a cycle.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 async def serve(app: ASGIApp, *, host: str, port: int, stopping: asyncio.Event | None = None) -> None:

@@ -101,7 +101,7 @@ def error_response(status: int, body: ErrorBody, *, headers: dict[str, str] | No
     return Response(body, status_code=status, headers=headers or {}, media_type=MediaType.JSON)
 
 
-def service_error(_: Request[Any, Any, Any], error: ServiceError) -> Response[ErrorBody]:
+def service_error(_: Request[Any, Any, Any] | None, error: ServiceError) -> Response[ErrorBody]:
     """A refusal of ours, by the table."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     body = ErrorBody(

@@ -164,7 +164,7 @@ class EventStream:
         watch = self._site.watch
         with self._site.streams.one_more(self._credential):
             await send(head())
-            if scope.get("prpm.is_head"):
+            if scope["method"] == "HEAD":
                 await send(piece(b"", more=False))
                 return
             reader = WaitingReader(known="", reads_trials=True)
