@@ -112,8 +112,8 @@ def measure() -> Table:
         ),
         notes=(
             f"Idle, the API's process has {idle:.0f} MB and the control's {bare_idle:.0f} MB.",
-            f"A waiting request takes {1000 * (waits.megabytes - idle) / WAITS:.1f} kB, in the control "
-             f"{1000 * (bare_waits.megabytes - bare_idle) / WAITS:.1f} kB.",
+            (f"A waiting request takes {1000 * (waits.megabytes - idle) / WAITS:.1f} kB, in the control "
+             f"{1000 * (bare_waits.megabytes - bare_idle) / WAITS:.1f} kB."),
             f"Half of the waits were answered {statistics.median(waits.delays):.2f} s after the end.",
         ),
     )  # fmt: skip
