@@ -36,6 +36,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     concurrency: int = 10  # trials at the same time
     trial_timeout_seconds: float = 120.0  # for the answer and its grading together
+    allow_code: bool = False  # whether assertions may run the suite's own code; never on a server
 
 
 def trial_count(plan: Plan) -> int:
@@ -165,7 +166,7 @@ class _Attempted:
         )
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")
         answer = Answer(text=self._completion.text, question=question, vars=case.vars, completion=self._completion)
-        graded = await grade(case, answer, self._judge)
+        graded = await grade(case, answer, self._judge, allow_code=self._plan.allow_code)
         return msgspec.structs.replace(
             self._bare(),
             state=graded.state,

@@ -104,6 +104,8 @@ class JobView(Struct, frozen=True, kw_only=True):
     """A job as its readers see it."""
 
     id: UUID
+    fence: int  # grows with each start and each return to the queue; 0: never started
+    attempt: int
     status: Status
     package_id: UUID
     package_name: str
@@ -127,6 +129,11 @@ class JobView(Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     completed_at: datetime | None
     cached_at: datetime | None  # when the identical job ended whose outcome this one shows
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing about it changes any more."""
+        return self.status in ("completed", "failed")
 
 
 class ListedJob(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -61,14 +62,16 @@ async def run_job(
     concurrency: int,
     stop: asyncio.Event,
     cache_days: int = 0,
+    changed: Callable[[UUID], None] = lambda _: None,
 ) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
 
     `cache_days` is how old a kept answer may be; 0: none is used.
     Once `stop` is set no further call is made, and the job ends as cancelled with what it found so far.
     When this task is cancelled (the worker stops) the job goes back to the queue; finished trials are kept and
-    not run again.
+    not run again. `changed` is called after each commit that somebody may be waiting for.
     """
+    changed(job.id)
     log.info("job started", attempt=job.attempt, fence=job.fence)
     started = time.monotonic()
     try:
@@ -78,8 +81,11 @@ async def run_job(
             cached = CachedModels(HeldModels(models, hold), db, job, days=cache_days)
             try:
                 async with cached:
-                    end = await _run_to_end(db, cached, job, pace=pace, concurrency=concurrency, stop=stop)
+                    end = await _run_to_end(
+                        db, cached, job, pace=pace, concurrency=concurrency, stop=stop, changed=changed
+                    )
                 await _finish(db, job, end)
+                changed(job.id)
             finally:
                 lease.cancel()
     except* LeaseLost:
@@ -97,6 +103,7 @@ async def _run_to_end(
     pace: Pace,
     concurrency: int,
     stop: asyncio.Event,
+    changed: Callable[[UUID], None],
 ) -> JobEnd:
     try:
         plan = await _plan(db, job, pace=pace, concurrency=concurrency)
@@ -113,6 +120,7 @@ async def _run_to_end(
             async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
                 async for batch in batches:
                     await _keep(db, job, batch)
+                    changed(job.id)
                     found.update((trial.key, trial) for trial in batch)
     outcome = build_outcome(
         plan.suite,

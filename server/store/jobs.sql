@@ -183,10 +183,10 @@ SELECT s.request_sha256, j.id AS job_id, j.submit_position, j.submit_wait_second
 FROM submissions s JOIN test_jobs j ON j.id = s.job_id
 WHERE s.caller_id = $1 AND s.key = $2;
 
--- name: read_job
--- One job as its readers see it, with the counts of its finished trials while it runs.
--- $1 job_id, $2 account or NULL for an administrator
-SELECT j.id, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
+-- name: read_jobs
+-- Jobs as their readers see them, with the counts of their finished trials while they run.
+-- $1 job ids, $2 account or NULL for an administrator
+SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
   j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
   counts.passed, counts.failed, counts.errored, counts.finished, queue.position,
@@ -204,7 +204,7 @@ LEFT JOIN LATERAL (
     SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 1000
   ) ahead
 ) queue ON j.status = 'queued'
-WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
 -- name: list_jobs
 -- An account's jobs, newest first, from a place in the list on.

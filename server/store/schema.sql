@@ -219,6 +219,9 @@ CREATE TABLE job_outcomes (
 -- Serves the clean-up of old answers.
 CREATE INDEX job_outcomes_age ON job_outcomes (created_at);
 
+-- The order in which trials are stored; a clock may be set back.
+CREATE SEQUENCE trial_order;
+
 -- One case on one model once. A later lease finds these and does not run them again.
 CREATE TABLE trials (
   job_id UUID NOT NULL REFERENCES test_jobs (id),
@@ -229,8 +232,13 @@ CREATE TABLE trials (
   body TEXT NOT NULL,               -- JSON of evals.types.Trial
   fence BIGINT NOT NULL,            -- the lease that wrote it
   finished_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  seq BIGINT NOT NULL DEFAULT NEXTVAL('trial_order'),  -- those of one job grow as they are committed; 0: older than this column
+  score DOUBLE PRECISION,           -- NULL: older than this column
   PRIMARY KEY (job_id, case_index, model, repeat_index)
 );
+
+-- Serves a job's trials from a place on, for readers of its events.
+CREATE INDEX trials_job_order ON trials (job_id, seq);
 
 -- Serves the clean-up of old trials.
 CREATE INDEX trials_age ON trials (finished_at);
