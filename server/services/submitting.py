@@ -110,7 +110,7 @@ async def new_job(
     chosen = choose_models(request.models, models)
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    may_be_answered = keeps_answers and not request.upload_results and not request.force and cache_days > 0
+    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
