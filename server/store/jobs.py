@@ -149,33 +149,29 @@ async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) 
 async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_seconds: float) -> ClaimedJob | None:
     """The next job that may start, now held by `owner`; None when there is none.
 
-    One short transaction an account: its row is locked first, and only a new statement counts its leases.
-    A single statement was measured to break the limit, as it counts in the snapshot from before the lock.
+    The claim is one statement for the client, so that no lock outlives a worker that is frozen in the middle.
     """
     async with db.acquire() as connection:
-        for account in await connection.fetch(SQL["list_claimable_accounts"], 10):
-            asked_at = time.monotonic()
-            async with connection.transaction():
-                if await connection.fetchval(SQL["lock_account"], account["user_id"]) is None:
-                    continue
-                row = await connection.fetchrow(SQL["claim_job"], account["user_id"], owner, lease_seconds, job_seconds)
-            if row is not None:
-                return ClaimedJob(
-                    id=row["id"],
-                    fence=row["fence"],
-                    attempt=row["attempt"],
-                    package_name=row["package_name"],
-                    package_version=row["package_version"],
-                    format=row["format"],
-                    subtype=row["subtype"],
-                    snapshot_id=row["snapshot_id"],
-                    suite_body=row["suite_body"],
-                    models=tuple(row["models_requested"]),
-                    framework=row["framework"],
-                    seconds_left=row["seconds_left"],
-                    asked_at=asked_at,
-                )
-    return None
+        asked_at = time.monotonic()
+        claim = await connection.fetchrow(SQL["claim_job"], owner, lease_seconds, job_seconds)
+        if claim is None:
+            return None
+        row = await connection.fetchrow(SQL["read_claimed_job"], claim["id"])
+    return ClaimedJob(
+        id=claim["id"],
+        fence=claim["fence"],
+        attempt=claim["attempt"],
+        package_name=row["package_name"],
+        package_version=row["package_version"],
+        format=row["format"],
+        subtype=row["subtype"],
+        snapshot_id=row["snapshot_id"],
+        suite_body=row["suite_body"],
+        models=tuple(row["models_requested"]),
+        framework=row["framework"],
+        seconds_left=claim["seconds_left"],
+        asked_at=asked_at,
+    )
 
 
 async def extend_lease(db: asyncpg.Pool, job: ClaimedJob, *, lease_seconds: float) -> bool:

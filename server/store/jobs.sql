@@ -161,63 +161,18 @@ SELECT j.status, j.error_message, o.outcome
 FROM test_jobs j LEFT JOIN job_outcomes o ON o.job_id = j.id
 WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
--- name: list_claimable_accounts
--- Accounts with a job to start and a free slot, the oldest head first, then the least running.
--- Walks the heads index from account to account, so waiting tails cost nothing.
--- $1 how many
-WITH RECURSIVE waiting AS (
-  (SELECT user_id, start_key FROM test_jobs WHERE status = 'queued' ORDER BY user_id, start_key LIMIT 1)
-  UNION ALL
-  SELECT head.user_id, head.start_key
-  FROM waiting w CROSS JOIN LATERAL (
-    SELECT j.user_id, j.start_key FROM test_jobs j
-    WHERE j.status = 'queued' AND j.user_id > w.user_id
-    ORDER BY j.user_id, j.start_key LIMIT 1
-  ) head
-)
-SELECT w.user_id
-FROM waiting w
-JOIN users a ON a.id = w.user_id
-JOIN tiers t ON t.name = a.subscription_tier
-CROSS JOIN LATERAL (
-  SELECT COUNT(*) AS jobs FROM test_jobs j
-  WHERE j.user_id = w.user_id AND j.status = 'running' AND j.lease_until > CLOCK_TIMESTAMP()
-) running
--- A lapsed subscription has no slots; its queued jobs finish one by one.
-WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
-ORDER BY w.start_key, running.jobs
-LIMIT $1;
-
--- name: lock_account
--- Holds the account's row, so that one worker at a time counts its leases. No row: another holds it.
--- NO KEY, as a submit's foreign key must not wait for it.
--- $1 account
-SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED;
-
 -- name: claim_job
--- queued -> running, for the account's head if it has a free slot. Needs lock_account in a statement before it.
--- $1 account, $2 owner, $3 lease seconds, $4 job seconds
-UPDATE test_jobs SET status = 'running', attempt = attempt + 1, fence = NEXTVAL('lease_fence'), lease_owner = $2,
-  lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3),
-  started_at = COALESCE(started_at, CLOCK_TIMESTAMP()),
-  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $4))
-WHERE id = (
-  SELECT j.id FROM test_jobs j
-  WHERE j.user_id = $1 AND j.status = 'queued' AND j.next_run_at <= NOW()
-  ORDER BY j.start_key LIMIT 1
-  FOR UPDATE SKIP LOCKED
-) AND status = 'queued' AND (
-  SELECT COUNT(*) FROM test_jobs r
-  WHERE r.user_id = $1 AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
-) < (
-  SELECT GREATEST(t.concurrent_jobs, 1) FROM users a JOIN tiers t ON t.name = a.subscription_tier WHERE a.id = $1
-)
-RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework,
-  EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
-  (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
-  (SELECT p.format FROM packages p WHERE p.id = package_id) AS format,
-  (SELECT p.subtype FROM packages p WHERE p.id = package_id) AS subtype,
-  (SELECT s.body FROM suites s WHERE s.id = suite_id) AS suite_body;
+-- queued -> running, for the next job in the order of starting; the schema says how.
+-- $1 owner, $2 lease seconds, $3 job seconds
+SELECT job_id AS id, job_fence AS fence, job_attempt AS attempt, seconds_left FROM claim_next_job($1, $2, $3);
+
+-- name: read_claimed_job
+-- What running a job needs to know.
+-- $1 job_id
+SELECT j.package_version, j.snapshot_id, j.models_requested, j.framework, p.name AS package_name, p.format, p.subtype,
+  s.body AS suite_body
+FROM test_jobs j JOIN packages p ON p.id = j.package_id JOIN suites s ON s.id = j.suite_id
+WHERE j.id = $1;
 
 -- name: extend_lease
 -- Keeps the lease, if it is still ours. No row: stop, another worker has the job or nobody needs it.
