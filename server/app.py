@@ -20,6 +20,7 @@ from server.api.strict_request import StrictRequest
 from server.database import connect_database
 from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
+from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
 from server.services.signing_keys import SigningKeys
 from server.settings import Settings
@@ -73,9 +74,11 @@ async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, N
         except (RedisError, OSError):
             return False
 
+    queue = QueueBook(db)
     app.state.site = Site(
         db=db,
-        admission=Admission(db),
+        queue=queue,
+        admission=Admission(db, queue),
         wakeups=wakeups,
         jwt_rules=JwtRules(
             shared_secret=settings.jwt_secret.reveal() if settings.jwt_secret else None,

@@ -18,6 +18,7 @@ from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated
 from server.domain.jobs import Wakeups
 from server.services import reading
 from server.services.admission import Admission
+from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
 
 SESSION_COOKIE = "__Host-prpm_session"
@@ -47,6 +48,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
     db: asyncpg.Pool
     admission: Admission
+    queue: QueueBook
     wakeups: Wakeups
     jwt_rules: JwtRules
     models: ModelBook

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Annotated
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
 from server.services import reading, submitting
+from server.services.forecasting import Forecast
 from server.services.submitting import RunRequest
 
 TAGS = ["Test jobs"]
@@ -83,6 +85,7 @@ class JobAnswer(Struct, kw_only=True):
     code: str | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
     position_in_queue: int | UnsetType = UNSET
+    estimated_wait_seconds: int | UnsetType = UNSET
     started_at: str | UnsetType = UNSET
     completed_at: str | UnsetType = UNSET
 
@@ -131,7 +134,8 @@ async def run_test_job(
 @get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=refusals(401, 404))
 async def get_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
     """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs."""
-    return job_answer(await reading.read_job(site.db, caller, parse_job_id(job_id)))
+    job = await reading.read_job(site.db, caller, parse_job_id(job_id))
+    return job_answer(job, forecast=await site.queue.forecast() if job.status == "queued" else None)
 
 
 @get(
@@ -188,8 +192,8 @@ def submit_answer(submission: Submission) -> SubmitAnswer:
     )
 
 
-def job_answer(job: JobView) -> JobAnswer:
-    """The public form of a job."""
+def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
+    """The public form of a job; with a forecast it says how long a waiting one will wait."""
     return JobAnswer(
         id=str(job.id),
         status=job.status,
@@ -206,6 +210,7 @@ def job_answer(job: JobView) -> JobAnswer:
         code=job.error_code or UNSET,
         progress=_progress(job),
         position_in_queue=job.position or UNSET,
+        estimated_wait_seconds=_wait(job, forecast) or UNSET,
         created_at=iso(job.created_at),
         started_at=iso_if(job.started_at),
         completed_at=iso_if(job.completed_at),
@@ -219,6 +224,12 @@ def _results(job: JobView) -> Summary | UnsetType:
     if job.test_result_id is not None:
         return msgspec.structs.replace(summary, test_result_id=str(job.test_result_id))
     return summary
+
+
+def _wait(job: JobView, forecast: Forecast | None) -> int:
+    if forecast is None or job.status != "queued":
+        return 0
+    return ceil(forecast.wait(job.id, position=job.position))
 
 
 def _progress(job: JobView) -> Progress | UnsetType:

@@ -88,6 +88,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     suite_body: str
     models: tuple[str, ...]
     framework: str
+    trials: int  # in all, finished ones of earlier leases included
     seconds_left: float
     asked_at: float  # of this process's monotonic clock: the lease began after it
 
@@ -114,7 +115,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     trials_passed: int
     trials_failed: int
     trials_errored: int
-    position: int | None  # in the queue, from 1; None once it runs
+    position: int | None  # in the queue, from 1; None once it runs, or where it is not counted
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

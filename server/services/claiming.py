@@ -11,6 +11,7 @@ import structlog
 
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
+from server.services.pacing import JobTimes
 from server.services.running import DATABASE_TROUBLE, Pace, run_job
 from server.store import jobs, workers
 
@@ -46,7 +47,7 @@ class ClaimLoop:
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
         self._stops: dict[UUID, asyncio.Event] = {}  # of running jobs, for those that are cancelled
-        self._mean_job_seconds = 0.0
+        self._job_times = JobTimes()
 
     def nudge(self) -> None:
         """There may be work: look now."""
@@ -91,8 +92,7 @@ class ClaimLoop:
         with structlog.contextvars.bound_contextvars(job_id=str(job.id)):
             started = time.monotonic()
             await run_job(self._db, self._models, job, pace=self._pace, concurrency=self._job_concurrency, stop=stop)
-            seconds = time.monotonic() - started
-            self._mean_job_seconds = 0.8 * self._mean_job_seconds + 0.2 * seconds if self._mean_job_seconds else seconds
+            self._job_times.note(trials=job.trials, seconds=time.monotonic() - started)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._running.pop(task)
@@ -136,7 +136,7 @@ class ClaimLoop:
                     self._db,
                     self._worker_id,
                     slots=self._slots,
-                    mean_job_seconds=self._mean_job_seconds,
+                    job_time=self._job_times.estimate(),
                     models=self._models.catalogue.describe(),
                 )
                 await workers.forget_workers(self._db)

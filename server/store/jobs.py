@@ -24,6 +24,7 @@ from server.domain.jobs import (
     Submission,
     Submitted,
 )
+from server.domain.queue import Outlook
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -58,19 +59,20 @@ class NotTogether(Exception):
     """One of several submits made PostgreSQL refuse them all: nothing was kept, and each may be sent alone."""
 
 
-async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob]) -> list[Submitted]:
+async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob], *, outlook: Outlook | None = None) -> list[Submitted]:
     """For each the kept and charged job, or why nothing was kept. None: the credential stands for nobody.
 
     Raises NotTogether for more than one. For a single one QuotaExceeded, or Unavailable when the package is just
     being removed. Nothing is kept then.
     """
-    rows = [_submit_row(job) for job in new]
+    rows = msgspec.json.encode([_submit_row(job) for job in new]).decode()
+    expected = msgspec.json.encode(outlook).decode() if outlook else None
     try:
-        answers = await db.fetch(SQL["submit_jobs"], msgspec.json.encode(rows).decode())
+        answers = await db.fetch(SQL["submit_jobs"], rows, expected)
     except asyncpg.PostgresError as error:
         if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
             raise  # the server is going, and would refuse each of them too
-        if len(rows) > 1:
+        if len(new) > 1:
             raise NotTogether from None
         if error.sqlstate == REFUSED:
             raise QuotaExceeded("This month's test runs are used up.") from None
@@ -225,6 +227,7 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
         suite_body=row["suite_body"],
         models=tuple(row["models_requested"]),
         framework=row["framework"],
+        trials=row["trials_total"],
         seconds_left=claim["seconds_left"],
         asked_at=asked_at,
     )

@@ -5,7 +5,7 @@
 -- kept or nothing. A row a submit answers; what is refused says why in `refusal`. An equal submit (same key) takes no
 -- row of `fresh` and so charges nothing. A month that a race fills refuses the whole statement, and two submits of
 -- one account break it: its caller then sends each alone.
--- $1 a JSON list of server.store.jobs.SubmitRow
+-- $1 a JSON list of server.store.jobs.SubmitRow, $2 JSON of server.domain.queue.Outlook or NULL
 WITH sent AS MATERIALIZED (
   SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
@@ -97,7 +97,7 @@ WITH sent AS MATERIALIZED (
     )
   RETURNING job_id
 ), admitted AS MATERIALIZED (
-  SELECT r.*, ROW_NUMBER() OVER (ORDER BY r.start_bonus DESC) - 1 AS before FROM request r JOIN fresh USING (job_id)
+  SELECT r.*, ROW_NUMBER() OVER (ORDER BY r.start_bonus DESC, r.job_id) - 1 AS before FROM request r JOIN fresh USING (job_id)
 ), charge AS (
   INSERT INTO user_test_usage AS u (user_id, month, test_runs_count)
   SELECT r.account_id, r.month, 1 FROM admitted r ORDER BY r.account_id
@@ -107,11 +107,23 @@ WITH sent AS MATERIALIZED (
       < COALESCE((SELECT r.run_limit FROM admitted r WHERE r.account_id = u.user_id LIMIT 1), 2147483647)
   RETURNING user_id, month, test_runs_count
 ), front AS MATERIALIZED (
-  -- Bounded, so that a long queue does not slow the submit down; behind it the position is unknown.
   SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40
-), pace AS MATERIALIZED (
-  SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
-  FROM workers WHERE seen_at > NOW() - INTERVAL '15 seconds'
+), place AS MATERIALIZED (
+  -- How many jobs count earlier, for each bonus. A short queue is counted from its front. Of a long one, what counts
+  -- later is taken from all that wait, as a new job stands near the end; NULL where either takes too long to count.
+  SELECT b.start_bonus, CASE
+    WHEN (SELECT COUNT(*) FROM front) < 40
+      THEN (SELECT COUNT(*) FROM front WHERE front.start_key <= NOW() - b.start_bonus)
+    ELSE (
+      SELECT CASE WHEN COUNT(*) <= 2000 THEN SUM(w.jobs) END
+      FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 2001) w
+    ) - (
+      SELECT CASE WHEN COUNT(*) < 1000 THEN COUNT(*) END FROM (
+        SELECT FROM test_jobs j WHERE j.status = 'queued' AND j.start_key > NOW() - b.start_bonus LIMIT 1000
+      ) later
+    )
+    END AS jobs
+  FROM (SELECT DISTINCT r.start_bonus FROM admitted r) b
 ), body AS (
   INSERT INTO suites (id, body, trials)
   SELECT r.suite_id, r.suite_body, r.suite_trials FROM admitted r WHERE r.suite_body IS NOT NULL
@@ -125,13 +137,15 @@ WITH sent AS MATERIALIZED (
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
-    CASE WHEN ahead.jobs < 40 THEN ahead.jobs + r.before + 1 ELSE 0 END,
-    CASE WHEN ahead.jobs < 40 THEN CEIL((ahead.jobs + r.before) * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
+    COALESCE(place.jobs + r.before + 1, 0),
+    COALESCE(CEIL(GREATEST(
+      ($2::JSON -> 'others_seconds' ->> r.subscription_tier)::FLOAT8,
+      ($2::JSON -> 'own_seconds' ->> r.account_id::TEXT)::FLOAT8
+    ))::INT, 0),
     charge.test_runs_count, r.run_limit, r.subscription_tier
   FROM admitted r
   JOIN charge ON charge.user_id = r.account_id
-  CROSS JOIN LATERAL (SELECT COUNT(*) AS jobs FROM front WHERE front.start_key <= NOW() - r.start_bonus) ahead
-  CROSS JOIN pace
+  JOIN place USING (start_bonus)
   RETURNING id, user_id, submit_position, submit_wait_seconds, submit_runs_used
 ), entry AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
@@ -166,10 +180,25 @@ LEFT JOIN LATERAL (
     COUNT(*) FILTER (WHERE t.state = 'error')::INT AS errored
   FROM trials t WHERE t.job_id = j.id AND j.status = 'running'
 ) counts ON TRUE
+-- Counted from the front by the index of start keys or, in a long queue, from its end; NULL where both are far.
 LEFT JOIN LATERAL (
-  SELECT COUNT(*)::INT + 1 AS position FROM (
-    SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 1000
-  ) ahead
+  SELECT (CASE WHEN earlier.jobs < 10000 THEN earlier.jobs + equal.jobs + 1 ELSE (
+    SELECT CASE WHEN COUNT(*) <= 10000 THEN SUM(w.jobs) END
+    FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 10001) w
+  ) - (
+    SELECT CASE WHEN COUNT(*) < 10000 THEN COUNT(*) END FROM (
+      SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key > j.start_key LIMIT 10000
+    ) later
+  ) - (
+    SELECT COUNT(*) FROM test_jobs o WHERE o.status = 'queued' AND o.start_key = j.start_key AND o.id > j.id
+  ) END)::INT AS position
+  FROM (
+    SELECT COUNT(*) AS jobs FROM (
+      SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 10000
+    ) bounded
+  ) earlier, (
+    SELECT COUNT(*) AS jobs FROM test_jobs o WHERE o.status = 'queued' AND o.start_key = j.start_key AND o.id < j.id
+  ) equal
 ) queue ON j.status = 'queued'
 WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
@@ -199,7 +228,7 @@ SELECT job_id AS id, job_fence AS fence, job_attempt AS attempt, seconds_left FR
 -- name: read_claimed_job
 -- What running a job needs to know.
 -- $1 job_id
-SELECT j.package_version, j.snapshot_id, j.models_requested, j.framework, p.name AS package_name, p.format, p.subtype,
+SELECT j.package_version, j.snapshot_id, j.models_requested, j.framework, j.trials_total, p.name AS package_name, p.format, p.subtype,
   s.body AS suite_body
 FROM test_jobs j JOIN packages p ON p.id = j.package_id JOIN suites s ON s.id = j.suite_id
 WHERE j.id = $1;

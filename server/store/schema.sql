@@ -181,7 +181,7 @@ CREATE TABLE test_jobs (
   cost_usd NUMERIC(14, 6),
 
   -- What the submit was answered, so that a repeated one gets the same bytes
-  submit_position INT NOT NULL,                         -- 0: too far back to say
+  submit_position INT NOT NULL,                         -- 0: not counted
   submit_wait_seconds INT NOT NULL,
   submit_runs_used INT NOT NULL,
   submit_run_limit INT,
@@ -414,6 +414,7 @@ CREATE TABLE workers (
   models TEXT NOT NULL,             -- JSON, a list of evals.catalogue.ModelInfo
   started_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  seconds_per_job DOUBLE PRECISION NOT NULL DEFAULT 0,   -- a job of n trials takes about this + n * seconds_per_trial
   seconds_per_trial DOUBLE PRECISION NOT NULL DEFAULT 0
 );
 

@@ -34,7 +34,7 @@ async def test_waiting_accounts__follow_submits_claims_cancels_and_returns_that_
 
     async def submit() -> None:
         new = a_new_job(random.choice(accounts))
-        await jobs.submit_job(db, new)
+        await jobs.submit_jobs(db, [new])
         known.append(new.id)
 
     async def claim() -> None:
@@ -62,7 +62,7 @@ async def test_waiting_accounts__follow_submits_claims_cancels_and_returns_that_
 
 async def test_waiting_accounts__an_account_goes_with_its_last_job_and_comes_back(db: asyncpg.Pool):
     account = await an_account(db)
-    await jobs.submit_job(db, a_new_job(account))
+    await jobs.submit_jobs(db, [a_new_job(account)])
     job = await jobs.claim_job(db, "w", lease_seconds=60, job_seconds=60)
     assert job is not None
     await assert_kept(db, accounts=0)
@@ -75,7 +75,7 @@ async def test_waiting_accounts__an_account_goes_with_its_last_job_and_comes_bac
 async def test_waiting_accounts__many_jobs_of_many_accounts_in_one_statement(db: asyncpg.Pool):
     accounts = [await an_account(db) for _ in range(3)]
     for account in accounts:
-        await jobs.submit_job(db, a_new_job(account))
+        await jobs.submit_jobs(db, [a_new_job(account)])
 
     await db.execute("UPDATE test_jobs SET start_key = start_key - INTERVAL '1 hour' WHERE user_id = $1", accounts[1])
     await assert_kept(db, accounts=3)
@@ -88,7 +88,7 @@ async def test_waiting_accounts__many_jobs_of_many_accounts_in_one_statement(db:
 async def test_waiting_accounts__jobs_that_somebody_deletes_leave_nothing(db: asyncpg.Pool):
     accounts = [await an_account(db) for _ in range(2)]
     for account in accounts * 2:
-        await jobs.submit_job(db, a_new_job(account))
+        await jobs.submit_jobs(db, [a_new_job(account)])
 
     await db.execute("DELETE FROM usage_ledger WHERE user_id = $1", accounts[0])
     await db.execute("DELETE FROM test_jobs WHERE user_id = $1", accounts[0])
@@ -102,7 +102,7 @@ async def test_claim__a_cancelled_head_gives_its_place_away(db: asyncpg.Pool):
     first, second = await an_account(db), await an_account(db)
     head, other, late = (a_new_job(first), a_new_job(second), a_new_job(first))
     for new in (head, other, late):
-        await jobs.submit_job(db, new)
+        await jobs.submit_jobs(db, [new])
 
     await jobs.cancel_job(db, head.id, seen_by=None, code="cancelled", message="x")
 
@@ -112,12 +112,12 @@ async def test_claim__a_cancelled_head_gives_its_place_away(db: asyncpg.Pool):
 
 async def test_claim__a_later_job_of_a_higher_tier_leads_its_account(db: asyncpg.Pool):
     account, other = await an_account(db), await an_account(db)
-    await jobs.submit_job(db, a_new_job(other))
-    await jobs.submit_job(db, a_new_job(account))
+    await jobs.submit_jobs(db, [a_new_job(other)])
+    await jobs.submit_jobs(db, [a_new_job(account)])
     await db.execute("UPDATE users SET subscription_tier = 'enterprise' WHERE id = $1", account)
     upgraded = a_new_job(account)
 
-    await jobs.submit_job(db, upgraded)
+    await jobs.submit_jobs(db, [upgraded])
 
     await assert_kept(db, accounts=2)
     job = await jobs.claim_job(db, "w", lease_seconds=60, job_seconds=60)

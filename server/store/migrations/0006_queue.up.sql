@@ -133,8 +133,9 @@ $$ LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enabl
 INSERT INTO waiting_accounts (user_id, start_key, jobs, trials)
 SELECT user_id, MIN(start_key), COUNT(*), SUM(trials_total) FROM test_jobs WHERE status = 'queued' GROUP BY user_id;
 
--- What a job's trials tell of the time that it will take.
-ALTER TABLE workers ADD COLUMN seconds_per_trial DOUBLE PRECISION NOT NULL DEFAULT 0;
+-- A job of n trials takes about seconds_per_job + n * seconds_per_trial.
+ALTER TABLE workers ADD COLUMN seconds_per_job DOUBLE PRECISION NOT NULL DEFAULT 0,
+  ADD COLUMN seconds_per_trial DOUBLE PRECISION NOT NULL DEFAULT 0;
 
 -- A popular package has very many jobs with one snapshot, and each insert into a hash index walked all of them.
 DROP INDEX test_jobs_snapshot, test_jobs_suite;
