@@ -15,6 +15,13 @@ FROM test_jobs j LEFT JOIN trials t ON t.job_id = j.id LEFT JOIN job_outcomes o 
 WHERE j.status = 'completed'
 GROUP BY j.id, o.job_id HAVING COUNT(t.job_id) <> j.trials_total OR o.job_id IS NULL;
 
+-- name: V2 the queue's front is what waits
+SELECT COALESCE(w.user_id, j.user_id) AS account, w.start_key AS kept, j.start_key AS head, w.jobs AS kept_jobs, j.jobs
+FROM waiting_accounts w FULL JOIN (
+  SELECT user_id, MIN(start_key) AS start_key, COUNT(*) AS jobs FROM test_jobs WHERE status = 'queued' GROUP BY user_id
+) j USING (user_id)
+WHERE w.start_key IS DISTINCT FROM j.start_key OR w.jobs IS DISTINCT FROM j.jobs;
+
 -- name: V3 one charge a job and at most one refund
 SELECT j.id, ARRAY_AGG(l.kind) AS entries FROM test_jobs j LEFT JOIN usage_ledger l ON l.job_id = j.id
 GROUP BY j.id

@@ -34,6 +34,9 @@ BREAKS = {
         f"INSERT INTO chaos.answers VALUES ('{KEYED}', 202, NULL, NULL, GEN_RANDOM_UUID(), 'lost')"
     ),
     "V2 no job waits or runs for ever": "UPDATE test_jobs SET status = 'queued'",
+    "V2 the queue's front is what waits": (
+        "INSERT INTO waiting_accounts (user_id, start_key, jobs, trials) SELECT id, NOW(), 1, 1 FROM users"
+    ),
     "V2 a completed job is whole": "DELETE FROM trials",
     "V3 one charge a job and at most one refund": "DELETE FROM usage_ledger",
     "V3 a refund has a reason, and goes to the month that was charged": REFUND,
