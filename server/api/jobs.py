@@ -17,6 +17,7 @@ from evals.outcome import Outcome, Summary
 from server.api.context import Site
 from server.api.errors import refusals
 from server.api.timestamps import iso, iso_if
+from server.api.waiting import LateResponse, WaitForJob, etag, known_version, not_modified
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
@@ -24,6 +25,7 @@ from server.domain.tiers import UNLIMITED_RUNS
 from server.services import reading, submitting
 from server.services.forecasting import Forecast
 from server.services.submitting import RunRequest
+from server.services.watching import version_of
 
 TAGS = ["Test jobs"]
 RUN_EXAMPLE = {"package_id": "@demo/hello", "models": ["claude-sonnet-4"], "upload_results": False}
@@ -88,6 +90,10 @@ class JobAnswer(Struct, kw_only=True):
     estimated_wait_seconds: int | UnsetType = UNSET
     started_at: str | UnsetType = UNSET
     completed_at: str | UnsetType = UNSET
+    cached: (
+        Annotated[bool, Meta(description="true: an identical job was run before, and this is its outcome")] | UnsetType
+    ) = UNSET
+    cached_at: Annotated[str, Meta(description="when that job ended")] | UnsetType = UNSET
 
 
 @post(
@@ -126,16 +132,50 @@ async def run_test_job(
         credential,
         data,
         models=await site.models.read(),
+        cache_days=site.cache_days,
         idempotency_key=check_key(idempotency_key),
     )
     return submit_answer(submission)
 
 
-@get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=refusals(401, 404))
-async def get_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
-    """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs."""
+@get(
+    "/api/v1/test-jobs/{job_id:str}",
+    tags=TAGS,
+    summary="Look at a job, or wait for it",
+    responses=refusals(400, 401, 404)
+    | {304: ResponseSpec(None, description="Still as in `If-None-Match`.", generate_examples=False)},
+)
+async def get_test_job(
+    job_id: str,
+    site: Site,
+    caller: Caller,
+    *,
+    wait: Annotated[
+        int, Parameter(ge=0, le=25, description="Seconds to wait for the job's end before the answer, at most 25.")
+    ] = 0,
+    if_none_match: Annotated[
+        str | None,
+        Parameter(header="If-None-Match", description="An earlier answer's ETag: the wait ends with any change."),
+    ] = None,
+) -> Response[JobAnswer]:
+    """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs.
+
+    With `wait` the answer comes when the job has ended, with `If-None-Match` as soon as it is another than the caller
+    has seen; else after so many seconds, as the job then stands.
+    """
     job = await reading.read_job(site.db, caller, parse_job_id(job_id))
-    return job_answer(job, forecast=await site.queue.forecast() if job.status == "queued" else None)
+    known = known_version(if_none_match)
+    version = version_of(job)
+
+    def shown(job: JobView) -> JobAnswer:
+        return job_answer(job, forecast=site.queue.recent())
+
+    if wait and site.watch.has_room and not job.has_ended and known in (None, version):
+        return LateResponse(WaitForJob(site.watch, job, known=known, seconds=wait, shown=shown))
+    if version == known:
+        return LateResponse(not_modified(version))
+    forecast = await site.queue.forecast() if job.status == "queued" else None
+    return Response(job_answer(job, forecast=forecast), headers={"ETag": etag(version)}, media_type=MediaType.JSON)
 
 
 @get(
@@ -214,6 +254,8 @@ def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
         created_at=iso(job.created_at),
         started_at=iso_if(job.started_at),
         completed_at=iso_if(job.completed_at),
+        cached=True if job.cached_at else UNSET,
+        cached_at=iso_if(job.cached_at),
     )
 
 
@@ -221,9 +263,11 @@ def _results(job: JobView) -> Summary | UnsetType:
     if job.status != "completed" or job.results is None:
         return UNSET
     summary = msgspec.json.decode(job.results, type=Summary)
-    if job.test_result_id is not None:
-        return msgspec.structs.replace(summary, test_result_id=str(job.test_result_id))
-    return summary
+    return msgspec.structs.replace(
+        summary,
+        cached_at=iso_if(job.cached_at),
+        test_result_id=str(job.test_result_id) if job.test_result_id is not None else UNSET,
+    )
 
 
 def _wait(job: JobView, forecast: Forecast | None) -> int:

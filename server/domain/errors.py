@@ -11,6 +11,7 @@ ServiceError
 ├── TooSlow                bytes that did not come in time
 ├── UnsupportedMedia       not the content type that the route reads
 ├── NoSuite                nothing says how to test the package
+├── TooMany                more at once than one caller may have
 └── Unavailable            a part that we need is away; try again
 """
 
@@ -71,6 +72,10 @@ class UnsupportedMedia(ServiceError):
 
 class NoSuite(ServiceError):
     code = "no_suite"
+
+
+class TooMany(ServiceError):
+    code = "too_many"
 
 
 class Unavailable(ServiceError):

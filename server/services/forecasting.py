@@ -16,12 +16,13 @@ import asyncpg
 import structlog
 
 from server.domain.queue import Arrivals, Outlook, QueueView, RunningJob, WaitingJob
-from server.services.running import DATABASE_TROUBLE
 from server.store.queue import read_queue
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 1.0
+RECENT_SECONDS = 5.0
 MOST_SHARE = 0.8  # of the slots, that higher tiers are expected to take in the long run
 LEAST_LEFT = 0.25  # of its expected time, for a job that has taken longer than expected
 MOST_OWN = 500  # accounts of an outlook
@@ -195,6 +196,10 @@ class QueueBook:
         self._looked_at = float("-inf")
         self._forecast: Forecast | None = None
         self._looking = asyncio.Lock()
+
+    def recent(self) -> Forecast | None:
+        """What was last seen, if that was seconds ago; nobody looks anew."""
+        return self._forecast if self._clock() - self._looked_at < RECENT_SECONDS else None
 
     async def forecast(self) -> Forecast | None:
         """None while the database is away: an estimate is never a reason to fail."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -53,6 +53,10 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     framework: str
     upload: bool
     verify: bool
+    cause: str
+    use_cache: bool
+    outcome_settings: str | None = None
+    outcome_days: int = 0
 
 
 class NotTogether(Exception):
@@ -104,6 +108,10 @@ def _submit_row(job: NewJob) -> SubmitRow:
         framework=job.framework,
         upload=job.upload_results,
         verify=job.verify_results,
+        cause=job.cause,
+        use_cache=job.use_cache,
+        outcome_settings=job.outcome_settings,
+        outcome_days=job.outcome_days,
     )
 
 
@@ -143,11 +151,20 @@ def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
 
 async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> JobView | None:
     """The job, if `seen_by` may see it (None: an administrator)."""
-    row = await db.fetchrow(SQL["read_job"], job_id, seen_by)
-    if row is None:
-        return None
+    found = await read_jobs(db, [job_id], seen_by=seen_by)
+    return found[0] if found else None
+
+
+async def read_jobs(db: asyncpg.Pool, job_ids: Sequence[UUID], *, seen_by: UUID | None) -> list[JobView]:
+    """Those of the jobs that `seen_by` may see (None: an administrator), in no order."""
+    return [_job_view(row) for row in await db.fetch(SQL["read_jobs"], job_ids, seen_by)]
+
+
+def _job_view(row: asyncpg.Record) -> JobView:
     return JobView(
         id=row["id"],
+        fence=row["fence"] or 0,
+        attempt=row["attempt"],
         status=row["status"],
         package_id=row["package_id"],
         package_name=row["package_name"],
@@ -170,6 +187,7 @@ async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> J
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
+        cached_at=row["cached_at"],
     )
 
 
@@ -194,13 +212,14 @@ async def list_jobs(
             created_at=row["created_at"],
             started_at=row["started_at"],
             completed_at=row["completed_at"],
+            is_cached=row["is_cached"],
         )
         for row in rows
     ]
 
 
 async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> asyncpg.Record | None:
-    """`status`, `error_message` and `outcome` (JSON text or None) of a job that `seen_by` may see."""
+    """`status`, `error_message`, `outcome` (JSON text or None) and `cached_at` of a job that `seen_by` may see."""
     return await db.fetchrow(SQL["read_outcome"], job_id, seen_by)
 
 
@@ -230,6 +249,9 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
         trials=row["trials_total"],
         seconds_left=claim["seconds_left"],
         asked_at=asked_at,
+        account_id=row["user_id"],
+        use_cache=row["use_cache"],
+        is_public=row["is_public"],
     )
 
 
@@ -252,6 +274,7 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
+        msgspec.json.encode(end.kept).decode() if end.kept else None,
     )  # fmt: skip
     return row is not None
 
@@ -266,11 +289,15 @@ async def list_cancelled(db: asyncpg.Pool, job_ids: list[UUID]) -> set[UUID]:
     return {row["id"] for row in await db.fetch(SQL["list_cancelled"], job_ids)}
 
 
-async def sweep_expired(db: asyncpg.Pool, *, most_attempts: int, code: str, message: str) -> int:
-    """Bring back or end what dead workers held. How many jobs moved."""
-    back = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
-    ended = await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
-    return len(back) + len(ended)
+async def sweep_expired(
+    db: asyncpg.Pool, *, most_attempts: int, code: str, message: str, tell: Callable[[UUID], None] = lambda _: None
+) -> int:
+    """Bring back or end what dead workers held. How many jobs moved; `tell` hears of each."""
+    moved = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
+    moved += await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
+    for row in moved:
+        tell(row["id"])
+    return len(moved)
 
 
 async def count_waiting(db: asyncpg.Pool, *, most: int) -> int:
