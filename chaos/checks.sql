@@ -16,6 +16,13 @@ WHERE j.status = 'completed'
   AND j.cached_from IS NULL
 GROUP BY j.id, o.job_id HAVING COUNT(t.job_id) <> j.trials_total OR o.job_id IS NULL;
 
+-- name: V2 the queue's front is what waits
+SELECT COALESCE(w.user_id, j.user_id) AS account, w.start_key AS kept, j.start_key AS head, w.jobs AS kept_jobs, j.jobs
+FROM waiting_accounts w FULL JOIN (
+  SELECT user_id, MIN(start_key) AS start_key, COUNT(*) AS jobs FROM test_jobs WHERE status = 'queued' GROUP BY user_id
+) j USING (user_id)
+WHERE w.start_key IS DISTINCT FROM j.start_key OR w.jobs IS DISTINCT FROM j.jobs;
+
 -- name: V2 a job that was answered by an identical one never ran, and that one is whole
 SELECT j.id, j.status, j.attempt, j.fence, source.status AS source_status FROM test_jobs j
 JOIN test_jobs source ON source.id = j.cached_from LEFT JOIN job_outcomes o ON o.job_id = source.id

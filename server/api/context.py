@@ -20,6 +20,7 @@ from server.domain.jobs import Wakeups
 from server.domain.models import AnnouncedModel
 from server.services import reading
 from server.services.admission import Admission
+from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.watching import JobWatch
 
@@ -74,6 +75,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
     db: asyncpg.Pool
     admission: Admission
+    queue: QueueBook
     wakeups: Wakeups
     jwt_rules: JwtRules
     models: ModelBook

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Annotated, cast
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
 from server.services import estimating, reading, submitting
+from server.services.forecasting import Forecast
 from server.services.submitting import RunRequest
 from server.services.watching import version_of
 
@@ -86,6 +88,7 @@ class JobAnswer(Struct, kw_only=True):
     code: str | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
     position_in_queue: int | UnsetType = UNSET
+    estimated_wait_seconds: int | UnsetType = UNSET
     started_at: str | UnsetType = UNSET
     completed_at: str | UnsetType = UNSET
     cached: (
@@ -177,11 +180,16 @@ async def get_test_job(
     job = await reading.read_job(site.db, caller, parse_job_id(job_id))
     known = known_version(if_none_match)
     version = version_of(job)
+
+    def shown(job: JobView) -> JobAnswer:
+        return job_answer(job, forecast=site.queue.recent())
+
     if wait and site.watch.has_room and not job.has_ended and known in (None, version):
-        return LateResponse(WaitForJob(site.watch, job, known=known, seconds=wait, shown=job_answer))
+        return LateResponse(WaitForJob(site.watch, job, known=known, seconds=wait, shown=shown))
     if version == known:
         return LateResponse(not_modified(version))
-    return Response(job_answer(job), headers={"ETag": etag(version)}, media_type=MediaType.JSON)
+    forecast = await site.queue.forecast() if job.status == "queued" else None
+    return Response(job_answer(job, forecast=forecast), headers={"ETag": etag(version)}, media_type=MediaType.JSON)
 
 
 @get(
@@ -238,8 +246,8 @@ def submit_answer(submission: Submission) -> SubmitAnswer:
     )
 
 
-def job_answer(job: JobView) -> JobAnswer:
-    """The public form of a job."""
+def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
+    """The public form of a job; with a forecast it says how long a waiting one will wait."""
     return JobAnswer(
         id=str(job.id),
         status=job.status,
@@ -256,6 +264,7 @@ def job_answer(job: JobView) -> JobAnswer:
         code=job.error_code or UNSET,
         progress=_progress(job),
         position_in_queue=job.position or UNSET,
+        estimated_wait_seconds=_wait(job, forecast) or UNSET,
         created_at=iso(job.created_at),
         started_at=iso_if(job.started_at),
         completed_at=iso_if(job.completed_at),
@@ -273,6 +282,12 @@ def _results(job: JobView) -> Summary | UnsetType:
         cached_at=iso_if(job.cached_at),
         test_result_id=str(job.test_result_id) if job.test_result_id is not None else UNSET,
     )
+
+
+def _wait(job: JobView, forecast: Forecast | None) -> int:
+    if forecast is None or job.status != "queued":
+        return 0
+    return ceil(forecast.wait(job.id, position=job.position))
 
 
 def _progress(job: JobView) -> Progress | UnsetType:

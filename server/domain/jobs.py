@@ -95,6 +95,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     suite_body: str
     models: tuple[str, ...]
     framework: str
+    trials: int  # in all, finished ones of earlier leases included
     seconds_left: float
     seconds_run: float  # since its first start, whoever ran it
     money_cap: int  # nano-USD that it may cost in all
@@ -130,7 +131,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     trials_passed: int
     trials_failed: int
     trials_errored: int
-    position: int | None  # in the queue, from 1; None once it runs
+    position: int | None  # in the queue, from 1; None once it runs, or where it is not counted
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

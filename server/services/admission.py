@@ -11,6 +11,7 @@ import asyncpg
 
 from server.domain.accounts import Credential
 from server.domain.jobs import NewJob, Submitted
+from server.services.forecasting import QueueBook
 from server.store import jobs
 from server.store.jobs import NotTogether
 
@@ -33,8 +34,10 @@ class Admission:
     a batch: its submits wait for each other's charge anyway.
     """
 
-    def __init__(self, db: asyncpg.Pool) -> None:
+    def __init__(self, db: asyncpg.Pool, queue: QueueBook | None = None) -> None:
+        """`queue` says how long new jobs will wait; None: nobody does."""
         self._db = db
+        self._queue = queue
         self._waiting: deque[Waiting] = deque()
         self._statements: set[asyncio.Task[None]] = set()
 
@@ -68,7 +71,10 @@ class Admission:
 
     async def _keep(self, batch: Sequence[Waiting]) -> None:
         try:
-            answers = await jobs.submit_jobs(self._db, [waiting.job for waiting in batch])
+            forecast = await self._queue.forecast() if self._queue else None
+            answers = await jobs.submit_jobs(
+                self._db, [waiting.job for waiting in batch], outlook=forecast.outlook if forecast else None
+            )
         except NotTogether:
             await asyncio.gather(*(self._keep([waiting]) for waiting in batch))
         except BaseException as error:

@@ -25,6 +25,7 @@ from server.domain.jobs import (
     Submitted,
 )
 from server.domain.money import nano_usd
+from server.domain.queue import Outlook
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -65,19 +66,20 @@ class NotTogether(Exception):
     """One of several submits made PostgreSQL refuse them all: nothing was kept, and each may be sent alone."""
 
 
-async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob]) -> list[Submitted]:
+async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob], *, outlook: Outlook | None = None) -> list[Submitted]:
     """For each the kept and charged job, or why nothing was kept. None: the credential stands for nobody.
 
     Raises NotTogether for more than one. For a single one QuotaExceeded, or Unavailable when the package is just
     being removed. Nothing is kept then.
     """
-    rows = [_submit_row(job) for job in new]
+    rows = msgspec.json.encode([_submit_row(job) for job in new]).decode()
+    expected = msgspec.json.encode(outlook).decode() if outlook else None
     try:
-        answers = await db.fetch(SQL["submit_jobs"], msgspec.json.encode(rows).decode())
+        answers = await db.fetch(SQL["submit_jobs"], rows, expected)
     except asyncpg.PostgresError as error:
         if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
             raise  # the server is going, and would refuse each of them too
-        if len(rows) > 1:
+        if len(new) > 1:
             raise NotTogether from None
         if error.sqlstate == REFUSED:
             raise QuotaExceeded("This month's test runs are used up.") from None
@@ -229,40 +231,37 @@ async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) 
 async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_seconds: float) -> ClaimedJob | None:
     """The next job that may start, now held by `owner`; None when there is none.
 
-    One short transaction an account: its row is locked first, and only a new statement counts its leases.
-    A single statement was measured to break the limit, as it counts in the snapshot from before the lock.
+    The claim is one statement for the client, so that no lock outlives a worker that is frozen in the middle.
     """
     async with db.acquire() as connection:
-        for account in await connection.fetch(SQL["list_claimable_accounts"], 10):
-            asked_at = time.monotonic()
-            async with connection.transaction():
-                if await connection.fetchval(SQL["lock_account"], account["user_id"]) is None:
-                    continue
-                row = await connection.fetchrow(SQL["claim_job"], account["user_id"], owner, lease_seconds, job_seconds)
-            if row is not None:
-                return ClaimedJob(
-                    id=row["id"],
-                    fence=row["fence"],
-                    attempt=row["attempt"],
-                    package_name=row["package_name"],
-                    package_version=row["package_version"],
-                    format=row["format"],
-                    subtype=row["subtype"],
-                    snapshot_id=row["snapshot_id"],
-                    suite_body=row["suite_body"],
-                    models=tuple(row["models_requested"]),
-                    framework=row["framework"],
-                    seconds_left=row["seconds_left"],
-                    seconds_run=row["seconds_run"],
-                    money_cap=nano_usd(row["money_cap_usd"]),
-                    spent=nano_usd(row["cost_usd"]),
-                    answer_tokens=row["answer_tokens"],
-                    asked_at=asked_at,
-                    account_id=row["user_id"],
-                    use_cache=row["use_cache"],
-                    is_public=row["is_public"],
-                )
-    return None
+        asked_at = time.monotonic()
+        claim = await connection.fetchrow(SQL["claim_job"], owner, lease_seconds, job_seconds)
+        if claim is None:
+            return None
+        row = await connection.fetchrow(SQL["read_claimed_job"], claim["id"])
+    return ClaimedJob(
+        id=claim["id"],
+        fence=claim["fence"],
+        attempt=claim["attempt"],
+        package_name=row["package_name"],
+        package_version=row["package_version"],
+        format=row["format"],
+        subtype=row["subtype"],
+        snapshot_id=row["snapshot_id"],
+        suite_body=row["suite_body"],
+        models=tuple(row["models_requested"]),
+        framework=row["framework"],
+        trials=row["trials_total"],
+        seconds_left=claim["seconds_left"],
+        seconds_run=row["seconds_run"],
+        money_cap=nano_usd(row["money_cap_usd"]),
+        spent=nano_usd(row["cost_usd"]),
+        answer_tokens=row["answer_tokens"],
+        asked_at=asked_at,
+        account_id=row["user_id"],
+        use_cache=row["use_cache"],
+        is_public=row["is_public"],
+    )
 
 
 async def extend_lease(db: asyncpg.Pool, job: ClaimedJob, *, lease_seconds: float) -> bool:

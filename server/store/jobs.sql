@@ -6,7 +6,7 @@
 -- row of `fresh` and so charges nothing. A job that an identical one has answered is completed from the start, and its
 -- entry in the ledger is of no run. A month that a race fills refuses the whole statement, and two submits of
 -- one account break it: its caller then sends each alone.
--- $1 a JSON list of server.store.jobs.SubmitRow
+-- $1 a JSON list of server.store.jobs.SubmitRow, $2 JSON of server.domain.queue.Outlook or NULL
 WITH sent AS MATERIALIZED (
   SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
@@ -124,7 +124,7 @@ WITH sent AS MATERIALIZED (
 ), admitted AS MATERIALIZED (
   -- Who has an outcome already stands before nobody.
   SELECT r.*, COUNT(*) FILTER (WHERE r.cached_from IS NULL) OVER (
-      ORDER BY r.start_bonus DESC ROWS UNBOUNDED PRECEDING
+      ORDER BY r.start_bonus DESC, r.job_id ROWS UNBOUNDED PRECEDING
     ) - 1 AS before
   FROM request r JOIN fresh USING (job_id)
 ), charge AS (
@@ -136,11 +136,23 @@ WITH sent AS MATERIALIZED (
       < COALESCE((SELECT r.run_limit FROM admitted r WHERE r.account_id = u.user_id LIMIT 1), 2147483647)
   RETURNING user_id, month, test_runs_count
 ), front AS MATERIALIZED (
-  -- Bounded, so that a long queue does not slow the submit down; behind it the position is unknown.
   SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40
-), pace AS MATERIALIZED (
-  SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
-  FROM workers WHERE seen_at > NOW() - INTERVAL '15 seconds'
+), place AS MATERIALIZED (
+  -- How many jobs count earlier, for each bonus. A short queue is counted from its front. Of a long one, what counts
+  -- later is taken from all that wait, as a new job stands near the end; NULL where either takes too long to count.
+  SELECT b.start_bonus, CASE
+    WHEN (SELECT COUNT(*) FROM front) < 40
+      THEN (SELECT COUNT(*) FROM front WHERE front.start_key <= NOW() - b.start_bonus)
+    ELSE (
+      SELECT CASE WHEN COUNT(*) <= 2000 THEN SUM(w.jobs) END
+      FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 2001) w
+    ) - (
+      SELECT CASE WHEN COUNT(*) < 1000 THEN COUNT(*) END FROM (
+        SELECT FROM test_jobs j WHERE j.status = 'queued' AND j.start_key > NOW() - b.start_bonus LIMIT 1000
+      ) later
+    )
+    END AS jobs
+  FROM (SELECT DISTINCT r.start_bonus FROM admitted r) b
 ), body AS (
   INSERT INTO suites (id, body, trials)
   SELECT r.suite_id, r.suite_body, r.suite_trials FROM admitted r WHERE r.suite_body IS NOT NULL
@@ -155,8 +167,11 @@ WITH sent AS MATERIALIZED (
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
-    CASE WHEN ahead.jobs < 40 AND r.cached_from IS NULL THEN ahead.jobs + r.before + 1 ELSE 0 END,
-    CASE WHEN ahead.jobs < 40 AND r.cached_from IS NULL THEN CEIL((ahead.jobs + r.before) * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
+    CASE WHEN r.cached_from IS NULL THEN COALESCE(place.jobs + r.before + 1, 0) ELSE 0 END,
+    CASE WHEN r.cached_from IS NULL THEN COALESCE(CEIL(GREATEST(
+      ($2::JSON -> 'others_seconds' ->> r.subscription_tier)::FLOAT8,
+      ($2::JSON -> 'own_seconds' ->> r.account_id::TEXT)::FLOAT8
+    ))::INT, 0) ELSE 0 END,
     charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd,
     r.cause, r.use_cache, r.cached_from, CASE WHEN r.cached_from IS NULL THEN 'queued' ELSE 'completed' END, r.conclusion,
     r.results, ended.at, ended.at, CASE WHEN r.cached_from IS NOT NULL THEN 0 END,
@@ -164,8 +179,7 @@ WITH sent AS MATERIALIZED (
   FROM admitted r
   CROSS JOIN LATERAL (SELECT CASE WHEN r.cached_from IS NOT NULL THEN NOW() END AS at) ended
   JOIN charge ON charge.user_id = r.account_id
-  CROSS JOIN LATERAL (SELECT COUNT(*) AS jobs FROM front WHERE front.start_key <= NOW() - r.start_bonus) ahead
-  CROSS JOIN pace
+  JOIN place USING (start_bonus)
   RETURNING id, user_id, submit_position, submit_wait_seconds, submit_runs_used, cached_from
 ), entry AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
@@ -204,10 +218,25 @@ LEFT JOIN LATERAL (
     COUNT(*) FILTER (WHERE t.state = 'error')::INT AS errored
   FROM trials t WHERE t.job_id = j.id AND j.status = 'running'
 ) counts ON TRUE
+-- Counted from the front by the index of start keys or, in a long queue, from its end; NULL where both are far.
 LEFT JOIN LATERAL (
-  SELECT COUNT(*)::INT + 1 AS position FROM (
-    SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 1000
-  ) ahead
+  SELECT (CASE WHEN earlier.jobs < 10000 THEN earlier.jobs + equal.jobs + 1 ELSE (
+    SELECT CASE WHEN COUNT(*) <= 10000 THEN SUM(w.jobs) END
+    FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 10001) w
+  ) - (
+    SELECT CASE WHEN COUNT(*) < 10000 THEN COUNT(*) END FROM (
+      SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key > j.start_key LIMIT 10000
+    ) later
+  ) - (
+    SELECT COUNT(*) FROM test_jobs o WHERE o.status = 'queued' AND o.start_key = j.start_key AND o.id > j.id
+  ) END)::INT AS position
+  FROM (
+    SELECT COUNT(*) AS jobs FROM (
+      SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 10000
+    ) bounded
+  ) earlier, (
+    SELECT COUNT(*) AS jobs FROM test_jobs o WHERE o.status = 'queued' AND o.start_key = j.start_key AND o.id < j.id
+  ) equal
 ) queue ON j.status = 'queued'
 WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
@@ -231,74 +260,27 @@ FROM test_jobs j LEFT JOIN test_jobs source ON source.id = j.cached_from
 LEFT JOIN job_outcomes o ON o.job_id = COALESCE(source.id, j.id)
 WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
--- name: list_claimable_accounts
--- Accounts with a job to start and a free slot, the oldest head first, then the least running.
--- Walks the heads index from account to account, so waiting tails cost nothing.
--- $1 how many
-WITH RECURSIVE waiting AS (
-  (SELECT user_id, start_key FROM test_jobs WHERE status = 'queued' ORDER BY user_id, start_key LIMIT 1)
-  UNION ALL
-  SELECT head.user_id, head.start_key
-  FROM waiting w CROSS JOIN LATERAL (
-    SELECT j.user_id, j.start_key FROM test_jobs j
-    WHERE j.status = 'queued' AND j.user_id > w.user_id
-    ORDER BY j.user_id, j.start_key LIMIT 1
-  ) head
-)
-SELECT w.user_id
-FROM waiting w
-JOIN users a ON a.id = w.user_id
-JOIN tiers t ON t.name = a.subscription_tier
-CROSS JOIN LATERAL (
-  SELECT COUNT(*) AS jobs FROM test_jobs j
-  WHERE j.user_id = w.user_id AND j.status = 'running' AND j.lease_until > CLOCK_TIMESTAMP()
-) running
--- A lapsed subscription has no slots; its queued jobs finish one by one.
-WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
-ORDER BY w.start_key, running.jobs
-LIMIT $1;
-
--- name: lock_account
--- Holds the account's row, so that one worker at a time counts its leases. No row: another holds it.
--- NO KEY, as a submit's foreign key must not wait for it.
--- $1 account
-SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED;
-
 -- name: claim_job
--- queued -> running, for the account's head if it has a free slot. Needs lock_account in a statement before it.
--- $1 account, $2 owner, $3 lease seconds, $4 job seconds
-UPDATE test_jobs SET status = 'running', attempt = attempt + 1, fence = NEXTVAL('lease_fence'), lease_owner = $2,
-  lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3),
-  started_at = COALESCE(started_at, CLOCK_TIMESTAMP()),
-  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => LEAST(
-    $4::FLOAT8, (SELECT t.job_seconds FROM tiers t WHERE t.name = submit_tier)
-  )))
-WHERE id = (
-  SELECT j.id FROM test_jobs j
-  WHERE j.user_id = $1 AND j.status = 'queued' AND j.next_run_at <= NOW()
-  ORDER BY j.start_key LIMIT 1
-  FOR UPDATE SKIP LOCKED
-) AND status = 'queued' AND (
-  SELECT COUNT(*) FROM test_jobs r
-  WHERE r.user_id = $1 AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
-) < (
-  SELECT GREATEST(t.concurrent_jobs, 1) FROM users a JOIN tiers t ON t.name = a.subscription_tier WHERE a.id = $1
-)
-RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework, user_id, use_cache,
-  is_public_test(package_id, snapshot_id, suite_source) AS is_public,
-  EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
-  EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - started_at)::FLOAT8 AS seconds_run,
-  COALESCE(cost_usd, 0) AS cost_usd,
+-- queued -> running, for the next job in the order of starting; the schema says how.
+-- $1 owner, $2 lease seconds, $3 job seconds
+SELECT job_id AS id, job_fence AS fence, job_attempt AS attempt, seconds_left FROM claim_next_job($1, $2, $3);
+
+-- name: read_claimed_job
+-- What running a job needs to know.
+-- $1 job_id
+SELECT j.package_version, j.snapshot_id, j.models_requested, j.framework, j.trials_total, j.user_id, j.use_cache,
+  is_public_test(j.package_id, j.snapshot_id, j.suite_source) AS is_public,
+  EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - j.started_at)::FLOAT8 AS seconds_run,
+  COALESCE(j.cost_usd, 0) AS cost_usd,
   -- The caps of the tier that it was submitted under: a lapsed subscription lets waiting jobs finish.
-  (
-    SELECT LEAST(max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd))
-    FROM users a, tiers t WHERE a.id = user_id AND t.name = submit_tier
-  ) AS money_cap_usd,
-  (SELECT t.answer_tokens FROM tiers t WHERE t.name = submit_tier) AS answer_tokens,
-  (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
-  (SELECT p.format FROM packages p WHERE p.id = package_id) AS format,
-  (SELECT p.subtype FROM packages p WHERE p.id = package_id) AS subtype,
-  (SELECT s.body FROM suites s WHERE s.id = suite_id) AS suite_body;
+  LEAST(j.max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd)) AS money_cap_usd, t.answer_tokens,
+  p.name AS package_name, p.format, p.subtype, s.body AS suite_body
+FROM test_jobs j
+JOIN users a ON a.id = j.user_id
+JOIN tiers t ON t.name = j.submit_tier
+JOIN packages p ON p.id = j.package_id
+JOIN suites s ON s.id = j.suite_id
+WHERE j.id = $1;
 
 -- name: extend_lease
 -- Keeps the lease, if it is still ours. No row: stop, another worker has the job or nobody needs it.

@@ -6,16 +6,20 @@ import asyncpg
 import msgspec
 
 from server.domain.models import AnnouncedModel
+from server.domain.queue import JobTime
 from server.store.queries import read_queries
 
 SQL = read_queries("workers")
 
 
 async def announce_worker(
-    db: asyncpg.Pool, worker_id: str, *, slots: int, mean_job_seconds: float, models: tuple[AnnouncedModel, ...]
+    db: asyncpg.Pool, worker_id: str, *, slots: int, job_time: JobTime, models: tuple[AnnouncedModel, ...]
 ) -> None:
     """Say that the worker lives. Called every few seconds."""
-    await db.execute(SQL["announce_worker"], worker_id, slots, mean_job_seconds, msgspec.json.encode(models).decode())
+    await db.execute(
+        SQL["announce_worker"],
+        worker_id, slots, job_time.mean, msgspec.json.encode(models).decode(), job_time.job, job_time.trial,
+    )  # fmt: skip
 
 
 async def retire_worker(db: asyncpg.Pool, worker_id: str) -> None:

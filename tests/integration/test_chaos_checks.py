@@ -20,7 +20,7 @@ from server.domain.jobs import JobEnd, KeptOutcome, SentSuite, Submission
 from server.services.accounts import create_account
 from server.store import jobs
 from server.store.trials import store_trials
-from tests.queue import a_new_job, a_package_of
+from tests.queue import a_new_job, a_package_of, an_account
 
 KEYED, KEYLESS = "a" * 12, "b" * 12
 END = JobEnd(status="completed", conclusion="passed", summary="{}", outcome="{}", tokens=10, cost_usd=0.5)
@@ -36,6 +36,9 @@ BREAKS = {
         f"INSERT INTO chaos.answers VALUES ('{KEYED}', 202, NULL, NULL, GEN_RANDOM_UUID(), 'lost')"
     ),
     "V2 no job waits or runs for ever": "UPDATE test_jobs SET status = 'queued'",
+    "V2 the queue's front is what waits": (
+        "INSERT INTO waiting_accounts (user_id, start_key, jobs, trials) SELECT id, NOW(), 1, 1 FROM users"
+    ),
     "V2 a completed job is whole": "DELETE FROM trials",
     "V2 a job that was answered by an identical one never ran, and that one is whole": (
         "UPDATE test_jobs SET cached_from = id"
@@ -203,15 +206,14 @@ async def test_proxy__swallows_the_answer_and_not_the_commit(dsn: str, server_fo
     proxy = DatabaseProxy(server_folder / uuid.uuid4().hex[:8], upstream=Path(host[0]))
     await proxy.open("worker")
     connection = await asyncpg.connect(proxy.dsn("worker"), database=urlsplit(dsn).path.lstrip("/"))
-    await connection.execute("CREATE TABLE kept (n INT)")
+    await jobs.submit_jobs(connection, [a_new_job(await an_account(connection))])
 
     proxy.swallow("claim")
     with pytest.raises(asyncpg.PostgresConnectionError):
-        async with connection.transaction():
-            await connection.execute("INSERT INTO kept VALUES (1)")
+        await connection.fetchrow(jobs.SQL["claim_job"], "w", 60.0, 60.0)
 
     direct = await asyncpg.connect(dsn)
-    assert await direct.fetchval("SELECT COUNT(*) FROM kept") == 1
+    assert await direct.fetchval("SELECT COUNT(*) FROM test_jobs WHERE status = 'running'") == 1
     assert proxy.swallowed == {"claim": 1}
     await direct.close()
     await proxy.aclose()
