@@ -74,9 +74,18 @@ async def submit(
     """
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
-        submission = await _keep(db, await _new_job(request, credential, key=key, models=models))
+        new = await _new_job(request, credential, key=key, models=models)
     except ServiceError as refusal:
-        return await _earlier(db, credential, request, key=key, refusal=refusal)
+        return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
+    return await submit_new(db, wakeups, new)
+
+
+async def submit_new(db: asyncpg.Pool, wakeups: Wakeups, new: NewJob) -> Submission:
+    """As `submit`, for a job that is described already."""
+    try:
+        submission = await _keep(db, new)
+    except ServiceError as refusal:
+        return await _earlier(db, new.credential, new.request_sha256, key=new.key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
     await wakeups.wake()
     return submission
@@ -90,13 +99,13 @@ async def _new_job(
         id=uuid4(),
         credential=credential,
         key=key,
-        request_sha256=_hash(request),
+        request_sha256=digest(request),
         force=bool(request.force),
         package=_package_ref(request),
         package_version=request.package_version,
         snapshot_id=request.snapshot_id,
         suite=await _sent_suite(request),
-        models=_choose_models(request.models, models),
+        models=choose_models(request.models, models),
         framework="litellm",
         upload_results=bool(request.upload_results or request.verify_results),
         verify_results=bool(request.verify_results),
@@ -123,7 +132,7 @@ async def _keep(db: asyncpg.Pool, new: NewJob) -> Submission:
 
 
 async def _earlier(
-    db: asyncpg.Pool, credential: Credential, request: RunRequest, *, key: str | None, refusal: ServiceError
+    db: asyncpg.Pool, credential: Credential, request_sha256: str, *, key: str | None, refusal: ServiceError
 ) -> Submission:
     """The answer that this key got when the request could still be served. Raises `refusal` if there is none.
 
@@ -132,7 +141,7 @@ async def _earlier(
     caller = await read_caller(db, credential)
     earlier = await jobs.read_submission(db, caller.id, key) if key is not None else None
     if earlier is not None:
-        return _replay(earlier, _hash(request))
+        return _replay(earlier, request_sha256)
     raise free_tier() if TIERS[caller.tier].runs_per_month == 0 else refusal
 
 
@@ -182,7 +191,8 @@ def _check_framework(request: RunRequest) -> None:
         )
 
 
-def _choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> list[str]:
+def choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> list[str]:
+    """The models of a job. Raises InvalidRequest with those that can be used, or Unavailable."""
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
@@ -283,5 +293,6 @@ def _no_package(new: NewJob) -> NotFound:
     return NotFound(f"There is no {what}{at} that you may test.", code="package_not_found")
 
 
-def _hash(value: Any) -> str:
+def digest(value: Any) -> str:
+    """Hex SHA-256 of the value as canonical JSON."""
     return hashlib.sha256(encode_canonical(value)).hexdigest()
