@@ -108,8 +108,9 @@ class JobFollower:
 
     def _take(self, event: ServerEvent) -> answers.Job | None:
         """The job, if this is its end."""
+        if event.id != self._last_id or not event.id:  # a server that says the same again has not moved
+            self._standstill.moved()
         self._last_id = event.id or self._last_id
-        self._standstill.moved()
         match event.name:
             case "completed" | "failed":
                 return self._client.decode_event(event, answers.Job)
