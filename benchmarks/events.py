@@ -77,6 +77,8 @@ def measure() -> Table:
         bare_waits = crowd(bare_server(site, "/wait"), WAITS, streams=False)
     megabytes = max(waits.megabytes, waits.peak_megabytes)
     last = max(waits.delays)
+    per_wait = 1000 * (waits.megabytes - idle) / WAITS
+    per_bare_wait = 1000 * (bare_waits.megabytes - bare_idle) / WAITS
     return Table(
         title="events",
         how=f"One API process, one worker with the echo model, PostgreSQL with fsync; {CLIENTS} client processes. "
@@ -112,8 +114,7 @@ def measure() -> Table:
         ),
         notes=(
             f"Idle, the API's process has {idle:.0f} MB and the control's {bare_idle:.0f} MB.",
-            (f"A waiting request takes {1000 * (waits.megabytes - idle) / WAITS:.1f} kB, in the control "
-             f"{1000 * (bare_waits.megabytes - bare_idle) / WAITS:.1f} kB."),
+            f"A waiting request takes {per_wait:.1f} kB, in the control {per_bare_wait:.1f} kB.",
             f"Half of the waits were answered {statistics.median(waits.delays):.2f} s after the end.",
         ),
     )  # fmt: skip

@@ -69,6 +69,37 @@ class SubmittedJob(Struct, frozen=True, kw_only=True):
     usage: JobUsage | None = None
 
 
+class Asking(Struct, frozen=True, kw_only=True):
+    """A trial that has not finished: the first of them in the suite's order."""
+
+    case: str = ""
+    model: str = ""
+    repeat: int = 1
+
+
+class TrialDone(Struct, frozen=True, kw_only=True):
+    """A trial that has just finished."""
+
+    state: str
+    case: str = ""
+    model: str = ""
+    repeat: int = 1
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """A worker has the job."""
+
+    attempt: int = 1
+    trials_total: int = 0
+    asking: Asking | None = None
+
+
+class Queued(Struct, frozen=True, kw_only=True):
+    """The job waits."""
+
+    position_in_queue: int | None = None
+
+
 class Progress(Struct, frozen=True, kw_only=True):
     """How far a running job is."""
 
@@ -77,6 +108,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     passed: int = 0
     failed: int = 0
     errored: int = 0
+    asking: Asking | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):

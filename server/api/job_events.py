@@ -154,11 +154,14 @@ def _place(last_event_id: str | None, job: JobView) -> Place:
 class EventStream:
     """Tells one reader what it does not know yet, whenever there is something, until the job's end."""
 
-    def __init__(self, site: Site, job_id: UUID, credential: Credential, place: Place) -> None:
+    def __init__(
+        self, site: Site, job_id: UUID, credential: Credential, place: Place, *, slow_seconds: float = SLOW_SECONDS
+    ) -> None:
         self._site = site
         self._job_id = job_id
         self._credential = credential
         self._place = place
+        self._slow_seconds = slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = self._site.watch
@@ -179,24 +182,29 @@ class EventStream:
 
     async def _tell(self, story: Story, reader: WaitingReader, receive: Receive, send: Send) -> None:
         """Raises TimeoutError for a reader that takes nothing."""
-        await push(send, b"retry: %d\n\n" % RETRY_MILLISECONDS)
+        await self._push(b"retry: %d\n\n" % RETRY_MILLISECONDS, send)
         while self._place.stage != ENDED:
             if (woken := await reader.wait(receive, seconds=KEEP_ALIVE_SECONDS)) == "gone":
                 return
             if woken == "late":
-                await push(send, b": still here\n\n")
+                await self._push(b": still here\n\n", send)
             elif story.view is not None and not story.lacks_for(reader):
                 reader.known = story.version
                 await self._push_news(story.view, story, send)
             if self._site.watch.is_closing and self._place.stage != ENDED:
-                await push(send, b": this process ends; come back with the last id\n\n")
+                await self._push(b": this process ends; come back with the last id\n\n", send)
                 break
         await send(piece(b"", more=False))
+
+    async def _push(self, body: bytes, send: Send) -> None:
+        """The bytes are on their way. Raises TimeoutError when the connection takes nothing for too long."""
+        async with asyncio.timeout(self._slow_seconds):
+            await send(piece(body, more=True))
 
     async def _push_news(self, job: JobView, story: Story, send: Send) -> None:
         events = tell(job, story.trials or [], story.cases, place=self._place)
         while some := list(itertools.islice(events, EVENTS_A_PIECE)):
-            await push(send, b"".join(encode(event, story.encoded) for event in some))
+            await self._push(b"".join(encode(event, story.encoded) for event in some), send)
             self._place = some[-1].place
 
 
@@ -302,12 +310,6 @@ def head() -> Message:
 def piece(body: bytes, *, more: bool) -> Message:
     """A part of the answer's body."""
     return {"type": "http.response.body", "body": body, "more_body": more}
-
-
-async def push(send: Send, body: bytes) -> None:
-    """The bytes are on their way. Raises TimeoutError when the connection takes nothing for too long."""
-    async with asyncio.timeout(SLOW_SECONDS):
-        await send(piece(body, more=True))
 
 
 handlers = [follow_test_job]

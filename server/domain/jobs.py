@@ -48,6 +48,23 @@ class NewJob(Struct, frozen=True, kw_only=True):
     outcome_days: int = 0  # how old that may be
 
 
+class JobRequest(Struct, frozen=True, kw_only=True):
+    """What a job was asked to do, for asking it again."""
+
+    job_id: UUID
+    package_id: UUID
+    package_version: str
+    snapshot_id: str
+    suite: SentSuite
+    suite_is_current: bool  # a submit without a suite would find this one
+    models: list[str]
+    framework: str
+    upload_results: bool
+    verify_results: bool
+    max_cost_usd: float | None
+    use_cache: bool
+
+
 class Refused(Struct, frozen=True, kw_only=True):
     """Why the statement kept nothing, with what it found."""
 

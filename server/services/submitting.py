@@ -84,11 +84,18 @@ async def submit(
     """
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
-        submission = await _keep(
-            db, admission, await new_job(request, credential, key=key, models=models, cache_days=cache_days)
-        )
+        new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
     except ServiceError as refusal:
-        return await _earlier(db, credential, request, key=key, refusal=refusal)
+        return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
+    return await submit_new(db, admission, wakeups, new)
+
+
+async def submit_new(db: asyncpg.Pool, admission: Admission, wakeups: Wakeups, new: NewJob) -> Submission:
+    """As `submit`, for a job that is described already."""
+    try:
+        submission = await _keep(db, admission, new)
+    except ServiceError as refusal:
+        return await _earlier(db, new.credential, new.request_sha256, key=new.key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
     await wakeups.wake()
     return submission
@@ -115,7 +122,7 @@ async def new_job(
         id=uuid4(),
         credential=credential,
         key=key,
-        request_sha256=_hash(request),
+        request_sha256=digest(request),
         force=bool(request.force),
         package=_package_ref(request),
         package_version=request.package_version,
@@ -155,7 +162,7 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
 
 
 async def _earlier(
-    db: asyncpg.Pool, credential: Credential, request: RunRequest, *, key: str | None, refusal: ServiceError
+    db: asyncpg.Pool, credential: Credential, request_sha256: str, *, key: str | None, refusal: ServiceError
 ) -> Submission:
     """The answer that this key got when the request could still be served. Raises `refusal` if there is none.
 
@@ -164,7 +171,7 @@ async def _earlier(
     caller = await read_caller(db, credential)
     earlier = await jobs.read_submission(db, caller.id, key) if key is not None else None
     if earlier is not None:
-        return _replay(earlier, _hash(request))
+        return _replay(earlier, request_sha256)
     raise free_tier() if TIERS[caller.tier].runs_per_month == 0 else refusal
 
 
@@ -329,5 +336,6 @@ def no_such_package(new: NewJob) -> NotFound:
     return NotFound(f"There is no {what}{at} that you may test.", code="package_not_found")
 
 
-def _hash(value: Any) -> str:
+def digest(value: Any) -> str:
+    """Hex SHA-256 of the value as canonical JSON."""
     return hashlib.sha256(encode_canonical(value)).hexdigest()

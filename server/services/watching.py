@@ -119,6 +119,11 @@ class JobWatch:
         """Whether one more may wait."""
         return self._readers < self._most_readers and not self.is_closing
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits, and so nothing is kept."""
+        return not self._stories and not self._readers
+
     def join(self, job_id: UUID, reader: Reader) -> Story:
         """From now on the reader is woken. It is woken at once for what it has missed since it looked itself."""
         story = self._stories.get(job_id)

@@ -17,10 +17,12 @@ from server.domain.jobs import (
     EqualSubmit,
     JobEnd,
     JobPlace,
+    JobRequest,
     JobView,
     ListedJob,
     NewJob,
     Refused,
+    SentSuite,
     Submission,
     Submitted,
 )
@@ -193,6 +195,27 @@ def _job_view(row: asyncpg.Record) -> JobView:
         started_at=row["started_at"],
         completed_at=row["completed_at"],
         cached_at=row["cached_at"],
+    )
+
+
+async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> JobRequest | None:
+    """What the job was asked to do, if it is this account's."""
+    row = await db.fetchrow(SQL["read_request"], job_id, account_id)
+    if row is None:
+        return None
+    return JobRequest(
+        job_id=row["id"],
+        package_id=row["package_id"],
+        package_version=row["package_version"],
+        snapshot_id=row["snapshot_id"],
+        suite=SentSuite(id=row["suite_id"], body=row["suite_body"], trials=row["suite_trials"]),
+        suite_is_current=row["suite_is_current"],
+        models=row["models_requested"],
+        framework=row["framework"],
+        upload_results=row["upload_results"],
+        verify_results=row["verify_results"],
+        max_cost_usd=float(row["max_cost_usd"]) if row["max_cost_usd"] is not None else None,
+        use_cache=row["use_cache"],
     )
 
 

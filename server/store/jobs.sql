@@ -240,6 +240,20 @@ LEFT JOIN LATERAL (
 ) queue ON j.status = 'queued'
 WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
+-- name: read_request
+-- What a job was asked to do, for its own account. By primary keys, and the index of a package's newest suite.
+-- $1 job_id, $2 account
+SELECT j.id, j.package_id, j.package_version, j.snapshot_id, j.models_requested, j.framework, j.upload_results,
+  j.verify_results, j.max_cost_usd, j.use_cache, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
+  COALESCE(j.suite_source <> 'request' AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
+FROM test_jobs j
+JOIN suites s ON s.id = j.suite_id
+LEFT JOIN package_versions v ON v.package_id = j.package_id AND v.version = j.package_version
+LEFT JOIN LATERAL (
+  SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = j.package_id ORDER BY ps.id DESC LIMIT 1
+) stored ON v.suite_id IS NULL
+WHERE j.id = $1 AND (j.user_id = $2 OR j.submitted_by = $2);
+
 -- name: list_jobs
 -- An account's jobs, newest first, from a place in the list on.
 -- $1 account, $2 status or NULL, $3 package name or NULL, $4 and $5 created_at and id of the last one seen, or NULL,
