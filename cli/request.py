@@ -26,6 +26,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     upload: bool = False
     verify: bool = False
     verbose: bool = False
+    allow_code: bool = False
     timeout_seconds: float = 120.0
 
 

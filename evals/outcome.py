@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from evals.derived import derive
 from evals.scoring import conclude, decide_row
 from evals.types import AssertionResult, Attempt, Conclusion, State, Suite, Trial, TrialError
 
@@ -63,6 +65,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
     test_result_id: str | UnsetType = UNSET
+    derived_metrics: dict[str, dict[str, float]] | UnsetType = UNSET  # by model, where the suite has formulas
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -93,9 +96,29 @@ def build_outcome(
     every_trial = [trial for group in by_row.values() for trial in group]
     return Outcome(
         test_cases=rows,
-        summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+        summary=msgspec.structs.replace(
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            derived_metrics=derived_by_model(suite, models, rows),
+        ),
         engine_version=engine_version,
     )
+
+
+def derived_by_model(
+    suite: Suite, models: Sequence[str], rows: Sequence[Row]
+) -> dict[str, dict[str, float]] | UnsetType:
+    """The suite's formulas for each model, over its rows that have a verdict."""
+    if not suite.derived_metrics:
+        return UNSET
+    derived: dict[str, dict[str, float]] = {}
+    for model in models:
+        judged = [row for row in rows if row.model == model and row.state in ("passed", "failed")]
+        sums: dict[str, float] = {}
+        for row in judged:
+            for metric, score in (row.named_scores or {}).items():
+                sums[metric] = sums.get(metric, 0.0) + score
+        derived[model] = derive(suite.derived_metrics, sums=sums, count=len(judged))
+    return derived
 
 
 def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]) -> Row:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Tests to run instead of the package's own (YAML or JSON)",
 )
+@click.option("--allow-code", is_flag=True, help="Let the suite run its own code here (--local only)")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
     "--timeout",
@@ -73,8 +74,13 @@ def command(
         upload=flags["upload"],
         verify=flags["verify"],
         verbose=flags["verbose"],
+        allow_code=flags["allow_code"],
         timeout_seconds=timeout,
     )
+    if request.allow_code and not flags["local"]:
+        raise InvalidUse(
+            "--allow-code runs a suite's code on this machine: use it with --local. The service runs none."
+        )
     return _run(request, Terminal(machine=flags["as_json"]), local=flags["local"])
 
 
