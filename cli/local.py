@@ -107,7 +107,7 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         raise CommandError(
             "The package has no tests. Add a file prpm.test.yaml, or name one with --suite.", code="no_suite"
         )
-    read = read_suite(found)
+    read = read_suite(found, allow_code=request.allow_code)
     for sentence in (*package.notes, *read.notes):
         terminal.note(sentence)
     return Plan(
@@ -116,6 +116,7 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         models=models,
         concurrency=CONCURRENCY,
         trial_timeout_seconds=request.timeout_seconds,
+        allow_code=request.allow_code,
     )
 
 

@@ -27,6 +27,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     verify: bool = False
     verbose: bool = False
     use_cache: bool = True
+    allow_code: bool = False
     timeout_seconds: float = 120.0
     max_cost_usd: float | None = None  # lowers the tier's cap for this run
     estimate: bool = False  # tell what the run would take instead

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,13 +111,13 @@ class Killable:
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         self._is_late = True
-        process.kill()
+        _kill_group(process)
 
     def _end(self) -> None:
         warm, self._warm = self._warm, None
         if warm is None:
             return
-        warm.process.kill()
+        _kill_group(warm.process)
         warm.process.wait()
         for pipe in (warm.questions, warm.answers):
             with suppress(OSError):  # what is still buffered for a process that is gone
@@ -138,16 +139,25 @@ _BOOT: Final = "import sys; sys.path[:] = sys.argv[2:]; __import__(sys.argv[1], 
 
 def _start(module: str) -> _Warm:
     process = subprocess.Popen(  # noqa: S603 - our own program, by its full path
-        [sys.executable, "-I", "-S", "-c", _BOOT, module, *(path or str(Path.cwd()) for path in sys.path)],
+        [sys.executable, "-I", "-S", "-B", "-c", _BOOT, module, *(path or str(Path.cwd()) for path in sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=_environment(),
         cwd=Path(sys.executable).anchor,
+        start_new_session=True,  # Ctrl-C is ours to handle, and what the program starts can be killed with it
     )
     assert process.stdin is not None  # noqa: S101 - pipes were asked for
     assert process.stdout is not None  # noqa: S101 - the same
     return _Warm(process, process.stdin, process.stdout)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment() -> dict[str, str]:

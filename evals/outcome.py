@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from evals.derived import derive
 from evals.scoring import conclude, decide_row
 from evals.types import AssertionResult, Attempt, CacheUse, Conclusion, State, StoppedBy, Suite, Trial, TrialError
 
@@ -73,6 +74,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
     cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
     test_result_id: str | UnsetType = UNSET
+    derived_metrics: dict[str, dict[str, float]] | UnsetType = UNSET  # by model, where the suite has formulas
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -118,6 +120,7 @@ def build_outcome(
             summarise(rows, every_trial, total_duration_ms=total_duration_ms),
             stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
             notes=tuple(notes) or UNSET,
+            derived_metrics=derived_by_model(suite, models, rows),
         ),
         engine_version=engine_version,
     )
@@ -126,6 +129,23 @@ def build_outcome(
 def find_cap(trials: Iterable[Trial]) -> str | None:
     """Why trials were skipped, if a cap did it."""
     return next((trial.error.message for trial in trials if trial.error and trial.error.kind == "cap"), None)
+
+
+def derived_by_model(
+    suite: Suite, models: Sequence[str], rows: Sequence[Row]
+) -> dict[str, dict[str, float]] | UnsetType:
+    """The suite's formulas for each model, over its rows that have a verdict."""
+    if not suite.derived_metrics:
+        return UNSET
+    derived: dict[str, dict[str, float]] = {}
+    for model in models:
+        judged = [row for row in rows if row.model == model and row.state in ("passed", "failed")]
+        sums: dict[str, float] = {}
+        for row in judged:
+            for metric, score in (row.named_scores or {}).items():
+                sums[metric] = sums.get(metric, 0.0) + score
+        derived[model] = derive(suite.derived_metrics, sums=sums, count=len(judged))
+    return derived
 
 
 def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]) -> Row:

@@ -1,7 +1,8 @@
 """The program that runs JavaScript: started by `evals/scripts.py`, in a process that can be killed.
 
-It reads lines `{"code": ..., "seconds": ...}` and writes `{"value": ...}` or `{"error": ...}`. The code's value is a
-text; it runs in a new context, which has the language and nothing else: no files, no network, no timers.
+It reads lines `{"code", "seconds", "then"}` and writes `{"value": ...}` or `{"error": ...}`. The value is that of the
+code, or of the expression `then` when all promises are kept; it is a text, number or boolean. The code runs in a new
+context, which has the language and nothing else: no files, no network, no timers.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ def _run(quickjs: Any, question: dict[str, Any]) -> dict[str, Any]:
     context.set_memory_limit(MEMORY_BYTES)
     context.set_max_stack_size(STACK_BYTES)
     try:
-        return {"value": context.eval(question["code"])}
+        value = context.eval(question["code"])
+        if "then" in question:
+            while context.execute_pending_job():
+                pass
+            value = context.eval(question["then"])
+        return {"value": value}
     except quickjs.StackOverflow:
         return {"error": "the stack overflowed"}
     except quickjs.JSException as error:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     help="Skip the rest once the run may cost more  [default: your tier's cap]",
 )
 @click.option("--no-cache", is_flag=True, help="Ask every model anew, whatever was answered before")
+@click.option("--allow-code", is_flag=True, help="Let the suite run its own code here (--local only)")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
     "--timeout",
@@ -86,10 +87,15 @@ def command(
         verify=flags["verify"],
         verbose=flags["verbose"],
         use_cache=not flags["no_cache"],
+        allow_code=flags["allow_code"],
         timeout_seconds=timeout,
         max_cost_usd=max_cost,
         estimate=flags["estimate"],
     )
+    if request.allow_code and not flags["local"]:
+        raise InvalidUse(
+            "--allow-code runs a suite's code on this machine: use it with --local. The service runs none."
+        )
     return _run(request, Terminal(machine=flags["as_json"]), local=flags["local"])
 
 

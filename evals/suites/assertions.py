@@ -239,6 +239,11 @@ def _judged_by(judge: str | None, item: Assertion | AssertionSet) -> Assertion |
     if judge is None:
         return item
     if isinstance(item, AssertionSet):
-        members = tuple(m if m.model else msgspec.structs.replace(m, model=judge) for m in item.assertions)
-        return msgspec.structs.replace(item, assertions=members)
-    return item if item.model else msgspec.structs.replace(item, model=judge)
+        return msgspec.structs.replace(item, assertions=tuple(_with_judge(judge, member) for member in item.assertions))
+    return _with_judge(judge, item)
+
+
+def _with_judge(judge: str, assertion: Assertion) -> Assertion:
+    name = assertion.type.removeprefix("not-")
+    is_graded = name in ASSERTIONS and ASSERTIONS[name].graded
+    return msgspec.structs.replace(assertion, model=judge) if is_graded and not assertion.model else assertion

@@ -17,6 +17,7 @@ from evals.types import JsonValue
 MAX_CASES: Final = 2_000
 SCENARIO_KEYS: Final = ("description", "config", "tests")
 _MAX_FILE_DEPTH = 4  # a list of tests may name files that name files
+_MAX_FILES = 1_000  # read in all, however often the same one
 
 _MAY_BE_A_FILE = (".csv", ".json", ".jsonl", ".yaml", ".yml", ".xlsx", ".xls")
 
@@ -39,6 +40,7 @@ class Expansion:
         self._fields = fields
         self._findings = findings
         self._sources = sources
+        self._files_read = 0
 
     def tests(self, value: JsonValue, path: Path) -> list[Written]:
         """The suite's `tests`."""
@@ -116,7 +118,11 @@ class Expansion:
             self._fields.find(path, f"{shown(reference)}: files name files more than {_MAX_FILE_DEPTH} deep")
             return
         for name in self._sources.resolve(reference, path):
-            # More than the limit is never needed, and a file that names itself would give much more.
+            self._files_read += 1
+            if self._files_read > _MAX_FILES:
+                # A file that names itself, or a few that name each other, would go on for hours.
+                self._fields.find(path, f"names files that name files, more than {_MAX_FILES:,} in all")
+                return
             yield from self._from_file(name, path, depth=depth)
 
     def _from_file(self, name: str, path: Path, *, depth: int) -> list[tuple[dict[str, Any], Path]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Final, TypeGuard
 
@@ -45,14 +45,14 @@ class Sources:
         if self._files is None:
             self._findings.find(path, "file:// works in a suite inside a package only; write the content here")
             return []
-        if problem := _problem_with(name):
+        if problem := problem_with(name):
             self._findings.find(path, f"{shown(reference)} {problem}")
             return []
         full = posixpath.normpath(posixpath.join(self._base, name))
         if full.startswith(".."):
             self._findings.find(path, f"{shown(reference)} leads out of the package; only its own files can be named")
             return []
-        found = self._matching(full)
+        found = matching(full, self._files)
         if not found:
             self._findings.find(path, f"{shown(reference)} is not in the package{closest(full, self._files)}")
         if len(found) > MAX_MATCHES:
@@ -89,14 +89,15 @@ class Sources:
             self._findings.find((*inside, *error.path), error.message)
             return Document(None, lines)
 
-    def _matching(self, full: str) -> list[str]:
-        assert self._files is not None  # noqa: S101 - as above
-        if full in self._files:
-            return [full]
-        if not any(sign in full for sign in "*?["):
-            return []
-        pattern = full.split("/")
-        return sorted(name for name in self._files if _matches(name.split("/"), pattern))
+
+def matching(full: str, names: Collection[str]) -> list[str]:
+    """The file of that name, or those that a pattern names, in order."""
+    if full in names:
+        return [full]
+    if not any(sign in full for sign in "*?["):
+        return []
+    pattern = full.split("/")
+    return sorted(name for name in names if _matches(name.split("/"), pattern))
 
 
 def is_reference(value: JsonValue) -> TypeGuard[str]:
@@ -104,7 +105,8 @@ def is_reference(value: JsonValue) -> TypeGuard[str]:
     return isinstance(value, str) and value.startswith(SCHEME)
 
 
-def _problem_with(name: str) -> str | None:
+def problem_with(name: str) -> str | None:
+    """Why the name after `file://` names nothing inside a package; None if it may."""
     if not name or len(name) > _MAX_REFERENCE or not name.isprintable():
         return "names no file"
     if name.startswith(("/", "~")) or "\\" in name or ":" in name:
