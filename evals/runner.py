@@ -6,7 +6,9 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +20,9 @@ from evals.judging import JudgeSession, ModelJudge
 from evals.models import CompletionRequest
 from evals.packages import conversation
 from evals.pool import ModelPool
-from evals.types import Case, Completion, Instructions, Suite, Trial, TrialError, TrialKey
+from evals.scoring import count_verdicts, settled
+from evals.statistics import Counts
+from evals.types import Case, Completion, Instructions, RowIndex, Suite, Trial, TrialError, TrialKey
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     concurrency: int = 10  # trials at the same time
     trial_timeout_seconds: float = 120.0  # for the answer and its grading together
+    # Repeats that cannot change their row's verdict any more are skipped. Such rows are no use as a baseline: how many
+    # trials there are depends on what they said.
+    early_stop: bool = True
 
 
 def trial_count(plan: Plan) -> int:
@@ -46,11 +53,37 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
     Memory holds about `concurrency` trials, whatever the size of the suite: who reads slowly slows the run.
     Closing or cancelling the stream cancels what runs and waits for its end.
     """
-    keys = _keys(plan, frozenset(done))
+    known = frozenset(done)
+    keys = (key for key in _keys(plan) if key not in known)
+    async with aclosing(_run_keys(plan, keys, pool, _Standings(plan) if plan.early_stop else None)) as trials:
+        async for trial in trials:
+            yield trial
+
+
+async def run_again(
+    plan: Plan, rows: Sequence[RowIndex], *, times: int, pool: ModelPool, done: Collection[TrialKey] = ()
+) -> AsyncGenerator[Trial, None]:
+    """`times` more trials of each of these rows, numbered after the case's own repeats; otherwise as `run`."""
+    known = frozenset(done)
+    keys = (key for number in range(times) for row in rows if (key := again_key(plan.suite, row, number)) not in known)
+    async with aclosing(_run_keys(plan, keys, pool, None)) as trials:
+        async for trial in trials:
+            yield trial
+
+
+def again_key(suite: Suite, row: RowIndex, number: int) -> TrialKey:
+    """The key of a row's further trial, `number` counted from 0."""
+    return TrialKey(row.case_index, row.model, suite.cases[row.case_index].repeat + number)
+
+
+async def _run_keys(
+    plan: Plan, keys: Iterator[TrialKey], pool: ModelPool, standings: _Standings | None
+) -> AsyncGenerator[Trial, None]:
     size = max(1, min(plan.concurrency, trial_count(plan)))
     results: asyncio.Queue[Trial | None] = asyncio.Queue(maxsize=size)
     judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
-    workers = [asyncio.create_task(_work(keys, results, plan, pool, judge)) for _ in range(size)]
+    work = _Work(plan, pool, judge, standings)
+    workers = [asyncio.create_task(_work(keys, results, work)) for _ in range(size)]
     try:
         working = len(workers)
         while working:
@@ -65,26 +98,61 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-def _keys(plan: Plan, done: frozenset[TrialKey]) -> Iterator[TrialKey]:
-    """Cases in the file's order, the models side by side, so that every model's results grow alike."""
-    for case_index, case in enumerate(plan.suite.cases):
-        for repeat_index in range(case.repeat):
-            for model in plan.models:
-                key = TrialKey(case_index, model, repeat_index)
-                if key not in done:
-                    yield key
+def _keys(plan: Plan) -> Iterator[TrialKey]:
+    """Every case once, in the file's order with the models side by side; then the repeats, round by round.
+
+    Rounds, as a row whose verdict is clear after two of five trials is then known before the third would start.
+    """
+    for repeat_index in range(max((case.repeat for case in plan.suite.cases), default=0)):
+        for case_index, case in enumerate(plan.suite.cases):
+            if repeat_index < case.repeat:
+                for model in plan.models:
+                    yield TrialKey(case_index, model, repeat_index)
 
 
-async def _work(
-    keys: Iterator[TrialKey],
-    results: asyncio.Queue[Trial | None],
-    plan: Plan,
-    pool: ModelPool,
-    judge: ModelJudge,
-) -> None:
+class _Standings:
+    """How the rows with repeats stand so far."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._cases = plan.suite.cases
+        self._counts: dict[RowIndex, Counts] = {}
+
+    def needs(self, key: TrialKey) -> bool:
+        """Whether the trial could still change its row's verdict."""
+        counts = self._counts.get(RowIndex(key.case_index, key.model))
+        return counts is None or settled(self._cases[key.case_index], counts) is None
+
+    def note(self, trial: Trial) -> None:
+        if self._cases[trial.case_index].repeat > 1:
+            row = RowIndex(trial.case_index, trial.model)
+            self._counts[row] = self._counts.get(row, Counts()).plus(count_verdicts([trial]))
+
+
+class _Work(NamedTuple):
+    """What the workers of one stream share. Without `standings` every trial is run."""
+
+    plan: Plan
+    pool: ModelPool
+    judge: ModelJudge
+    standings: _Standings | None
+
+    async def trial(self, key: TrialKey) -> Trial:
+        if self.standings is not None and not self.standings.needs(key):
+            return _not_needed(key)
+        trial = await _Attempted(key, self.plan, self.pool, self.judge.session()).trial()
+        if self.standings is not None:
+            self.standings.note(trial)
+        return trial
+
+
+async def _work(keys: Iterator[TrialKey], results: asyncio.Queue[Trial | None], work: _Work) -> None:
     for key in keys:
-        await results.put(await _Attempted(key, plan, pool, judge.session()).trial())
+        await results.put(await work.trial(key))
     await results.put(None)
+
+
+def _not_needed(key: TrialKey) -> Trial:
+    return Trial(case_index=key.case_index, model=key.model, repeat_index=key.repeat_index, state="skipped")
 
 
 class _Attempted:

@@ -39,6 +39,7 @@ _DEFAULT_MAX_TOKENS = Suite(cases=()).max_tokens
 SUITE_KEYS = ("description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "prompts")
 CASE_KEYS = (
     "description", "title", "input", "messages", "vars", "assert", "threshold", "repeat", "pass_rate",
+    "quarantine",
 )  # fmt: skip
 DEFAULT_KEYS = ("vars", "assert", "threshold", "repeat", "pass_rate")
 ASSERTION_KEYS = ("type", "value", "threshold", "weight", "metric", "model", "provider")
@@ -330,6 +331,7 @@ class _Reader:
             vars=variables,
             repeat=self._whole(value, path, "repeat", 1, 100, default=defaults.repeat),
             pass_rate=self._share(value, path, "pass_rate", default=defaults.pass_rate),
+            quarantine=self._flag(value, path, "quarantine"),
             line=self._document.line_of(path),
         )
 
@@ -630,6 +632,13 @@ class _Reader:
         if not low <= number <= high:
             self.find((*path, key), f"must be from {low:g} to {high:g}")
         return float(number)
+
+    def _flag(self, value: dict[str, Any], path: Path, key: str) -> bool:
+        flag = value.get(key, False)
+        if not isinstance(flag, bool):
+            self.find((*path, key), "must be true or false")
+            return False
+        return flag
 
     def _share(self, value: dict[str, Any], path: Path, key: str, *, default: float) -> float:
         share = self._number(value, path, key, 0.0, 1.0)

@@ -186,7 +186,7 @@ def test_parse__every_finding_has_its_own_line() -> None:
     assert caught.value.details == (
         (
             "line 2: tests[0].inptu: unknown key (did you mean input?); known here: description, title, "
-            "input, messages, vars, assert, threshold, repeat, pass_rate"
+            "input, messages, vars, assert, threshold, repeat, pass_rate, quarantine"
         ),
         (
             "line 3: tests[0].assert[0]: must be an object, not text; "
