@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from cli.errors import (
     TimedOut,
 )
 from cli.progress import Display, waiting
+from cli.reports import ReportFile, find_reports, write_reports
 from cli.request import RunRequest, hosted_fields
 from cli.subject import ArchiveFile, Folder, Registered
 from cli.terminal import Terminal
@@ -56,6 +57,8 @@ class HostedRun:
 
     def run(self, request: RunRequest) -> int:
         """The exit code: 0 passed, 1 a test failed, 2 inconclusive."""
+        refuse_local_only(request)
+        reports = find_reports(request.outputs)
         self._say("🚀 Using PRPM hosted testing (prpm+)", "")
         suite = self._suite(request)
         subject = self._subject_fields(request)
@@ -68,6 +71,7 @@ class HostedRun:
                 verbose=request.verbose,
                 upload=request.upload,
                 timeout_seconds=request.timeout_seconds,
+                reports=reports,
             )
         except KeyboardInterrupt:
             raise self._with_job(Interrupted(self._cancel(submitted.job_id)), submitted.job_id) from None
@@ -128,7 +132,15 @@ class HostedRun:
             self._say(f"{INDENT}{usage_line(job.usage)}")
         self._say("", "⏳ Waiting for results...", "")
 
-    def follow(self, job_id: str, *, verbose: bool, upload: bool, timeout_seconds: float) -> int:
+    def follow(
+        self,
+        job_id: str,
+        *,
+        verbose: bool,
+        upload: bool,
+        timeout_seconds: float,
+        reports: Sequence[ReportFile] = (),
+    ) -> int:
         """Wait for the job's end, show its results, and return the exit code. `upload`: say where they are."""
         with waiting(self._terminal) as display:
             job = self._wait(job_id, display, timeout_seconds=timeout_seconds)
@@ -139,8 +151,10 @@ class HostedRun:
         body = self._client.get_test_results(job_id)
         results = self._client.read_results(body)
         self._show(job, job.results, results, verbose=verbose, upload=upload)
+        document = self._document(job, job.results, body)
+        write_reports(reports, msgspec.json.encode(document), terminal=self._terminal)
         if self._terminal.machine:
-            self._terminal.document(self._document(job, job.results, body))
+            self._terminal.document(document)
         return EXIT_CODES.get(job.results.concluded, 2)
 
     def _wait(self, job_id: str, display: Display, *, timeout_seconds: float) -> answers.Job:
@@ -208,6 +222,14 @@ class HostedRun:
     def _say(self, *lines: str) -> None:
         for line in lines:
             self._terminal.say(line)
+
+
+def refuse_local_only(request: RunRequest) -> None:
+    """Raises InvalidUse for what only local testing can do."""
+    if request.baselines:
+        raise InvalidUse("--baseline compares runs on this machine. Add --local, or leave it out.")
+    if request.all_repeats:
+        raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 
 
 def read_archive_file(path: Path) -> bytes:

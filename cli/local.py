@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,16 +14,20 @@ from cli import answers
 from cli.client import RegistryClient
 from cli.errors import CommandError, InvalidUse, NoLocalModels
 from cli.hosted import EXIT_CODES, read_archive_file
+from cli.outcome_file import read_outcome_file
 from cli.progress import Display, waiting
 from cli.proxy import list_models
+from cli.reports import find_reports, write_reports
 from cli.request import RunRequest
+from cli.signing_key import own_key
 from cli.subject import ArchiveFile, Folder, Registered
 from cli.suite_file import find_suite_file
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
-from cli.wording import result_lines, summary_lines
+from cli.wording import comparison_lines, result_lines, summary_lines
 
 if TYPE_CHECKING:
+    from evals.comparison import Baseline
     from evals.outcome import Outcome
     from evals.packages import Package
     from evals.runner import Plan
@@ -54,12 +60,15 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     terminal.say("🔧 Using local testing")
     terminal.say()
     models = request.models or (DEFAULT_MODEL,)
+    baseline = read_baselines(request.baselines)
+    reports = find_reports(request.outputs)
     need_proxy(config, models=models, package=request.text)
     plan = make_plan(request, models=models, client=client, terminal=terminal)
     terminal.say("⚡ Running tests with LiteLLM...")
     terminal.say()
-    outcome = run_plan(plan, config=config, terminal=terminal)
+    outcome = run_plan(plan, config=config, terminal=terminal, baseline=baseline)
     show(outcome, terminal=terminal, verbose=request.verbose)
+    write_reports(reports, msgspec.json.encode(outcome), terminal=terminal, key=own_key() if reports else None)
     return EXIT_CODES.get(outcome.summary.conclusion, 2)
 
 
@@ -112,7 +121,15 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         models=models,
         concurrency=CONCURRENCY,
         trial_timeout_seconds=request.timeout_seconds,
+        early_stop=not request.all_repeats,
     )
+
+
+def read_baselines(paths: Sequence[Path]) -> Baseline | None:
+    """What the stored outcomes know; None without any. Raises InvalidUse or InvalidBaseline."""
+    from evals.baselines import read_baseline
+
+    return read_baseline([(str(path), read_outcome_file(path)) for path in paths]) if paths else None
 
 
 def load_package(request: RunRequest, client: RegistryClient) -> Package:
@@ -146,26 +163,36 @@ def find_version(subject: Registered, known: answers.PackageInfo, client: Regist
     return known.latest_version
 
 
-def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal) -> Outcome:
-    """The outcome of every trial. Progress is shown while they run."""
+def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, baseline: Baseline | None = None) -> Outcome:
+    """The outcome of every trial, compared with the baseline if there is one. Progress is shown while they run."""
     from evals import ENGINE_VERSION
     from evals.outcome import build_outcome
+    from evals.provenance import provenance_of, record_of
 
     started = time.monotonic()
     with waiting(terminal) as display:
-        trials = asyncio.run(run_trials(plan, config=config, display=display))
-    return build_outcome(
+        trials = asyncio.run(run_trials(plan, config=config, display=display, baseline=baseline))
+    outcome = build_outcome(
         plan.suite,
         plan.models,
         trials,
         total_duration_ms=round((time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
+        baseline=baseline,
+    )
+    return msgspec.structs.replace(
+        outcome,
+        provenance=provenance_of(plan.instructions, plan.suite, plan.models, trials),
+        record=record_of(plan.suite, plan.models, trials),
     )
 
 
-async def run_trials(plan: Plan, *, config: UserConfig, display: Display) -> list[Trial]:
-    """Every trial of the plan, in the order in which they ended."""
+async def run_trials(
+    plan: Plan, *, config: UserConfig, display: Display, baseline: Baseline | None = None
+) -> list[Trial]:
+    """Every trial of the plan, in the order in which they ended, then those of rows that stand against the baseline."""
     from evals.catalogue import single_proxy_catalogue
+    from evals.comparing import rerun_suspects
     from evals.pool import ModelPool
     from evals.runner import run, trial_count
 
@@ -176,6 +203,10 @@ async def run_trials(plan: Plan, *, config: UserConfig, display: Display) -> lis
         async for trial in run(plan, pool=pool, done=()):
             trials.append(trial)
             display.show(count(trials, total=total))
+        if baseline is not None:
+            async for trial in rerun_suspects(plan, tuple(trials), baseline=baseline, pool=pool):
+                trials.append(trial)
+                display.show(count(trials, total=max(total, len(trials))))
     return trials
 
 
@@ -204,6 +235,8 @@ def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> None:
         terminal.say(line.text, colour=line.colour)
     terminal.say()
     for line in summary_lines(msgspec.convert(results.summary, answers.Summary)):
+        terminal.say(line.text, colour=line.colour)
+    for line in comparison_lines(results.comparison, conclusion=outcome.summary.conclusion):
         terminal.say(line.text, colour=line.colour)
     if terminal.machine:
         terminal.document({"conclusion": outcome.summary.conclusion} | msgspec.json.decode(body))

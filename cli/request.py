@@ -23,6 +23,9 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     plugins: tuple[str, ...] = ()
     framework: Framework | None = None
     suite_file: Path | None = None
+    baselines: tuple[Path, ...] = ()  # outcomes to compare with, oldest first
+    outputs: tuple[Path, ...] = ()  # reports to write, each in the format of its extension
+    all_repeats: bool = False
     upload: bool = False
     verify: bool = False
     verbose: bool = False

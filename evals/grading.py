@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, cast
 
 from msgspec import Struct
@@ -62,17 +62,21 @@ def check_assertion(assertion: Assertion) -> None:
         known.type.check(assertion)
 
 
-async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
-    """The verdict on one answer.
+async def grade(
+    case: Case, answer: Answer, judge: Judge | None, *, known: Mapping[int, Judgement] | None = None
+) -> Graded:
+    """The verdict on one answer. `known`: judgements that stand already, by `id` of the assertion.
 
     Deterministic assertions are asked first, in order; then the graded ones, all at once. One that cannot be asked
     makes the case an error, never a failure. Raises nothing but cancellation.
     """
     singles = tuple(_flatten(case))
-    asked: dict[int, Judgement | TrialError] = {}
+    asked: dict[int, Judgement | TrialError] = dict(known or {})
     graded: list[Assertion] = []
     for assertion in singles:
-        if _is_graded(assertion):
+        if id(assertion) in asked:
+            continue
+        if is_graded(assertion):
             graded.append(assertion)
         else:
             asked[id(assertion)] = await _ask(assertion, answer, judge)
@@ -89,7 +93,8 @@ def _flatten(case: Case) -> Iterator[Assertion]:
             yield item
 
 
-def _is_graded(assertion: Assertion) -> bool:
+def is_graded(assertion: Assertion) -> bool:
+    """Whether a model judges it; False for a type that nobody knows."""
     try:
         return find_assertion(assertion.type).type.graded
     except InvalidAssertion:

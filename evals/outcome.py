@@ -22,6 +22,7 @@ from evals.comparison import (
     removed_rows,
 )
 from evals.digests import case_digest
+from evals.provenance import Provenance, Record
 from evals.scoring import GatedRow, count_verdicts, decide_row, gate
 from evals.types import AssertionResult, Attempt, Conclusion, RowIndex, State, Suite, Trial, TrialError
 
@@ -118,6 +119,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     summary: Summary
     engine_version: str
     comparison: Comparison | UnsetType = UNSET
+    provenance: Provenance | UnsetType = UNSET
+    record: Record | UnsetType = UNSET  # what `prpm score` needs; answers stand in the rows
 
 
 Trials = dict[RowIndex, tuple[Trial, ...]]

@@ -31,6 +31,23 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Tests to run instead of the package's own (YAML or JSON)",
 )
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Compare with a stored outcome and gate on regressions (with --local; may be given several times)",
+)
+@click.option("--all-repeats", is_flag=True, help="Run every repeat, also when the verdict is clear (with --local)")
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a report: .json, .xml (JUnit), .md, .txt or .html (may be given several times)",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
     "--timeout",
@@ -47,6 +64,8 @@ def command(
     plugins: str | None,
     framework: str | None,
     suite: Path | None,
+    baselines: tuple[Path, ...],
+    outputs: tuple[Path, ...],
     timeout: float,
     **flags: bool,
 ) -> int:
@@ -70,6 +89,9 @@ def command(
         plugins=comma_separated(plugins, option="--plugins"),
         framework=framework,  # type: ignore[arg-type]  # click.Choice has checked it
         suite_file=suite,
+        baselines=baselines,
+        outputs=outputs,
+        all_repeats=flags["all_repeats"],
         upload=flags["upload"],
         verify=flags["verify"],
         verbose=flags["verbose"],
