@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
+from collections.abc import Callable
+
+# Writes control characters as RFC 8785 asks for: \\b \\t \\n \\f \\r, else four lower-case hex digits.
+from json.encoder import encode_basestring
 
 from evals.errors import EngineError
 from evals.javascript import number_text
@@ -20,33 +22,49 @@ def canonical_json(value: JsonValue) -> bytes:
     Raises NotCanonical for NaN, infinities, whole numbers that a double cannot hold, and halves of surrogate pairs.
     """
     try:
-        return _text(value).encode()
+        pieces: list[str] = []
+        _write(value, pieces.append)
+        return "".join(pieces).encode()
     except UnicodeEncodeError:
         raise NotCanonical("The document holds half a surrogate pair.") from None
     except RecursionError:
         raise NotCanonical("The document is nested too deeply.") from None
 
 
-def _text(value: JsonValue) -> str:
-    if isinstance(value, dict):
-        pairs = sorted(value.items(), key=lambda pair: pair[0].encode("utf-16-be", "surrogatepass"))
-        return "{" + ",".join(f"{_string(key)}:{_text(item)}" for key, item in pairs) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_text, value)) + "]"
+def _write(value: JsonValue, out: Callable[[str], None]) -> None:
+    """The value's pieces, one after the other: large documents are one list of them."""
     if isinstance(value, str):
-        return _string(value)
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    return _number(value)
+        out(encode_basestring(value))
+    elif isinstance(value, dict):
+        mark = "{"
+        for key in _sorted(value):
+            out(f"{mark}{encode_basestring(key)}:")
+            _write(value[key], out)
+            mark = ","
+        out("}" if value else "{}")
+    elif isinstance(value, list | tuple):
+        mark = "["
+        for item in value:
+            out(mark)
+            _write(item, out)
+            mark = ","
+        out("]" if value else "[]")
+    elif value is None or value is True or value is False:
+        out({None: "null", True: "true", False: "false"}[value])
+    else:
+        out(_number(value))
 
 
-def _string(text: str) -> str:
-    # json.dumps writes control characters as RFC 8785 asks for: \b \t \n \f \r, else four lower-case hex digits.
-    return json.dumps(text, ensure_ascii=False)
+def _sorted(value: dict[str, JsonValue]) -> list[str]:
+    # By UTF-16 units; for ASCII, which nearly all keys are, that is the order of the characters.
+    if all(map(str.isascii, value)):
+        return sorted(value)
+    return sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
 
 
-def _number(number: float) -> str:
-    # 2**53: above it, neighbouring whole numbers are one double.
-    if not math.isfinite(number) if isinstance(number, float) else abs(number) > 2**53:
+def _number(number: JsonValue) -> str:
+    text = number_text(number)
+    # A whole number that JavaScript writes otherwise is one that it cannot hold; so is NaN, and what is beyond all.
+    if text in ("NaN", "Infinity", "-Infinity") or (isinstance(number, int) and text != str(number)):
         raise NotCanonical(f"The document holds {str(number)[:40]}, which is no number of canonical JSON.")
-    return number_text(number)
+    return text

@@ -203,9 +203,9 @@ def _single(assertion: Assertion, outcome: Judgement | TrialError) -> _Component
             type=assertion.type,
             # Weight 0 measures without deciding: the score is kept, the assertion cannot fail.
             passed=outcome.passed or assertion.weight == 0,
-            score=outcome.score,
+            score=float(outcome.score),  # a judge may say 1, which is 1.0 once it is stored and read again
             reason=outcome.reason,
-            weight=assertion.weight,
+            weight=float(assertion.weight),
             metric=assertion.metric,
         )
     )
