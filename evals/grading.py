@@ -50,9 +50,10 @@ def find_assertion(type_: str) -> Known:
     raise InvalidAssertion(_unknown(type_))
 
 
-def check_assertion(assertion: Assertion) -> None:
+def check_assertion(assertion: Assertion, *, allow_code: bool = False) -> None:
     """Raises InvalidAssertion unless the assertion can be asked of any answer. Its value is already rendered."""
     known = find_assertion(assertion.type)
+    _require_allowed(known, assertion, allow_code=allow_code)
     _check_number(assertion, "weight", assertion.weight)
     if assertion.threshold is not None:
         _check_number(assertion, "threshold", assertion.threshold)
@@ -62,10 +63,25 @@ def check_assertion(assertion: Assertion) -> None:
         known.type.check(assertion)
 
 
+def _require_allowed(known: Known, assertion: Assertion, *, allow_code: bool) -> None:
+    if known.type.runs_code and not allow_code:
+        raise InvalidAssertion(
+            f"{assertion.type}: runs the author's code, which happens on the author's own machine only: "
+            "`prpm test --local --allow-code`"
+        )
+
+
 async def grade(
-    case: Case, answer: Answer, judge: Judge | None, *, known: Mapping[int, Judgement] | None = None
+    case: Case,
+    answer: Answer,
+    judge: Judge | None,
+    *,
+    allow_code: bool = False,
+    known: Mapping[int, Judgement] | None = None,
 ) -> Graded:
-    """The verdict on one answer. `known`: judgements that stand already, by `id` of the assertion.
+    """The verdict on one answer. `allow_code` lets assertions run the code that the suite brings.
+
+    `known` has judgements that stand already, by `id` of the assertion: these are not asked again.
 
     Deterministic assertions are asked first, in order; then the graded ones, all at once. One that cannot be asked
     makes the case an error, never a failure. Raises nothing but cancellation.
@@ -76,11 +92,11 @@ async def grade(
     for assertion in singles:
         if id(assertion) in asked:
             continue
-        if is_graded(assertion):
+        if _is_graded(assertion):
             graded.append(assertion)
         else:
-            asked[id(assertion)] = await _ask(assertion, answer, judge)
-    opinions = await asyncio.gather(*(_ask(assertion, answer, judge) for assertion in graded))
+            asked[id(assertion)] = await _ask(assertion, answer, judge, allow_code=allow_code)
+    opinions = await asyncio.gather(*(_ask(assertion, answer, judge, allow_code=allow_code) for assertion in graded))
     asked.update(zip(map(id, graded), opinions, strict=True))
     return _combine(case, asked)
 
@@ -93,18 +109,29 @@ def _flatten(case: Case) -> Iterator[Assertion]:
             yield item
 
 
-def is_graded(assertion: Assertion) -> bool:
-    """Whether a model judges it; False for a type that nobody knows."""
+def needs_only_the_answer(assertion: Assertion) -> bool:
+    """Whether it can be asked again without a model and without the author's code; True for an unknown type."""
+    try:
+        type_ = find_assertion(assertion.type).type
+    except InvalidAssertion:
+        return True
+    return not (type_.graded or type_.runs_code)
+
+
+def _is_graded(assertion: Assertion) -> bool:
     try:
         return find_assertion(assertion.type).type.graded
     except InvalidAssertion:
         return False
 
 
-async def _ask(assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement | TrialError:
+async def _ask(
+    assertion: Assertion, answer: Answer, judge: Judge | None, *, allow_code: bool
+) -> Judgement | TrialError:
     """The judgement on the answer, turned round for `not-`; or why there is none."""
     try:
         known = find_assertion(assertion.type)
+        _require_allowed(known, assertion, allow_code=allow_code)
         return _turned(await _judgement(known.type, assertion, answer, judge), negated=known.negated)
     except CannotJudge as error:
         return TrialError(kind=error.kind, message=error.message)
@@ -117,7 +144,8 @@ async def _ask(assertion: Assertion, answer: Answer, judge: Judge | None) -> Jud
 
 async def _judgement(type_: AssertionType, assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement:
     if not type_.graded:
-        return cast("Deterministic", type_.judge)(answer, assertion)
+        judgement = cast("Deterministic", type_.judge)(answer, assertion)
+        return judgement if isinstance(judgement, Judgement) else await judgement
     if judge is None:
         raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
     return await cast("GradedFunction", type_.judge)(answer, assertion, judge)

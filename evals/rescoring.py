@@ -1,6 +1,7 @@
 """Stored answers, judged again: no model is asked, and the same engine gives the same bytes.
 
-Deterministic assertions are asked anew. What a judge said is kept, as is a trial that has no answer or no judge's word.
+Deterministic assertions are asked anew. What a judge or the author's code said is kept, as is a trial that has no
+answer or not every word.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from evals import ENGINE_VERSION
 from evals.assertions import Answer, Judgement
 from evals.comparison import Baseline, Past, RowKey
 from evals.errors import EngineError
-from evals.grading import grade, is_graded
+from evals.grading import grade, needs_only_the_answer
 from evals.outcome import Comparison, Outcome, Row, build_outcome
 from evals.provenance import Record, with_text
 from evals.statistics import Counts
@@ -100,7 +101,9 @@ def _can_be_judged(case: Case, trial: Trial) -> bool:
     """Not where the time ran out or a judge had no word: that cannot be found out again without asking."""
     if trial.state in ("passed", "failed"):
         return True
-    return trial.error is not None and trial.error.kind == "assertion" and not any(map(is_graded, _singles(case)))
+    return (
+        trial.error is not None and trial.error.kind == "assertion" and all(map(needs_only_the_answer, _singles(case)))
+    )
 
 
 def _singles(case: Case) -> Iterator[Assertion]:
@@ -117,7 +120,7 @@ def _judged(case: Case, results: tuple[AssertionResult, ...]) -> dict[int, Judge
             next(left, None)  # the set's own result comes before its members'
         for single in item.assertions if isinstance(item, AssertionSet) else (item,):
             result = next(left, None)
-            if result is not None and is_graded(single):
+            if result is not None and not needs_only_the_answer(single):
                 found[id(single)] = Judgement(passed=result.passed, score=result.score, reason=result.reason)
     return found
 

@@ -40,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     # Repeats that cannot change their row's verdict any more are skipped. Such rows are no use as a baseline: how many
     # trials there are depends on what they said.
     early_stop: bool = True
+    allow_code: bool = False  # whether assertions may run the suite's own code; never on a server
 
 
 def trial_count(plan: Plan) -> int:
@@ -194,7 +195,7 @@ class _Attempted:
         )
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")
         answer = Answer(text=self._completion.text, question=question, vars=case.vars, completion=self._completion)
-        graded = await grade(case, answer, self._judge)
+        graded = await grade(case, answer, self._judge, allow_code=self._plan.allow_code)
         return msgspec.structs.replace(
             self._bare(),
             state=graded.state,

@@ -56,6 +56,13 @@ class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: int | None = None  # where it stands in its file, counted from 1
 
 
+class DerivedMetric(Struct, frozen=True):
+    """A figure made of named scores after the run; `formula` is an expression (evals/derived.py)."""
+
+    name: str
+    formula: str
+
+
 class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A parsed test file."""
 
@@ -64,6 +71,7 @@ class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: float | None = None  # None: the model's default
     max_tokens: int = 1024  # output tokens of one trial
     judge: str | None = None  # model name for graded assertions that name none
+    derived_metrics: tuple[DerivedMetric, ...] = ()  # in order; a later one may use an earlier one
 
 
 class Instructions(Struct, frozen=True, kw_only=True, omit_defaults=True):

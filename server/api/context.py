@@ -17,6 +17,7 @@ from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated
 from server.domain.jobs import Wakeups
 from server.services import reading
+from server.services.admission import Admission
 from server.services.identity import JwtRules, read_caller, verify_token
 
 SESSION_COOKIE = "__Host-prpm_session"
@@ -45,6 +46,7 @@ class Site(Struct, frozen=True, kw_only=True):
     """What a process of the API holds."""
 
     db: asyncpg.Pool
+    admission: Admission
     wakeups: Wakeups
     jwt_rules: JwtRules
     models: ModelBook

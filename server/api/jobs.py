@@ -118,6 +118,7 @@ async def run_test_job(
     """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job."""
     submission = await submitting.submit(
         site.db,
+        site.admission,
         site.wakeups,
         credential,
         data,

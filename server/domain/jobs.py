@@ -70,6 +70,10 @@ class EqualSubmit(Struct, frozen=True, kw_only=True):
     key: str
 
 
+# What a submit's statement says of it. None: the credential stands for nobody.
+Submitted = Submission | EqualSubmit | Refused | None
+
+
 class ClaimedJob(Struct, frozen=True, kw_only=True):
     """A job that this worker holds, with all that running it needs."""
 

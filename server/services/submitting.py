@@ -29,6 +29,7 @@ from server.domain.errors import (
 from server.domain.jobs import EqualSubmit, NewJob, Refused, SentSuite, Submission, Wakeups
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
+from server.services.admission import Admission
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
 from server.store import jobs
@@ -59,6 +60,7 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 async def submit(
     db: asyncpg.Pool,
+    admission: Admission,
     wakeups: Wakeups,
     credential: Credential,
     request: RunRequest,
@@ -74,7 +76,7 @@ async def submit(
     """
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
-        submission = await _keep(db, await _new_job(request, credential, key=key, models=models))
+        submission = await _keep(db, admission, await _new_job(request, credential, key=key, models=models))
     except ServiceError as refusal:
         return await _earlier(db, credential, request, key=key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
@@ -103,14 +105,16 @@ async def _new_job(
     )
 
 
-async def _keep(db: asyncpg.Pool, new: NewJob) -> Submission:
+async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submission:
     try:
-        result = await jobs.submit_job(db, new)
+        result = await admission.submit(new)
     except QuotaExceeded:
         raise await _quota_exceeded(db, new.credential) from None
     match result:
         case Submission():
             return result
+        case Refused(reason="quota_exceeded"):
+            raise await _quota_exceeded(db, new.credential)
         case Refused():
             raise _refusal(result, new)
         case EqualSubmit(account_id=account_id, key=key):

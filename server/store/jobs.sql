@@ -1,94 +1,120 @@
 -- Jobs: from the submit to the last word.
 
--- name: submit_job
--- Caller, version, suite, admission, charge, ledger entry and job row in one: all of it is kept or nothing.
--- What is refused says why in `refusal`. An equal submit (same key) takes no row of `fresh` and so charges nothing;
--- a full month refuses the whole statement.
--- $1 job_id, $2 account or NULL, $3 else the hash of a token of its, $4 key or NULL (then the body's hash is the key, for seconds), $5 request_sha256,
--- $6 force, $7 package_id or NULL, $8 published name or NULL, $9 version or NULL, $10 snapshot_id or NULL,
--- $11 id, $12 body and $13 trials of a suite that came with the request, or NULL, $14 models, $15 framework,
--- $16 upload, $17 verify
-WITH account AS (
-  SELECT a.id, a.is_admin, a.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
-    DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
-  FROM users a JOIN tiers t ON t.name = a.subscription_tier
-  WHERE a.is_active AND a.id = COALESCE($2::UUID, (
-    SELECT k.user_id FROM access_tokens k
-    WHERE k.token_hash = $3 AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
-  ))
-), version AS (
-  -- The version asked for or the newest, of a package that the account may see.
-  SELECT p.id AS package_id, p.name, p.owner_id, p.is_published, v.version, v.snapshot_id, v.suite_error,
-    COALESCE($11::TEXT, v.suite_id, stored.suite_id) AS suite_id,
-    CASE WHEN $11::TEXT IS NOT NULL THEN 'request' WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS suite_source,
-    COALESCE($13::INT, s.trials) * CARDINALITY($14::TEXT[]) AS trials
-  FROM account a
-  CROSS JOIN packages p
-  JOIN LATERAL (
+-- name: submit_jobs
+-- Callers, versions, suites, admission, charges, ledger entries and job rows of several submits in one: all of it is
+-- kept or nothing. A row a submit answers; what is refused says why in `refusal`. An equal submit (same key) takes no
+-- row of `fresh` and so charges nothing. A month that a race fills refuses the whole statement, and two submits of
+-- one account break it: its caller then sends each alone.
+-- $1 a JSON list of server.store.jobs.SubmitRow
+WITH sent AS MATERIALIZED (
+  SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
+    job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
+    package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
+    suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, upload BOOLEAN, verify BOOLEAN
+  )
+), request AS MATERIALIZED (
+  SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.upload, s.verify,
+    a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
+    p.id AS package_id, p.name, v.version, v.snapshot_id, v.suite_error, suite.id AS suite_id, suite.source, trials.total,
+    CASE
+      WHEN a.id IS NULL THEN 'nobody'
+      WHEN a.run_limit = 0 THEN 'free_tier'
+      WHEN v.version IS NULL THEN 'package_not_found'
+      WHEN (s.upload OR s.verify) AND p.owner_id <> a.id AND NOT a.is_admin THEN 'not_the_owner'
+      WHEN s.verify AND (s.suite_id IS NOT NULL OR NOT p.is_published) THEN 'cannot_verify'
+      WHEN s.suite_id IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
+      WHEN suite.id IS NULL THEN 'no_suite'
+      WHEN trials.total > a.trials_per_job THEN 'too_many_trials'
+      -- Seen here so that a full month spoils nobody else's submit. The charge below decides.
+      WHEN a.run_limit <= (SELECT u.test_runs_count FROM user_test_usage u WHERE u.user_id = a.id AND u.month = a.month)
+        AND (SELECT e.job_id FROM submissions e WHERE e.caller_id = a.id AND e.key = own.key LIMIT 1) IS NULL
+        THEN 'quota_exceeded'
+    END AS refusal,
+    own.key
+  FROM sent s
+  -- Each LIMIT keeps the planner from turning a look-up by key into a join of whole tables.
+  LEFT JOIN LATERAL (
+    SELECT u.id, u.is_admin, u.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
+      DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
+    FROM users u JOIN tiers t ON t.name = u.subscription_tier
+    WHERE u.is_active AND u.id = COALESCE(s.account_id, (
+      SELECT k.user_id FROM access_tokens k
+      WHERE k.token_hash = s.token_hash AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
+    ))
+    LIMIT 1
+  ) a ON TRUE
+  -- A package that the account may see.
+  LEFT JOIN LATERAL (
+    SELECT p.id, p.name, p.owner_id, p.is_published FROM packages p
+    WHERE p.id = COALESCE(
+        s.package_id,
+        (SELECT named.id FROM packages named WHERE named.name = s.package_name AND named.is_published),
+        (
+          SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
+          WHERE sv.snapshot_id = s.snapshot_id AND sp.owner_id = a.id AND NOT sp.is_published
+          ORDER BY sv.published_at DESC LIMIT 1
+        )
+      )
+      AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = a.id)
+    LIMIT 1
+  ) p ON TRUE
+  -- The version asked for, or the newest.
+  LEFT JOIN LATERAL (
     SELECT pv.version, pv.snapshot_id, pv.suite_id, pv.suite_error
     FROM package_versions pv
-    WHERE pv.package_id = p.id AND ($9::TEXT IS NULL OR pv.version = $9)
-      AND ($10::TEXT IS NULL OR pv.snapshot_id = $10)
+    WHERE pv.package_id = p.id AND (s.package_version IS NULL OR pv.version = s.package_version)
+      AND (s.snapshot_id IS NULL OR pv.snapshot_id = s.snapshot_id)
     ORDER BY pv.published_at DESC LIMIT 1
   ) v ON TRUE
   LEFT JOIN LATERAL (
     SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = p.id ORDER BY ps.id DESC LIMIT 1
-  ) stored ON $11::TEXT IS NULL AND v.suite_id IS NULL
-  LEFT JOIN suites s ON $11::TEXT IS NULL AND s.id = COALESCE(v.suite_id, stored.suite_id)
-  WHERE (
-      p.id = $7 OR (p.name = $8 AND p.is_published)
-      OR p.id = (
-        SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
-        WHERE sv.snapshot_id = $10 AND sp.owner_id = (SELECT id FROM account) AND NOT sp.is_published
-        ORDER BY sv.published_at DESC LIMIT 1
-      )
-    )
-    AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = a.id)
-), request AS (
-  SELECT a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month, v.*,
-    COALESCE($4::TEXT, 'body:' || ENCODE(SHA256(CONVERT_TO($5::TEXT || v.snapshot_id || v.suite_id, 'UTF8')), 'hex')) AS key,
-    CASE
-      WHEN a.run_limit = 0 THEN 'free_tier'
-      WHEN v.package_id IS NULL THEN 'package_not_found'
-      WHEN ($16::BOOLEAN OR $17::BOOLEAN) AND v.owner_id <> a.id AND NOT a.is_admin THEN 'not_the_owner'
-      WHEN $17 AND ($11::TEXT IS NOT NULL OR NOT v.is_published) THEN 'cannot_verify'
-      WHEN $11::TEXT IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
-      WHEN v.suite_id IS NULL THEN 'no_suite'
-      WHEN v.trials > a.trials_per_job THEN 'too_many_trials'
-    END AS refusal
-  FROM account a LEFT JOIN version v ON TRUE
+  ) stored ON s.suite_id IS NULL AND v.suite_id IS NULL
+  CROSS JOIN LATERAL (
+    SELECT COALESCE(s.suite_id, v.suite_id, stored.suite_id) AS id,
+      CASE WHEN s.suite_id IS NOT NULL THEN 'request' WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS source
+  ) suite
+  CROSS JOIN LATERAL (
+    SELECT COALESCE(s.suite_trials, (SELECT su.trials FROM suites su WHERE su.id = suite.id))
+      * CARDINALITY(s.models) AS total
+  ) trials
+  CROSS JOIN LATERAL (
+    SELECT COALESCE(
+      s.key,
+      'body:' || ENCODE(SHA256(CONVERT_TO(s.request_sha256 || v.snapshot_id || suite.id, 'UTF8')), 'hex')
+    ) AS key
+  ) own
 ), fresh AS (
   INSERT INTO submissions AS s (caller_id, key, request_sha256, job_id)
-  SELECT r.account_id, r.key, $5, $1 FROM request r WHERE r.refusal IS NULL
+  SELECT r.account_id, r.key, r.request_sha256, r.job_id FROM request r WHERE r.refusal IS NULL
+  -- One order for all, so that two of these statements never wait for each other in a circle.
+  ORDER BY r.account_id
   ON CONFLICT (caller_id, key) DO UPDATE
     SET job_id = EXCLUDED.job_id, created_at = NOW()
-    WHERE $4::TEXT IS NULL AND (
-      $6::BOOLEAN OR s.created_at < NOW() - INTERVAL '10 seconds'
+    WHERE s.key LIKE 'body:%' AND (
+      (SELECT r.force FROM request r WHERE r.job_id = EXCLUDED.job_id) OR s.created_at < NOW() - INTERVAL '10 seconds'
       -- A job that this snapshot does not see yet is not failed, so a race counts as equal.
       OR EXISTS (SELECT FROM test_jobs j WHERE j.id = s.job_id AND j.status = 'failed')
     )
   RETURNING job_id
+), admitted AS MATERIALIZED (
+  SELECT r.*, ROW_NUMBER() OVER (ORDER BY r.start_bonus DESC) - 1 AS before FROM request r JOIN fresh USING (job_id)
 ), charge AS (
   INSERT INTO user_test_usage AS u (user_id, month, test_runs_count)
-  SELECT r.account_id, r.month, 1 FROM request r, fresh
+  SELECT r.account_id, r.month, 1 FROM admitted r ORDER BY r.account_id
   ON CONFLICT (user_id, month) DO UPDATE
     SET test_runs_count = u.test_runs_count + 1, updated_at = NOW()
-    WHERE u.test_runs_count < COALESCE((SELECT run_limit FROM account), 2147483647)
+    WHERE u.test_runs_count
+      < COALESCE((SELECT r.run_limit FROM admitted r WHERE r.account_id = u.user_id LIMIT 1), 2147483647)
   RETURNING user_id, month, test_runs_count
-), ahead AS (
-  -- Bounded, so that a long queue does not slow the submit down; at the bound the position is unknown.
-  -- Not a join: the planner may then read the whole queue and compare each row.
-  SELECT COUNT(*)::INT AS jobs FROM (
-    SELECT FROM test_jobs j
-    WHERE j.status = 'queued' AND j.start_key <= (SELECT NOW() - a.start_bonus FROM account a)
-    LIMIT 40
-  ) bounded
-), pace AS (
+), front AS MATERIALIZED (
+  -- Bounded, so that a long queue does not slow the submit down; behind it the position is unknown.
+  SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40
+), pace AS MATERIALIZED (
   SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
   FROM workers WHERE seen_at > NOW() - INTERVAL '15 seconds'
 ), body AS (
   INSERT INTO suites (id, body, trials)
-  SELECT $11, $12, $13 FROM charge WHERE $12::TEXT IS NOT NULL
+  SELECT r.suite_id, r.suite_body, r.suite_trials FROM admitted r WHERE r.suite_body IS NOT NULL
   -- As if sent anew: the clean-up leaves it alone.
   ON CONFLICT (id) DO UPDATE SET created_at = NOW()
 ), job AS (
@@ -97,21 +123,25 @@ WITH account AS (
     models_requested, framework, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier
   )
-  SELECT $1, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.suite_source, $14, $15, $16, $17,
-    r.trials, NOW() - r.start_bonus,
-    CASE WHEN ahead.jobs < 40 THEN ahead.jobs + 1 ELSE 0 END,
-    CASE WHEN ahead.jobs < 40 THEN CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
+  SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
+    r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
+    CASE WHEN ahead.jobs < 40 THEN ahead.jobs + r.before + 1 ELSE 0 END,
+    CASE WHEN ahead.jobs < 40 THEN CEIL((ahead.jobs + r.before) * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
     charge.test_runs_count, r.run_limit, r.subscription_tier
-  FROM request r, charge, ahead, pace
-  RETURNING id, submit_position, submit_wait_seconds, submit_runs_used
+  FROM admitted r
+  JOIN charge ON charge.user_id = r.account_id
+  CROSS JOIN LATERAL (SELECT COUNT(*) AS jobs FROM front WHERE front.start_key <= NOW() - r.start_bonus) ahead
+  CROSS JOIN pace
+  RETURNING id, user_id, submit_position, submit_wait_seconds, submit_runs_used
 ), entry AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
-  SELECT job.id, charge.user_id, charge.month, 'charge', 1, 'run accepted' FROM job, charge
+  SELECT job.id, charge.user_id, charge.month, 'charge', 1, 'run accepted' FROM job JOIN charge USING (user_id)
 )
-SELECT r.refusal, r.account_id, r.key, r.name, r.version, r.suite_error, r.trials, r.subscription_tier AS tier, r.run_limit,
-  job.id AS job_id, job.submit_position, job.submit_wait_seconds, job.submit_runs_used,
+SELECT r.job_id AS sent_id, r.refusal, r.account_id, r.key, r.name, r.version, r.suite_error, r.total AS trials,
+  r.subscription_tier AS tier, r.run_limit, job.id AS job_id, job.submit_position, job.submit_wait_seconds,
+  job.submit_runs_used,
   CASE WHEN fresh.job_id IS NOT NULL AND job.id IS NULL THEN refuse('quota_exceeded') END AS refused
-FROM request r LEFT JOIN fresh ON TRUE LEFT JOIN job ON TRUE;
+FROM request r LEFT JOIN fresh ON fresh.job_id = r.job_id LEFT JOIN job ON job.id = r.job_id;
 
 -- name: read_submission
 -- What an earlier submit under this key was answered.

@@ -99,7 +99,8 @@ async def sound(db: asyncpg.Pool) -> asyncpg.Pool:
 async def a_finished_job(db: asyncpg.Pool, account: uuid.UUID, intent: str) -> uuid.UUID:
     suite = SentSuite(id=intent[0] * 64, body=f'"intent-{intent}"', trials=1)
     new = a_new_job(account, key=f"key:{intent}", suite=suite)
-    assert isinstance(await jobs.submit_job(db, new), Submission)
+    [submitted] = await jobs.submit_jobs(db, [new])
+    assert isinstance(submitted, Submission)
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)
     assert job is not None
     await store_trials(db, job, [Trial(case_index=0, model="echo", repeat_index=0, state="passed", score=1.0)])
