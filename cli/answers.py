@@ -201,6 +201,7 @@ class ComparisonShown(Struct, frozen=True, kw_only=True):
     rows: dict[str, int] = {}
     baseline_trials: int = 0
     rerun_trials: int = 0
+    base_trials: int = 0
     removed: tuple[dict[str, Any], ...] = ()
     changed: tuple[dict[str, Any], ...] = ()
 

@@ -151,10 +151,9 @@ class HostedRun:
         body = self._client.get_test_results(job_id)
         results = self._client.read_results(body)
         self._show(job, job.results, results, verbose=verbose, upload=upload)
-        document = self._document(job, job.results, body)
-        write_reports(reports, msgspec.json.encode(document), terminal=self._terminal)
+        write_reports(reports, body, terminal=self._terminal)
         if self._terminal.machine:
-            self._terminal.document(document)
+            self._terminal.document(self._document(job, job.results, body))
         return EXIT_CODES.get(job.results.concluded, 2)
 
     def _wait(self, job_id: str, display: Display, *, timeout_seconds: float) -> answers.Job:
@@ -226,8 +225,8 @@ class HostedRun:
 
 def refuse_local_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only local testing can do."""
-    if request.baselines:
-        raise InvalidUse("--baseline compares runs on this machine. Add --local, or leave it out.")
+    if request.baselines or request.base is not None:
+        raise InvalidUse("--baseline and --base compare runs on this machine. Add --local, or leave them out.")
     if request.all_repeats:
         raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from cli.errors import InvalidUse
+from cli.signing_key import own_key
 from cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ def write_reports(files: Sequence[ReportFile], body: bytes, *, terminal: Termina
     if not files:
         return
     from evals.reports import Reported, read_reported
-    from evals.signing import sign
+    from evals.signing import FIELD, sign
 
     reported = read_reported(body)
-    if key is not None:
-        reported = Reported(reported.outcome, sign(reported.document, key))
+    if FIELD not in reported.document:
+        reported = Reported(reported.outcome, sign(reported.document, own_key()))
     for file in files:
         _write(file.path, file.report.render(reported))
         terminal.note(f"📄 {file.report.name} report: {file.path}")

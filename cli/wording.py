@@ -88,7 +88,10 @@ def comparison_lines(comparison: ComparisonShown | None, *, conclusion: str) -> 
     yield Line("📐 Against the baseline:")
     yield Line()
     yield Line(f"{INDENT}{counts}")
-    yield Line(f"{INDENT}{comparison.baseline_trials:,} trials before; {comparison.rerun_trials:,} run again")
+    base = (
+        f" ({comparison.base_trials:,} of them made now with the package as it was)" if comparison.base_trials else ""
+    )
+    yield Line(f"{INDENT}{comparison.baseline_trials:,} trials before{base}; {comparison.rerun_trials:,} run again")
     yield Line(f"{INDENT}{_RULES.get(comparison.rule, comparison.rule)}")
     for word, rows in (("Removed", comparison.removed), ("Changed, so not compared", comparison.changed)):
         for row in rows:

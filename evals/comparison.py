@@ -103,6 +103,16 @@ def suspects(rows: Sequence[Present], baseline: Baseline, *, calls: int, reruns:
     return tuple(sorted(position for *_, position in sorted(found)[: max(calls, 0) // reruns]))
 
 
+def lacking(rows: Sequence[Present], baseline: Baseline) -> tuple[int, ...]:
+    """Positions of the failed rows that the baseline cannot judge; those that gate come first."""
+    found = [
+        (row.quarantined, position)
+        for position, row in enumerate(rows)
+        if row.state == "failed" and _usable(row, baseline) is None
+    ]
+    return tuple(position for _, position in sorted(found))
+
+
 def rerun_calls(first_trials: int) -> int:
     """How many trials a comparison may add to a run of so many."""
     return max(int(first_trials * RERUN_SHARE), FEWEST_RERUNS)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Literal
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from evals.comparison import (
@@ -108,6 +109,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     rows: ChangeCounts
     baseline_trials: int
     rerun_trials: int
+    base_trials: int | UnsetType = UNSET  # made with the package as it was, where the baseline knew too little
     removed: tuple[RowKey, ...] = ()  # rows of the baseline that this run does not have
     changed: tuple[RowKey, ...] = ()  # rows that ask something else than in the baseline
 
@@ -134,11 +136,12 @@ def build_outcome(
     total_duration_ms: int,
     engine_version: str,
     baseline: Baseline | None = None,
+    base_trials: Sequence[Trial] = (),
 ) -> Outcome:
     """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
 
     Trials numbered after a case's own repeats are those of `run_again`. With a baseline the conclusion rests on what
-    can be claimed against it.
+    can be claimed against it. `base_trials` were made for the baseline in the same run: they are in its sums alone.
     """
     by_row = _by_row(models, trials)
     indexes = [RowIndex(case, model) for case in range(len(suite.cases)) for model in models]
@@ -148,12 +151,14 @@ def build_outcome(
         build_row(suite, index, by_row.get(index, ()), change=change)
         for index, change in zip(indexes, changes, strict=True)
     )
-    every_trial = [trial for group in by_row.values() for trial in group]
+    every_trial = [*(trial for group in by_row.values() for trial in group), *base_trials]
     return Outcome(
         test_cases=rows,
         summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
         engine_version=engine_version,
-        comparison=UNSET if baseline is None else summarise_changes(present, rows, baseline),
+        comparison=UNSET
+        if baseline is None
+        else msgspec.structs.replace(summarise_changes(present, rows, baseline), base_trials=len(base_trials) or UNSET),
     )
 
 

@@ -17,6 +17,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
 
     package: str
     version: str
+    snapshot: str | UnsetType = UNSET  # of the package's files, where a service ran it
     instructions_digest: str  # of what the package tells the model
     suite_digest: str
     max_tokens: int
@@ -31,10 +32,16 @@ class Record(Struct, frozen=True, kw_only=True):
     suite: Suite
     models: tuple[str, ...]
     trials: tuple[Trial, ...]
+    base_trials: tuple[Trial, ...] | UnsetType = UNSET  # of the package as it was, with their answers
 
 
 def provenance_of(
-    instructions: Instructions, suite: Suite, models: Sequence[str], trials: Iterable[Trial]
+    instructions: Instructions,
+    suite: Suite,
+    models: Sequence[str],
+    trials: Iterable[Trial],
+    *,
+    snapshot: str | UnsetType = UNSET,
 ) -> Provenance:
     """What these trials rest on."""
     answered: dict[str, set[str]] = {model: set() for model in models}
@@ -44,6 +51,7 @@ def provenance_of(
     return Provenance(
         package=instructions.name,
         version=instructions.version,
+        snapshot=snapshot,
         instructions_digest=instructions_digest(instructions),
         suite_digest=suite_digest(suite),
         temperature=UNSET if suite.temperature is None else suite.temperature,
@@ -53,11 +61,18 @@ def provenance_of(
     )
 
 
-def record_of(suite: Suite, models: Sequence[str], trials: Iterable[Trial]) -> Record:
+def record_of(
+    suite: Suite, models: Sequence[str], trials: Iterable[Trial], *, base_trials: Sequence[Trial] = ()
+) -> Record:
     """The record, with trials in the outcome's order."""
     order = {name: position for position, name in enumerate(models)}
     kept = sorted(trials, key=lambda t: (t.case_index, order[t.model], t.repeat_index))
-    return Record(suite=suite, models=tuple(models), trials=tuple(map(_without_text, kept)))
+    return Record(
+        suite=suite,
+        models=tuple(models),
+        trials=tuple(map(_without_text, kept)),
+        base_trials=tuple(base_trials) or UNSET,
+    )
 
 
 def _without_text(trial: Trial) -> Trial:

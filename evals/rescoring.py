@@ -41,6 +41,7 @@ async def rescore(outcome: Outcome) -> Outcome:
         total_duration_ms=outcome.summary.total_duration_ms,
         engine_version=ENGINE_VERSION,
         baseline=_baseline(outcome),
+        base_trials=record.base_trials or (),
     )
     return msgspec.structs.replace(
         again,

@@ -34,7 +34,6 @@ def command(*, outcome: Path, outputs: tuple[Path, ...], verbose: bool, as_json:
     from cli.local import show
     from cli.outcome_file import read_outcome_file
     from cli.reports import find_reports, write_reports
-    from cli.signing_key import own_key
     from cli.terminal import Terminal
     from evals.reports import read_reported
     from evals.rescoring import differing_rows, rescore
@@ -50,5 +49,5 @@ def command(*, outcome: Path, outputs: tuple[Path, ...], verbose: bool, as_json:
         terminal.note(f"⚠️  Judged otherwise now: {new.title} · {new.model} ({old.state} before, {new.state} now)")
     if not differing:
         terminal.note("🔁 Every verdict is the stored one.")
-    write_reports(reports, msgspec.json.encode(after), terminal=terminal, key=own_key() if reports else None)
+    write_reports(reports, msgspec.json.encode(after), terminal=terminal)
     return EXIT_CODES.get(after.summary.conclusion, 2)

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Compare with a stored outcome and gate on regressions (with --local; may be given several times)",
 )
+@click.option(
+    "--base",
+    metavar="PACKAGE",
+    help="The package as it was (name, folder or archive): run too where the baseline knows too little (with --local)",
+)
 @click.option("--all-repeats", is_flag=True, help="Run every repeat, also when the verdict is clear (with --local)")
 @click.option(
     "--output",
@@ -65,6 +70,7 @@ def command(
     framework: str | None,
     suite: Path | None,
     baselines: tuple[Path, ...],
+    base: str | None,
     outputs: tuple[Path, ...],
     timeout: float,
     **flags: bool,
@@ -90,6 +96,7 @@ def command(
         framework=framework,  # type: ignore[arg-type]  # click.Choice has checked it
         suite_file=suite,
         baselines=baselines,
+        base=find_subject(base) if base is not None else None,
         outputs=outputs,
         all_repeats=flags["all_repeats"],
         upload=flags["upload"],

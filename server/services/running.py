@@ -19,6 +19,7 @@ from evals.errors import EngineError
 from evals.outcome import Outcome, build_outcome
 from evals.packages import read_package
 from evals.pool import ModelPool
+from evals.provenance import provenance_of, record_of
 from evals.runner import Plan, run
 from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
@@ -125,6 +126,11 @@ async def _run_to_end(
         # From the first start on, whoever ran it then.
         total_duration_ms=round((pace.job_seconds - job.seconds_left + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
+    )
+    outcome = msgspec.structs.replace(
+        outcome,
+        provenance=provenance_of(plan.instructions, plan.suite, plan.models, found.values(), snapshot=job.snapshot_id),
+        record=record_of(plan.suite, plan.models, found.values()),
     )
     if stop.is_set():
         return _cancelled(outcome)

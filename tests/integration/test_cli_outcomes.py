@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,11 +124,44 @@ def test_baseline__quarantined_failure_is_shown_and_does_not_gate(
     assert ran.returncode == 0
 
 
+def test_base__runs_the_package_as_it_was_for_rows_that_failed_and_nothing_else(
+    tmp_path: Path, models: ModelServer, package: Path
+) -> None:
+    shutil.copytree(package, tmp_path / "before")
+    (tmp_path / "before" / "polite.md").write_text("Always say hello.\n")
+    write_suite(package, {}, {})
+    models.mock.answers.extend(["hello", "no", *["hello"] * 7, *["no"] * 7])
+
+    ran = run(tmp_path, models, "--base", "before", "--output", "o.json")
+
+    assert "   regressed: 7 of 7 passed before, 0 of 7 when run again (p 0.00029)\n" in ran.stdout
+    assert "   7 trials before (7 of them made now with the package as it was); 7 run again\n" in ran.stdout
+    assert ran.returncode == 1
+    told = [body["messages"][0]["content"] for body in models.mock.last_bodies]
+    assert ["Always" in text for text in told] == [False] * 2 + [True] * 7 + [False] * 7
+    again = prpm(tmp_path, "score", "o.json", "--output", "again.json", local_url=NOWHERE)
+    assert "Every verdict is the stored one" in again.stderr
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "o.json").read_bytes()
+
+
+def test_base__that_fails_as_often_makes_no_regression(tmp_path: Path, models: ModelServer, package: Path) -> None:
+    shutil.copytree(package, tmp_path / "before")
+    write_suite(package, {})
+    models.mock.answers.extend(["no", *["no"] * 4, *["hello"] * 3, *["no"] * 5, "hello", "hello"])
+
+    ran = run(tmp_path, models, "--base", "before", "--json")
+
+    document = json.loads(ran.stdout)
+    assert [row["change"]["status"] for row in document["test_cases"]] == ["flaky"]
+    assert (document["conclusion"], ran.returncode) == ("passed", 0)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
         (["--baseline", "missing.json"], "missing.json cannot be read"),
         (["--baseline", "polite/prpm.json"], "polite/prpm.json is not an outcome of `prpm test`"),
+        (["--base", "./nowhere"], "There is no folder or archive './nowhere'"),
         (["--output", "out.pdf"], "out.pdf has no extension of a report; known are"),
         (["--output", "no/such/out.xml"], "the folder no/such is not there"),
     ],
