@@ -50,7 +50,6 @@ class _StoredRow(_StoredTrial, frozen=True, kw_only=True):
 
 class _StoredOutcome(Struct, frozen=True, kw_only=True):
     test_cases: tuple[_StoredRow, ...]
-    cached: bool = False
 
 
 def read_baseline(documents: Iterable[tuple[str, bytes]]) -> Baseline:
@@ -64,7 +63,7 @@ def read_baseline(documents: Iterable[tuple[str, bytes]]) -> Baseline:
     for name, body in documents:
         outcome = _read(name, body)
         fingerprint = sha256(body).digest()
-        if outcome.cached or fingerprint in seen:
+        if fingerprint in seen:
             continue
         seen.add(fingerprint)
         for key, past in _rows(outcome.test_cases):

@@ -71,6 +71,18 @@ def _require_allowed(known: Known, assertion: Assertion, *, allow_code: bool) ->
         )
 
 
+def needs_fresh(case: Case) -> str | None:
+    """The first type in the case that judges the call itself, so that a kept answer will not do."""
+    for item in _flatten(case):
+        try:
+            known = find_assertion(item.type)
+        except InvalidAssertion:
+            continue
+        if known.type.needs_fresh:
+            return item.type
+    return None
+
+
 async def grade(
     case: Case,
     answer: Answer,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -25,7 +26,7 @@ from evals.comparison import (
 from evals.digests import case_digest
 from evals.provenance import Provenance, Record
 from evals.scoring import GatedRow, count_verdicts, decide_row, gate
-from evals.types import AssertionResult, Attempt, Conclusion, RowIndex, State, Suite, Trial, TrialError
+from evals.types import AssertionResult, Attempt, CacheUse, Conclusion, RowIndex, State, Suite, Trial, TrialError
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,6 +43,7 @@ class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int | UnsetType = UNSET
     cost_usd: float | UnsetType = UNSET
     attempts: tuple[Attempt, ...] = ()
+    cache: CacheUse | UnsetType = UNSET
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -62,6 +64,7 @@ class Row(Struct, frozen=True, kw_only=True):
     cost_usd: float | UnsetType = UNSET
     named_scores: dict[str, float] | UnsetType = UNSET
     attempts: tuple[Attempt, ...] | UnsetType = UNSET
+    cache: CacheUse | UnsetType = UNSET  # of the answer that the row shows
     trials: tuple[TrialResult, ...] | UnsetType = UNSET  # only when the case repeats
     case_digest: str | UnsetType = UNSET  # equal for cases that ask the same; baselines are compared by it
     pass_rate: Rate | UnsetType = UNSET  # of the trials that have a verdict, with its 95 % interval
@@ -85,6 +88,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    trials_cached: int | UnsetType = UNSET  # whose answer was kept from an earlier run; left out when none was
+    cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
+    cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
     test_result_id: str | UnsetType = UNSET
 
 
@@ -226,6 +232,7 @@ def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change:
         cost_usd=_total_cost(trials),
         named_scores=shown.named_scores or UNSET if shown else UNSET,
         attempts=_attempts(shown) or UNSET if shown else UNSET,
+        cache=(completion.cache if completion else None) or UNSET,
         trials=tuple(map(trial_result, own)) if case.repeat > 1 and own else UNSET,
         case_digest=case_digest(suite, case),
         pass_rate=rate_of(counts) if counts.total else UNSET,
@@ -279,6 +286,7 @@ def trial_result(trial: Trial) -> TrialResult:
         output_tokens=_total([trial], "output_tokens"),
         cost_usd=_total_cost([trial]),
         attempts=_attempts(trial),
+        cache=(completion.cache if completion else None) or UNSET,
     )
 
 
@@ -302,12 +310,58 @@ def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms
         tests_skipped=states.count("skipped"),
         conclusion=gate([gated_row(row) for row in rows]),
         cost_is_partial=True if any(c.cost_usd is None for c in answered) else UNSET,
+        trials_cached=sum(c.is_cached for c in answered) or UNSET,
     )
 
 
 def gated_row(row: Row) -> GatedRow:
     """What the row brings to the conclusion."""
     return GatedRow(row.state, quarantined=row.quarantined is True, change=row.change or None)
+
+
+def summary_as_cached(summary: Summary, *, trials: int) -> Summary:
+    """What an identical job is told: the same verdicts, at no cost. `trials` is how many there are."""
+    return msgspec.structs.replace(
+        summary,
+        total_cost_usd=0.0,
+        cost_is_partial=UNSET,
+        trials_cached=trials,
+        cached=True,
+        test_result_id=UNSET,
+    )
+
+
+def outcome_as_cached(outcome: Outcome, *, ended_at: datetime) -> Outcome:
+    """The outcome as an identical job shows it: every answer marked as kept, none with a cost.
+
+    `ended_at` is when the job that ran it ended.
+    """
+    at = ended_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    rows = tuple(_as_cached(row, ended_at=at) for row in outcome.test_cases)
+    summary = summary_as_cached(outcome.summary, trials=count_trials(outcome))
+    return msgspec.structs.replace(outcome, test_cases=rows, summary=msgspec.structs.replace(summary, cached_at=at))
+
+
+def count_trials(outcome: Outcome) -> int:
+    """Trials in all rows, as far as the rows show them."""
+    return sum(len(row.trials) if row.trials else 1 for row in outcome.test_cases)
+
+
+Shown = TypeVar("Shown", Row, TrialResult)
+
+
+def _as_cached(shown: Shown, *, ended_at: str) -> Shown:
+    use = CacheUse(
+        state="hit",
+        reason=f"an identical job ended at {ended_at}",
+        saved_usd=shown.cost_usd if shown.cost_usd is not UNSET else None,
+    )
+    free = msgspec.structs.replace(shown, cache=use, cost_usd=UNSET if shown.cost_usd is UNSET else 0.0)
+    # Nobody was called for this job.
+    if not isinstance(free, Row):
+        return msgspec.structs.replace(free, attempts=())
+    trials = tuple(_as_cached(trial, ended_at=ended_at) for trial in free.trials) if free.trials else UNSET
+    return msgspec.structs.replace(free, attempts=UNSET, trials=trials)
 
 
 def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:

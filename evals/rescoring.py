@@ -52,9 +52,14 @@ async def rescore(outcome: Outcome) -> Outcome:
 
 
 def differing_rows(before: Outcome, after: Outcome) -> list[int]:
-    """Positions of the rows whose verdict, score or reasons are not the same."""
+    """Positions of the rows whose verdicts, scores or reasons are not the same."""
     pairs = zip(before.test_cases, after.test_cases, strict=True)
-    return [position for position, (old, new) in enumerate(pairs) if old != new]
+    return [position for position, (old, new) in enumerate(pairs) if _verdicts(old) != _verdicts(new)]
+
+
+def _verdicts(row: Row) -> list[object]:
+    trials = [(trial.state, trial.score, trial.assertions) for trial in (*(row.trials or ()), *(row.reruns or ()))]
+    return [row.state, row.score, row.assertions, row.named_scores, row.error, row.change, *trials]
 
 
 def _blank(trial: Trial) -> Trial:

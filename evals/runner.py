@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import traceback
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
@@ -15,17 +16,19 @@ from msgspec import Struct
 
 from evals.assertions import Answer
 from evals.errors import EngineError, ModelUnreachable, ProviderError, UnknownModel
-from evals.grading import grade
+from evals.grading import grade, needs_fresh
 from evals.judging import JudgeSession, ModelJudge
 from evals.models import CompletionRequest
 from evals.packages import conversation
 from evals.pool import ModelPool
 from evals.scoring import count_verdicts, settled
 from evals.statistics import Counts
-from evals.types import Case, Completion, Instructions, RowIndex, Suite, Trial, TrialError, TrialKey
+from evals.types import Case, Completion, Instructions, Message, RowIndex, Suite, Trial, TrialError, TrialKey
 
 log = logging.getLogger(__name__)
 
+RUN_AGAIN = "run again for a comparison"
+SUITE_SAYS_NO = "the suite says `cache: false`"
 BROKEN = "The engine itself broke on this trial; the other trials are not affected. Its log says where."
 
 
@@ -55,8 +58,8 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
     Closing or cancelling the stream cancels what runs and waits for its end.
     """
     known = frozenset(done)
-    keys = (key for key in _keys(plan) if key not in known)
-    async with aclosing(_run_keys(plan, keys, pool, _Standings(plan) if plan.early_stop else None)) as trials:
+    turns = (turn for turn in _turns(plan) if turn.key not in known)
+    async with aclosing(_run_turns(plan, turns, pool, _Standings(plan) if plan.early_stop else None)) as trials:
         async for trial in trials:
             yield trial
 
@@ -64,10 +67,14 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
 async def run_again(
     plan: Plan, rows: Sequence[RowIndex], *, times: int, pool: ModelPool, done: Collection[TrialKey] = ()
 ) -> AsyncGenerator[Trial, None]:
-    """`times` more trials of each of these rows, numbered after the case's own repeats; otherwise as `run`."""
+    """`times` more trials of each of these rows, numbered after the case's own repeats; otherwise as `run`.
+
+    Every model and judge is asked anew: a kept answer is no further draw.
+    """
     known = frozenset(done)
-    keys = (key for number in range(times) for row in rows if (key := again_key(plan.suite, row, number)) not in known)
-    async with aclosing(_run_keys(plan, keys, pool, None)) as trials:
+    keys = (again_key(plan.suite, row, number) for number in range(times) for row in rows)
+    turns = (_Turn(key, key.repeat_index, fresh=RUN_AGAIN) for key in keys if key not in known)
+    async with aclosing(_run_turns(plan, turns, pool, None)) as trials:
         async for trial in trials:
             yield trial
 
@@ -77,14 +84,14 @@ def again_key(suite: Suite, row: RowIndex, number: int) -> TrialKey:
     return TrialKey(row.case_index, row.model, suite.cases[row.case_index].repeat + number)
 
 
-async def _run_keys(
-    plan: Plan, keys: Iterator[TrialKey], pool: ModelPool, standings: _Standings | None
+async def _run_turns(
+    plan: Plan, turns: Iterator[_Turn], pool: ModelPool, standings: _Standings | None
 ) -> AsyncGenerator[Trial, None]:
     size = max(1, min(plan.concurrency, trial_count(plan)))
     results: asyncio.Queue[Trial | None] = asyncio.Queue(maxsize=size)
     judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
     work = _Work(plan, pool, judge, standings)
-    workers = [asyncio.create_task(_work(keys, results, work)) for _ in range(size)]
+    workers = [asyncio.create_task(_work(turns, results, work)) for _ in range(size)]
     try:
         working = len(workers)
         while working:
@@ -99,16 +106,26 @@ async def _run_keys(
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-def _keys(plan: Plan) -> Iterator[TrialKey]:
+class _Turn(NamedTuple):
+    """A trial to run. `sample` tells it from others that say the same to the same model; `fresh` as in a request."""
+
+    key: TrialKey
+    sample: int
+    fresh: str = ""
+
+
+def _turns(plan: Plan) -> Iterator[_Turn]:
     """Every case once, in the file's order with the models side by side; then the repeats, round by round.
 
     Rounds, as a row whose verdict is clear after two of five trials is then known before the third would start.
     """
+    first_samples = _first_samples(plan.suite)
     for repeat_index in range(max((case.repeat for case in plan.suite.cases), default=0)):
         for case_index, case in enumerate(plan.suite.cases):
             if repeat_index < case.repeat:
                 for model in plan.models:
-                    yield TrialKey(case_index, model, repeat_index)
+                    key = TrialKey(case_index, model, repeat_index)
+                    yield _Turn(key, first_samples[case_index] + repeat_index)
 
 
 class _Standings:
@@ -137,18 +154,20 @@ class _Work(NamedTuple):
     judge: ModelJudge
     standings: _Standings | None
 
-    async def trial(self, key: TrialKey) -> Trial:
-        if self.standings is not None and not self.standings.needs(key):
-            return _not_needed(key)
-        trial = await _Attempted(key, self.plan, self.pool, self.judge.session()).trial()
+    async def trial(self, turn: _Turn) -> Trial:
+        if self.standings is not None and not self.standings.needs(turn.key):
+            return _not_needed(turn.key)
+        fresh = turn.fresh or (SUITE_SAYS_NO if self.plan.suite.cache is False else "")
+        session = self.judge.session(sample=turn.sample, fresh=fresh)
+        trial = await _Attempted(turn, self.plan, self.pool, session).trial()
         if self.standings is not None:
             self.standings.note(trial)
         return trial
 
 
-async def _work(keys: Iterator[TrialKey], results: asyncio.Queue[Trial | None], work: _Work) -> None:
-    for key in keys:
-        await results.put(await work.trial(key))
+async def _work(turns: Iterator[_Turn], results: asyncio.Queue[Trial | None], work: _Work) -> None:
+    for turn in turns:
+        await results.put(await work.trial(turn))
     await results.put(None)
 
 
@@ -156,11 +175,35 @@ def _not_needed(key: TrialKey) -> Trial:
     return Trial(case_index=key.case_index, model=key.model, repeat_index=key.repeat_index, state="skipped")
 
 
+def _first_samples(suite: Suite) -> list[int]:
+    """For each case how many trials before it say the same, so that no two trials ever share a kept answer.
+
+    Numbered among equals and not by place: a case that is put before another does not make that one new.
+    """
+    seen: Counter[tuple[Message, ...]] = Counter()
+    firsts = []
+    for case in suite.cases:
+        firsts.append(seen[case.messages])
+        seen[case.messages] += case.repeat
+    return firsts
+
+
+def why_fresh(suite: Suite, case: Case) -> str:
+    """Why a kept answer will not do for this case; empty if it will."""
+    if suite.cache is False:
+        return SUITE_SAYS_NO
+    if suite.temperature and not suite.cache:
+        return f"temperature {suite.temperature:g} asks for a new answer each time"
+    if type_ := needs_fresh(case):
+        return f"{type_} needs an answer of its own"
+    return ""
+
+
 class _Attempted:
     """One trial under way; keeps the answer, so that trouble in its grading does not lose it."""
 
-    def __init__(self, key: TrialKey, plan: Plan, pool: ModelPool, judge: JudgeSession) -> None:
-        self._key = key
+    def __init__(self, turn: _Turn, plan: Plan, pool: ModelPool, judge: JudgeSession) -> None:
+        self._key, self._sample, self._fresh = turn
         self._plan = plan
         self._pool = pool
         self._judge = judge
@@ -191,6 +234,8 @@ class _Attempted:
                 temperature=self._plan.suite.temperature,
                 max_tokens=self._plan.suite.max_tokens,
                 timeout_seconds=self._plan.trial_timeout_seconds,
+                sample=self._sample,
+                fresh=self._fresh or why_fresh(self._plan.suite, case),
             ),
         )
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")

@@ -84,6 +84,7 @@ async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, N
         models=ModelBook(db),
         redis_answers=redis_answers,
         public_url=settings.public_url,
+        cache_days=settings.cache_days,
     )
     try:
         yield

@@ -68,6 +68,7 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     check: Callable[[Assertion], object] | None = None
     graded: bool = False
     runs_code: bool = False  # the author's code: refused unless the one who runs the suite allows it
+    needs_fresh: bool = False  # judges the call and not the answer, so a kept answer tells nothing
 
 
 ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
@@ -79,6 +80,7 @@ def assertion(
     check: Callable[[Assertion], object] | None = None,
     graded: bool = False,
     runs_code: bool = False,
+    needs_fresh: bool = False,
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 
@@ -93,6 +95,7 @@ def assertion(
                 check=check,
                 graded=graded,
                 runs_code=runs_code,
+                needs_fresh=needs_fresh,
             ),
         )
         return function

@@ -125,7 +125,7 @@ class Cases:
         prompts = self._prompts_of(value, path, defaults)
         repeat = self._fields.whole(value, path, "repeat", 1, 100, default=defaults.repeat)
         pass_rate = self._fields.share(value, path, "pass_rate", default=defaults.pass_rate)
-        quarantine = self._fields.flag(value, path, "quarantine")
+        quarantine = self._fields.flag(value, path, "quarantine") is True
         for chosen, suffix in self._combinations(variables, path, options):
             rendered = self._rendered(chosen, path)
             assertions = self._assertions.finish(drafts, rendered, judge=options.judge)

@@ -65,6 +65,14 @@ class Fields:
             return None
         return text
 
+    def flag(self, value: dict[str, Any], path: Path, key: str) -> bool | None:
+        """True or false under a key; None without one."""
+        flag = value.get(key)
+        if flag is not None and not isinstance(flag, bool):
+            self.find((*path, key), "must be true or false")
+            return None
+        return flag
+
     def number(self, value: dict[str, Any], path: Path, key: str, low: float, high: float) -> float | None:
         """The number under a key, from low to high; None without one."""
         number = value.get(key)
@@ -76,14 +84,6 @@ class Fields:
         if not low <= number <= high:
             self.find((*path, key), f"must be from {low:g} to {high:g}")
         return float(number)
-
-    def flag(self, value: dict[str, Any], path: Path, key: str) -> bool:
-        """True or false, false without one."""
-        flag = value.get(key, False)
-        if not isinstance(flag, bool):
-            self.find((*path, key), "must be true or false")
-            return False
-        return flag
 
     def share(self, value: dict[str, Any], path: Path, key: str, *, default: float) -> float:
         """A number from 0 to 1."""

@@ -23,7 +23,7 @@ from evals.types import DerivedMetric, JsonValue, Suite
 from evals.yaml_reader import read_yaml
 
 SUITE_KEYS: Final = (
-    "description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "prompts", "scenarios",
+    "description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "cache", "prompts", "scenarios",
     "assertionTemplates", "derivedMetrics", "evaluateOptions", "providers", "targets",
 )  # fmt: skip
 MAX_DERIVED_METRICS: Final = 100
@@ -170,6 +170,7 @@ class _Reader:
             temperature=self._fields.number(value, path, "temperature", 0.0, 2.0),
             max_tokens=self._fields.whole(value, path, "max_tokens", 1, 100_000, default=_DEFAULT_MAX_TOKENS),
             judge=None if judge is None else model_name(judge),
+            cache=self._fields.flag(value, path, "cache"),
             derived_metrics=self._derived(value.get("derivedMetrics"), (*path, "derivedMetrics")),
         )
 

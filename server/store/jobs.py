@@ -52,6 +52,10 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     framework: str
     upload: bool
     verify: bool
+    cause: str
+    use_cache: bool
+    outcome_settings: str | None = None
+    outcome_days: int = 0
 
 
 class NotTogether(Exception):
@@ -102,6 +106,10 @@ def _submit_row(job: NewJob) -> SubmitRow:
         framework=job.framework,
         upload=job.upload_results,
         verify=job.verify_results,
+        cause=job.cause,
+        use_cache=job.use_cache,
+        outcome_settings=job.outcome_settings,
+        outcome_days=job.outcome_days,
     )
 
 
@@ -168,6 +176,7 @@ async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> J
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
+        cached_at=row["cached_at"],
     )
 
 
@@ -192,13 +201,14 @@ async def list_jobs(
             created_at=row["created_at"],
             started_at=row["started_at"],
             completed_at=row["completed_at"],
+            is_cached=row["is_cached"],
         )
         for row in rows
     ]
 
 
 async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> asyncpg.Record | None:
-    """`status`, `error_message` and `outcome` (JSON text or None) of a job that `seen_by` may see."""
+    """`status`, `error_message`, `outcome` (JSON text or None) and `cached_at` of a job that `seen_by` may see."""
     return await db.fetchrow(SQL["read_outcome"], job_id, seen_by)
 
 
@@ -230,6 +240,9 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
                     framework=row["framework"],
                     seconds_left=row["seconds_left"],
                     asked_at=asked_at,
+                    account_id=row["user_id"],
+                    use_cache=row["use_cache"],
+                    is_public=row["is_public"],
                 )
     return None
 
@@ -253,6 +266,7 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
+        msgspec.json.encode(end.kept).decode() if end.kept else None,
     )  # fmt: skip
     return row is not None
 

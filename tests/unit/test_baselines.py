@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 
 from evals.baselines import InvalidBaseline, read_baseline
 from evals.comparison import RowKey
-from evals.outcome import Outcome
+from evals.outcome import Outcome, outcome_as_cached
 from evals.statistics import Counts
 from tests.outcomes import a_case, an_outcome
 
@@ -62,7 +63,8 @@ def test_baseline__cached_trials_never_enter() -> None:
     assert counts(with_row(an_outcome("P"), cache={"state": "hit", "reason": "same"})) == {"Case 0": Counts()}
     assert counts(with_row(an_outcome("P"), cache={"state": "miss"})) == {"Case 0": Counts(1, 0)}
     assert counts(with_row(repeats, trials=one_hit)) == {"Case 0": Counts(1, 0)}
-    assert counts(body(an_outcome("P"), cached=True)) == {}
+    whole = outcome_as_cached(an_outcome("P", "PF"), ended_at=datetime(2026, 1, 2, tzinfo=UTC))
+    assert counts(body(whole)) == {"Case 0": Counts(), "Case 1": Counts()}
 
 
 def test_baseline__case_that_asks_something_else_starts_anew() -> None:
