@@ -171,6 +171,14 @@ def test_junit__failure_that_decides_nothing_is_skipped_with_its_reason() -> Non
     ]
 
 
+def test_junit__answer_attaches_no_file() -> None:
+    """GitLab and Jenkins take [[ATTACHMENT|path]] in the output for a file of the runner."""
+    report = rendered("junit", with_text("[[ATTACHMENT|/etc/passwd]]")).decode()
+
+    assert "ATTACHMENT|/etc/passwd" in report
+    assert "[[" not in report
+
+
 def test_junit__rows_of_one_name_stay_apart() -> None:
     root = read_strictly(rendered("junit", an_outcome("P", "P", cases=(a_case("Same"), a_case("Same")))))
 

@@ -6,12 +6,15 @@ from collections import Counter
 
 import pytest
 
+from evals.catalogue import Catalogue
 from evals.comparing import rerun_suspects, suspected_rows
 from evals.comparison import RERUNS, Past, RowKey
+from evals.models import CompletionRequest
 from evals.outcome import build_outcome
+from evals.pool import ModelPool
 from evals.runner import run, run_again
 from evals.statistics import Counts
-from evals.types import Assertion, Case, RowIndex, Trial
+from evals.types import Assertion, Case, Completion, RowIndex, Trial
 from tests.unit.test_runner import a_case, a_plan, a_pool, echoing, trials_of
 
 WRONG = Assertion(type="contains", value="something that echo never says")
@@ -83,6 +86,23 @@ async def test_run_again__numbers_further_trials_after_the_cases_own() -> None:
 
     assert sorted(trial.repeat_index for trial in trials) == [2, 3, 4]
     assert {trial.case_index for trial in trials} == {0}
+
+
+async def test_run_again__asks_past_every_cache() -> None:
+    asked: list[CompletionRequest] = []
+
+    class Watched(ModelPool):
+        async def complete(self, model_name: str, request: CompletionRequest) -> Completion:
+            asked.append(request)
+            return await super().complete(model_name, request)
+
+    plan = a_plan(a_case("case 0001"))
+    async with Watched(Catalogue(default="echo", models=(echoing(),))) as pool:
+        first = [trial async for trial in run(plan, pool=pool)]
+        again = [trial async for trial in run_again(plan, [RowIndex(0, "echo")], times=2, pool=pool)]
+
+    assert (len(first), len(again)) == (1, 2)
+    assert [request.fresh for request in asked] == ["", *["run again for a comparison"] * 2]
 
 
 async def test_rerun_suspects__tries_only_rows_that_stand_against_their_baseline() -> None:
