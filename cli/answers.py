@@ -221,6 +221,37 @@ class TrialShown(Struct, frozen=True, kw_only=True):
     cache: CacheShown | None = None
 
 
+class RateShown(Struct, frozen=True, kw_only=True):
+    """Passed trials out of those with a verdict; `low` and `high` hold the true rate with 95 % confidence."""
+
+    passed: int
+    total: int
+    low: float = 0.0
+    high: float = 1.0
+
+
+class ChangeShown(Struct, frozen=True, kw_only=True):
+    """What a comparison says about a row."""
+
+    status: str
+    rule: str = ""
+    baseline: RateShown | None = None
+    reruns: RateShown | None = None
+    p_value: float | None = None
+
+
+class ComparisonShown(Struct, frozen=True, kw_only=True):
+    """A run against its baseline."""
+
+    rule: str
+    rows: dict[str, int] = {}
+    baseline_trials: int = 0
+    rerun_trials: int = 0
+    base_trials: int = 0
+    removed: tuple[dict[str, Any], ...] = ()
+    changed: tuple[dict[str, Any], ...] = ()
+
+
 class RowShown(Struct, frozen=True, kw_only=True):
     """One case on one model."""
 
@@ -237,6 +268,10 @@ class RowShown(Struct, frozen=True, kw_only=True):
     attempts: tuple[AttemptShown, ...] = ()
     cache: CacheShown | None = None
     trials: tuple[TrialShown, ...] = ()
+    pass_rate: RateShown | None = None
+    stopped_early: bool = False
+    quarantined: bool = False
+    change: ChangeShown | None = None
 
     @property
     def stands(self) -> str:
@@ -249,6 +284,7 @@ class Results(Struct, frozen=True, kw_only=True):
 
     test_cases: tuple[RowShown, ...]
     summary: dict[str, Any] = {}
+    comparison: ComparisonShown | None = None
 
 
 class CountRange(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from cli.errors import (
 )
 from cli.following import JobFollower, Listener
 from cli.progress import following
+from cli.reports import ReportFile, find_reports, write_reports
 from cli.request import RunRequest, hosted_fields
 from cli.subject import ArchiveFile, Folder, Registered
 from cli.terminal import Terminal
@@ -56,6 +57,8 @@ class HostedRun:
 
     def run(self, request: RunRequest) -> int:
         """The exit code: 0 passed, 1 a test failed, 2 inconclusive."""
+        refuse_local_only(request)
+        reports = find_reports(request.outputs)
         self._say("🚀 Using PRPM hosted testing (prpm+)", "")
         suite = self._suite(request)
         subject = self._subject_fields(request)
@@ -63,7 +66,11 @@ class HostedRun:
         submitted = self._client.submit_test_job(subject | hosted_fields(request, suite=suite))
         self._announce(submitted)
         return self._see_through(
-            submitted, verbose=request.verbose, upload=request.upload, timeout_seconds=request.timeout_seconds
+            submitted,
+            verbose=request.verbose,
+            upload=request.upload,
+            timeout_seconds=request.timeout_seconds,
+            reports=reports,
         )
 
     def _see_through(
@@ -74,11 +81,17 @@ class HostedRun:
         upload: bool,
         timeout_seconds: float,
         live: bool = False,
+        reports: Sequence[ReportFile] = (),
     ) -> int:
         """Follow a job of ours, which nobody else waits for: Ctrl-C ends it."""
         try:
             return self.follow(
-                submitted.job_id, verbose=verbose, upload=upload, timeout_seconds=timeout_seconds, live=live
+                submitted.job_id,
+                verbose=verbose,
+                upload=upload,
+                timeout_seconds=timeout_seconds,
+                live=live,
+                reports=reports,
             )
         except KeyboardInterrupt:
             raise self._with_job(Interrupted(self._cancel(submitted.job_id)), submitted.job_id) from None
@@ -149,7 +162,16 @@ class HostedRun:
             self._say(f"{INDENT}{usage_line(job.usage)}")
         self._say("", "⏳ Waiting for results...", "")
 
-    def follow(self, job_id: str, *, verbose: bool, upload: bool, timeout_seconds: float, live: bool = False) -> int:
+    def follow(
+        self,
+        job_id: str,
+        *,
+        verbose: bool,
+        upload: bool,
+        timeout_seconds: float,
+        live: bool = False,
+        reports: Sequence[ReportFile] = (),
+    ) -> int:
         """Wait for the job's end, show its results, and return the exit code.
 
         `upload`: say where they are. `live`: a line for each trial when it finishes.
@@ -163,6 +185,7 @@ class HostedRun:
         body = self._client.get_test_results(job_id)
         results = self._client.read_results(body)
         self._show(job, job.results, results, verbose=verbose, upload=upload)
+        write_reports(reports, body, terminal=self._terminal)
         if self._terminal.machine:
             self._terminal.document(self._document(job, job.results, body))
         return EXIT_CODES.get(job.results.concluded, 2)
@@ -225,6 +248,14 @@ class HostedRun:
     def _say(self, *lines: str) -> None:
         for line in lines:
             self._terminal.say(line)
+
+
+def refuse_local_only(request: RunRequest) -> None:
+    """Raises InvalidUse for what only local testing can do."""
+    if request.baselines or request.base is not None:
+        raise InvalidUse("--baseline and --base compare runs on this machine. Add --local, or leave them out.")
+    if request.all_repeats:
+        raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 
 
 def read_archive_file(path: Path) -> bytes:

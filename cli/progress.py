@@ -71,8 +71,8 @@ class LiveLines(JobDisplay):
 
     def trial(self, trial: TrialDone) -> None:
         """What came of it."""
-        from cli.printable import shortened
         from cli.wording import COLOURS, SIGNS
+        from evals.printable import shortened
 
         number = f" #{trial.repeat}" if trial.repeat > 1 else ""
         self._terminal.say(
@@ -145,7 +145,7 @@ def asked(progress: Progress) -> str:
     """`claude-sonnet-4: Review function`: what is being asked, as far as it is known."""
     if progress.asking is None:
         return ""
-    from cli.printable import printable, shortened
+    from evals.printable import printable, shortened
 
     return printable(shortened(f"{progress.asking.model}: {progress.asking.case}", limit=60))
 

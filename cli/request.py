@@ -23,6 +23,10 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     plugins: tuple[str, ...] = ()
     framework: Framework | None = None
     suite_file: Path | None = None
+    baselines: tuple[Path, ...] = ()  # outcomes to compare with, oldest first
+    base: Subject | None = None  # the package as it was, run where the baselines know too little
+    outputs: tuple[Path, ...] = ()  # reports to write, each in the format of its extension
+    all_repeats: bool = False
     upload: bool = False
     verify: bool = False
     verbose: bool = False

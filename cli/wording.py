@@ -10,20 +10,29 @@ from cli.answers import (
     AssertionShown,
     AttemptShown,
     CacheShown,
+    ChangeShown,
+    ComparisonShown,
     ErrorShown,
     Estimate,
     JobUsage,
     ModelShare,
     MoneyRange,
+    RateShown,
     RowShown,
     Summary,
     TrialShown,
 )
-from cli.printable import excerpt, printable_lines, shortened
+from evals.printable import excerpt, printable_lines, shortened
 
 SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
 COLOURS = {"passed": "green", "failed": "red", "error": "yellow", "skipped": "yellow"}
 INDENT = "   "
+_WORDS = {"not_enough_data": "not enough data"}
+_RULES = {
+    "regressions": "Decided by regressions: a failure that the baseline explains does not count.",
+    "failures": "Decided by failures: the baseline has too few trials of every row.",
+    "both": "Decided by regressions, and by failures where the baseline has too few trials.",
+}
 _QUOTED = re.compile(r"[\"“`']([^\"”`']{2,200})[\"”`']")
 
 
@@ -66,10 +75,33 @@ def result_lines(rows: Sequence[RowShown], *, verbose: bool) -> Iterator[Line]:
         if verbose and number:
             yield Line()
         yield Line(_headline(row, name_model=several_models), COLOURS.get(row.stands))
+        if row.change is not None:
+            yield Line(f"{INDENT}{_change_text(row, row.change)}", _change_colour(row.change))
         if verbose:
             yield from _whole_row(row)
         elif row.stands != "passed":
             yield from _why(row)
+
+
+def comparison_lines(comparison: ComparisonShown | None, *, conclusion: str) -> Iterator[Line]:
+    """What the comparison found, which rule the conclusion rests on, and it; nothing without a baseline."""
+    if comparison is None:
+        return
+    counts = ", ".join(f"{count} {_WORDS.get(status, status)}" for status, count in comparison.rows.items() if count)
+    yield Line()
+    yield Line("📐 Against the baseline:")
+    yield Line()
+    yield Line(f"{INDENT}{counts}")
+    base = (
+        f" ({comparison.base_trials:,} of them made now with the package as it was)" if comparison.base_trials else ""
+    )
+    yield Line(f"{INDENT}{comparison.baseline_trials:,} trials before{base}; {comparison.rerun_trials:,} run again")
+    yield Line(f"{INDENT}{_RULES.get(comparison.rule, comparison.rule)}")
+    for word, rows in (("Removed", comparison.removed), ("Changed, so not compared", comparison.changed)):
+        for row in rows:
+            name = f"{row.get('title', '')} · {row.get('model', '')}"
+            yield Line(f"{INDENT}{word}: {shortened(name, limit=200)}", "yellow")
+    yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
 
 
 def summary_lines(summary: Summary) -> Iterator[Line]:
@@ -159,13 +191,31 @@ def _cost(summary: Summary) -> str:
 def _headline(row: RowShown, *, name_model: bool) -> str:
     model = f" · {row.model}" if name_model else ""
     share = f" ({percent(row.score)})" if row.stands in ("passed", "failed") else ""
-    return f"{SIGNS.get(row.stands, '⚠️')} {shortened(row.title, limit=200)}{share}{model}"
+    quarantine = " · in quarantine" if row.quarantined else ""
+    return f"{SIGNS.get(row.stands, '⚠️')} {shortened(row.title, limit=200)}{share}{model}{quarantine}"
+
+
+def _change_text(row: RowShown, change: ChangeShown) -> str:
+    """`regressed: 29 of 30 passed before, 1 of 7 when run again (p 0.0002)`."""
+    word = _WORDS.get(change.status, change.status)
+    # In quarantine nothing counts, and a pass needs no rule.
+    counts = ", so a failure counts" if change.rule == "failure" and not (row.quarantined or row.passed) else ""
+    if change.baseline is None:
+        return f"{word}: nothing to compare with in the baseline{counts}"
+    before = f"{change.baseline.passed} of {change.baseline.total} passed before"
+    now = f", {change.reruns.passed} of {change.reruns.total} when run again" if change.reruns else ""
+    p_value = f" (p {change.p_value:.2g})" if change.p_value is not None else ""
+    return f"{word}: {before}{now}{p_value}{counts}"
+
+
+def _change_colour(change: ChangeShown) -> str | None:
+    return {"regressed": "red", "fixed": "green", "flaky": "yellow"}.get(change.status)
 
 
 def _why(row: RowShown) -> Iterator[Line]:
     if row.trials:
         passed = sum(trial.state == "passed" for trial in row.trials)
-        yield Line(f"{INDENT}{passed} of {len(row.trials)} repeats passed")
+        yield Line(f"{INDENT}{passed} of {_run_count(row)} repeats passed{_likely(row.pass_rate)}")
     if row.error is not None:
         yield Line(f"{INDENT}{_error_text(row.error)}")
     elif row.stands == "skipped":
@@ -175,6 +225,18 @@ def _why(row: RowShown) -> Iterator[Line]:
         yield Line(f"{INDENT}{assertion.type}: {shortened(assertion.reason, limit=300)}")
     if row.stands == "failed":
         yield Line(f"{INDENT}Answer: {_piece(row.response, refused)}")
+
+
+def _run_count(row: RowShown) -> str:
+    """`5`, or `2` with the reason why it was not 5."""
+    run = [trial for trial in row.trials if trial.state != "skipped"]
+    if row.stopped_early and len(run) < len(row.trials):
+        return f"{len(run)} (the other {len(row.trials) - len(run)} could not change the verdict)"
+    return str(len(row.trials))
+
+
+def _likely(rate: RateShown | None) -> str:
+    return f"; the true rate is {percent(rate.low)} to {percent(rate.high)}" if rate else ""
 
 
 def _piece(answer: str, refused: Sequence[AssertionShown]) -> str:
@@ -193,6 +255,9 @@ def _whole_row(row: RowShown) -> Iterator[Line]:
 
 def _whole_trial(number: int, trial: TrialShown) -> Iterator[Line]:
     sign = SIGNS.get(trial.state, "⚠️")
+    if trial.state == "skipped" and trial.error is None:
+        yield Line(f"{INDENT}{sign} Repeat {number}: not run")
+        return
     yield Line(f"{INDENT}{sign} Repeat {number} ({percent(trial.score)}){_seconds(trial.duration_ms)}")
     for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error, cache=trial.cache):
         yield Line(INDENT + line.text, line.colour)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, cast
 
 from msgspec import Struct
@@ -83,16 +83,27 @@ def needs_fresh(case: Case) -> str | None:
     return None
 
 
-async def grade(case: Case, answer: Answer, judge: Judge | None, *, allow_code: bool = False) -> Graded:
+async def grade(
+    case: Case,
+    answer: Answer,
+    judge: Judge | None,
+    *,
+    allow_code: bool = False,
+    known: Mapping[int, Judgement] | None = None,
+) -> Graded:
     """The verdict on one answer. `allow_code` lets assertions run the code that the suite brings.
+
+    `known` has judgements that stand already, by `id` of the assertion: these are not asked again.
 
     Deterministic assertions are asked first, in order; then the graded ones, all at once. One that cannot be asked
     makes the case an error, never a failure. Raises nothing but cancellation.
     """
     singles = tuple(_flatten(case))
-    asked: dict[int, Judgement | TrialError] = {}
+    asked: dict[int, Judgement | TrialError] = dict(known or {})
     graded: list[Assertion] = []
     for assertion in singles:
+        if id(assertion) in asked:
+            continue
         if _is_graded(assertion):
             graded.append(assertion)
         else:
@@ -108,6 +119,15 @@ def _flatten(case: Case) -> Iterator[Assertion]:
             yield from item.assertions
         else:
             yield item
+
+
+def needs_only_the_answer(assertion: Assertion) -> bool:
+    """Whether it can be asked again without a model and without the author's code; True for an unknown type."""
+    try:
+        type_ = find_assertion(assertion.type).type
+    except InvalidAssertion:
+        return True
+    return not (type_.graded or type_.runs_code)
 
 
 def _is_graded(assertion: Assertion) -> bool:
@@ -225,9 +245,9 @@ def _single(assertion: Assertion, outcome: Judgement | TrialError) -> _Component
             type=assertion.type,
             # Weight 0 measures without deciding: the score is kept, the assertion cannot fail.
             passed=outcome.passed or assertion.weight == 0,
-            score=outcome.score,
+            score=float(outcome.score),  # a judge may say 1, which is 1.0 once it is stored and read again
             reason=outcome.reason,
-            weight=assertion.weight,
+            weight=float(assertion.weight),
             metric=assertion.metric,
         )
     )

@@ -7,7 +7,8 @@ import logging
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 import msgspec
@@ -20,10 +21,13 @@ from evals.judging import JudgeSession, ModelJudge
 from evals.models import CompletionRequest
 from evals.packages import conversation
 from evals.pool import ModelPool
-from evals.types import Case, Completion, Instructions, Message, Suite, Trial, TrialError, TrialKey
+from evals.scoring import count_verdicts, settled
+from evals.statistics import Counts
+from evals.types import Case, Completion, Instructions, Message, RowIndex, Suite, Trial, TrialError, TrialKey
 
 log = logging.getLogger(__name__)
 
+RUN_AGAIN = "run again for a comparison"
 SUITE_SAYS_NO = "the suite says `cache: false`"
 BROKEN = "The engine itself broke on this trial; the other trials are not affected. Its log says where."
 
@@ -36,6 +40,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     concurrency: int = 10  # trials at the same time
     trial_timeout_seconds: float = 120.0  # for the answer and its grading together
+    # Repeats that cannot change their row's verdict any more are skipped. Such rows are no use as a baseline: how many
+    # trials there are depends on what they said.
+    early_stop: bool = True
     allow_code: bool = False  # whether assertions may run the suite's own code; never on a server
 
 
@@ -50,11 +57,41 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
     Memory holds about `concurrency` trials, whatever the size of the suite: who reads slowly slows the run.
     Closing or cancelling the stream cancels what runs and waits for its end.
     """
-    turns = _turns(plan, frozenset(done))
+    known = frozenset(done)
+    turns = (turn for turn in _turns(plan) if turn.key not in known)
+    async with aclosing(_run_turns(plan, turns, pool, _Standings(plan) if plan.early_stop else None)) as trials:
+        async for trial in trials:
+            yield trial
+
+
+async def run_again(
+    plan: Plan, rows: Sequence[RowIndex], *, times: int, pool: ModelPool, done: Collection[TrialKey] = ()
+) -> AsyncGenerator[Trial, None]:
+    """`times` more trials of each of these rows, numbered after the case's own repeats; otherwise as `run`.
+
+    Every model and judge is asked anew: a kept answer is no further draw.
+    """
+    known = frozenset(done)
+    keys = (again_key(plan.suite, row, number) for number in range(times) for row in rows)
+    turns = (_Turn(key, key.repeat_index, fresh=RUN_AGAIN) for key in keys if key not in known)
+    async with aclosing(_run_turns(plan, turns, pool, None)) as trials:
+        async for trial in trials:
+            yield trial
+
+
+def again_key(suite: Suite, row: RowIndex, number: int) -> TrialKey:
+    """The key of a row's further trial, `number` counted from 0."""
+    return TrialKey(row.case_index, row.model, suite.cases[row.case_index].repeat + number)
+
+
+async def _run_turns(
+    plan: Plan, turns: Iterator[_Turn], pool: ModelPool, standings: _Standings | None
+) -> AsyncGenerator[Trial, None]:
     size = max(1, min(plan.concurrency, trial_count(plan)))
     results: asyncio.Queue[Trial | None] = asyncio.Queue(maxsize=size)
     judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
-    workers = [asyncio.create_task(_work(turns, results, plan, pool, judge)) for _ in range(size)]
+    work = _Work(plan, pool, judge, standings)
+    workers = [asyncio.create_task(_work(turns, results, work)) for _ in range(size)]
     try:
         working = len(workers)
         while working:
@@ -70,35 +107,72 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
 
 
 class _Turn(NamedTuple):
-    """A trial to run. `sample` tells it from others that say the same to the same model."""
+    """A trial to run. `sample` tells it from others that say the same to the same model; `fresh` as in a request."""
 
     key: TrialKey
     sample: int
+    fresh: str = ""
 
 
-def _turns(plan: Plan, done: frozenset[TrialKey]) -> Iterator[_Turn]:
-    """Cases in the file's order, the models side by side, so that every model's results grow alike."""
+def _turns(plan: Plan) -> Iterator[_Turn]:
+    """Every case once, in the file's order with the models side by side; then the repeats, round by round.
+
+    Rounds, as a row whose verdict is clear after two of five trials is then known before the third would start.
+    """
     first_samples = _first_samples(plan.suite)
-    for case_index, case in enumerate(plan.suite.cases):
-        for repeat_index in range(case.repeat):
-            for model in plan.models:
-                key = TrialKey(case_index, model, repeat_index)
-                if key not in done:
+    for repeat_index in range(max((case.repeat for case in plan.suite.cases), default=0)):
+        for case_index, case in enumerate(plan.suite.cases):
+            if repeat_index < case.repeat:
+                for model in plan.models:
+                    key = TrialKey(case_index, model, repeat_index)
                     yield _Turn(key, first_samples[case_index] + repeat_index)
 
 
-async def _work(
-    turns: Iterator[_Turn],
-    results: asyncio.Queue[Trial | None],
-    plan: Plan,
-    pool: ModelPool,
-    judge: ModelJudge,
-) -> None:
-    fresh = SUITE_SAYS_NO if plan.suite.cache is False else ""
+class _Standings:
+    """How the rows with repeats stand so far."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._cases = plan.suite.cases
+        self._counts: dict[RowIndex, Counts] = {}
+
+    def needs(self, key: TrialKey) -> bool:
+        """Whether the trial could still change its row's verdict."""
+        counts = self._counts.get(RowIndex(key.case_index, key.model))
+        return counts is None or settled(self._cases[key.case_index], counts) is None
+
+    def note(self, trial: Trial) -> None:
+        if self._cases[trial.case_index].repeat > 1:
+            row = RowIndex(trial.case_index, trial.model)
+            self._counts[row] = self._counts.get(row, Counts()).plus(count_verdicts([trial]))
+
+
+class _Work(NamedTuple):
+    """What the workers of one stream share. Without `standings` every trial is run."""
+
+    plan: Plan
+    pool: ModelPool
+    judge: ModelJudge
+    standings: _Standings | None
+
+    async def trial(self, turn: _Turn) -> Trial:
+        if self.standings is not None and not self.standings.needs(turn.key):
+            return _not_needed(turn.key)
+        fresh = turn.fresh or (SUITE_SAYS_NO if self.plan.suite.cache is False else "")
+        session = self.judge.session(sample=turn.sample, fresh=fresh)
+        trial = await _Attempted(turn, self.plan, self.pool, session).trial()
+        if self.standings is not None:
+            self.standings.note(trial)
+        return trial
+
+
+async def _work(turns: Iterator[_Turn], results: asyncio.Queue[Trial | None], work: _Work) -> None:
     for turn in turns:
-        session = judge.session(sample=turn.sample, fresh=fresh)
-        await results.put(await _Attempted(turn, plan, pool, session).trial())
+        await results.put(await work.trial(turn))
     await results.put(None)
+
+
+def _not_needed(key: TrialKey) -> Trial:
+    return Trial(case_index=key.case_index, model=key.model, repeat_index=key.repeat_index, state="skipped")
 
 
 def _first_samples(suite: Suite) -> list[int]:
@@ -129,7 +203,7 @@ class _Attempted:
     """One trial under way; keeps the answer, so that trouble in its grading does not lose it."""
 
     def __init__(self, turn: _Turn, plan: Plan, pool: ModelPool, judge: JudgeSession) -> None:
-        self._key, self._sample = turn
+        self._key, self._sample, self._fresh = turn
         self._plan = plan
         self._pool = pool
         self._judge = judge
@@ -163,7 +237,7 @@ class _Attempted:
                 max_tokens=self._plan.suite.max_tokens,
                 timeout_seconds=self._plan.trial_timeout_seconds,
                 sample=self._sample,
-                fresh=why_fresh(self._plan.suite, case),
+                fresh=self._fresh or why_fresh(self._plan.suite, case),
             ),
         )
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")

@@ -54,6 +54,7 @@ class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
     vars: dict[str, JsonValue] = {}
     repeat: int = 1
     pass_rate: float = 1.0  # share of the repeats that must pass, 0..1
+    quarantine: bool = False  # runs and reports, decides nothing
     line: int | None = None  # where it stands in its file, counted from 1
 
 
@@ -177,6 +178,13 @@ class TrialKey(Struct, frozen=True):
     case_index: int
     model: str
     repeat_index: int
+
+
+class RowIndex(Struct, frozen=True, order=True):
+    """Names a row within its job."""
+
+    case_index: int
+    model: str
 
 
 class Price(Struct, frozen=True, kw_only=True):

@@ -38,6 +38,28 @@ if TYPE_CHECKING:
     metavar="USD",
     help="Skip the rest once the run may cost more  [default: your tier's cap]",
 )
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Compare with a stored outcome and gate on regressions (with --local; may be given several times)",
+)
+@click.option(
+    "--base",
+    metavar="PACKAGE",
+    help="The package as it was (name, folder or archive): run too where the baseline knows too little (with --local)",
+)
+@click.option("--all-repeats", is_flag=True, help="Run every repeat, also when the verdict is clear (with --local)")
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a report: .json, .xml (JUnit), .md, .txt or .html (may be given several times)",
+)
 @click.option("--no-cache", is_flag=True, help="Ask every model anew, whatever was answered before")
 @click.option("--allow-code", is_flag=True, help="Let the suite run its own code here (--local only)")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
@@ -56,6 +78,9 @@ def command(
     plugins: str | None,
     framework: str | None,
     suite: Path | None,
+    baselines: tuple[Path, ...],
+    base: str | None,
+    outputs: tuple[Path, ...],
     timeout: float,
     max_cost: float | None,
     **flags: bool,
@@ -83,6 +108,10 @@ def command(
         plugins=comma_separated(plugins, option="--plugins"),
         framework=framework,  # type: ignore[arg-type]  # click.Choice has checked it
         suite_file=suite,
+        baselines=baselines,
+        base=find_subject(base) if base is not None else None,
+        outputs=outputs,
+        all_repeats=flags["all_repeats"],
         upload=flags["upload"],
         verify=flags["verify"],
         verbose=flags["verbose"],

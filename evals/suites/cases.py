@@ -22,7 +22,8 @@ from evals.types import Case, JsonValue
 
 MAX_TITLE_CHARACTERS: Final = 300
 CASE_KEYS: Final = (
-    "description", "title", "input", "messages", "vars", "assert", "threshold", "repeat", "pass_rate", "options",
+    "description", "title", "input", "messages", "vars", "assert", "threshold", "repeat", "pass_rate",
+    "quarantine", "options",
 )  # fmt: skip
 DEFAULT_KEYS: Final = ("vars", "assert", "threshold", "repeat", "pass_rate", "options")
 OPTION_KEYS: Final = ("prefix", "suffix", "provider", "disableVarExpansion")
@@ -124,6 +125,7 @@ class Cases:
         prompts = self._prompts_of(value, path, defaults)
         repeat = self._fields.whole(value, path, "repeat", 1, 100, default=defaults.repeat)
         pass_rate = self._fields.share(value, path, "pass_rate", default=defaults.pass_rate)
+        quarantine = self._fields.flag(value, path, "quarantine") is True
         for chosen, suffix in self._combinations(variables, path, options):
             rendered = self._rendered(chosen, path)
             assertions = self._assertions.finish(drafts, rendered, judge=options.judge)
@@ -138,6 +140,7 @@ class Cases:
                     vars=rendered,
                     repeat=repeat,
                     pass_rate=pass_rate,
+                    quarantine=quarantine,
                     line=self._findings.line_of(path),
                 )
 

@@ -20,6 +20,7 @@ from evals.errors import EngineError
 from evals.outcome import Outcome, build_outcome, find_cap
 from evals.packages import read_package
 from evals.pool import ModelPool
+from evals.provenance import provenance_of, record_of
 from evals.runner import Plan, run
 from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
@@ -143,6 +144,11 @@ async def _run_to_end(
         engine_version=ENGINE_VERSION,
         notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
         out_of_time=time_limit.expired(),
+    )
+    outcome = msgspec.structs.replace(
+        outcome,
+        provenance=provenance_of(plan.instructions, plan.suite, plan.models, found.values(), snapshot=job.snapshot_id),
+        record=record_of(plan.suite, plan.models, found.values()),
     )
     if stop.is_set():
         return _cancelled(outcome)

@@ -314,13 +314,15 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "6 passed" in ran.stdout
+    assert "7 passed" in ran.stdout
     assert sorted(recipes) == [
         "evals/assertions/ends_with.py",
         "evals/models/ollama.py",
+        "evals/reports/csv_table.py",
         "tests/standins/backends/ollama.py",
         "tests/unit/assertions/test_ends_with.py",
         "tests/unit/models/test_ollama.py",
+        "tests/unit/reports/test_csv_table.py",
     ]
 
 

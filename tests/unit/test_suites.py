@@ -186,7 +186,7 @@ def test_parse__every_finding_has_its_own_line() -> None:
     assert caught.value.details == (
         (
             "line 2: tests[0].inptu: unknown key (did you mean input?); known here: description, title, "
-            "input, messages, vars, assert, threshold, repeat, pass_rate, options"
+            "input, messages, vars, assert, threshold, repeat, pass_rate, quarantine, options"
         ),
         (
             "line 3: tests[0].assert[0]: must be an object, not text; "
@@ -226,6 +226,8 @@ def test_parse__every_finding_has_its_own_line() -> None:
         (a_suite(repeat=101), "repeat: must be a whole number from 1 to 100"),
         (a_suite(repeat=True), "repeat: must be a whole number"),
         (a_suite(pass_rate=1.5), "pass_rate: must be from 0 to 1"),
+        (a_suite(quarantine="yes"), "quarantine: must be true or false"),
+        ({"defaultTest": {"quarantine": True}, "tests": []}, "defaultTest.quarantine: unknown key"),
         (a_suite(threshold="0.5"), "threshold: must be a number"),
         (a_suite(vars=[1]), "vars: must be an object"),
         (a_suite(vars={"a": ["x", 7]}), "vars.a: a list makes a case of each of its texts; put quotes"),

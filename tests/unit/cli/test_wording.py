@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli.answers import Summary
-from cli.printable import excerpt, printable, printable_lines, shortened
 from cli.wording import dollars, percent, summary_lines
+from evals.printable import excerpt, printable, printable_lines, shortened
 
 
 @pytest.mark.parametrize(
