@@ -6,6 +6,9 @@ import asyncio
 import difflib
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Event
 from typing import Literal, cast
 
 from msgspec import Struct
@@ -13,10 +16,16 @@ from msgspec import Struct
 from evals.assertions import ASSERTIONS, Answer, AssertionType, Deterministic, Judge, Judgement
 from evals.assertions import Graded as GradedFunction
 from evals.errors import CannotJudge, InvalidAssertion
-from evals.types import Assertion, AssertionResult, AssertionSet, Case, TrialError
+from evals.types import Assertion, AssertionResult, AssertionSet, Case, JsonValue, TrialError
 
 NEGATION = "not-"
 SET_TYPE = "assert-set"
+
+# An answer of so many characters is judged beside the event loop; handing it over takes a tenth of a millisecond.
+_LONG_ANSWER = 4_000
+_LONG_VALUE = 4_000
+_MOST_CHARACTERS = 1_000_000  # of an answer: ten times what any model writes
+_THREADS = 2  # each one that works may keep the event loop waiting for 5 ms, Python's switch interval
 
 
 class Graded(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,16 +78,51 @@ async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
     makes the case an error, never a failure. Raises nothing but cancellation.
     """
     singles = tuple(_flatten(case))
-    asked: dict[int, Judgement | TrialError] = {}
-    graded: list[Assertion] = []
-    for assertion in singles:
-        if _is_graded(assertion):
-            graded.append(assertion)
-        else:
-            asked[id(assertion)] = await _ask(assertion, answer, judge)
-    opinions = await asyncio.gather(*(_ask(assertion, answer, judge) for assertion in graded))
+    graded = [assertion for assertion in singles if _is_graded(assertion)]
+    others = [assertion for assertion in singles if not _is_graded(assertion)]
+    if _is_long_work(others, answer):
+        outcomes = await _beside_the_loop(others, answer)
+    else:
+        outcomes = _ask_each(others, answer, Event())
+    asked = dict(zip(map(id, others), outcomes, strict=True))
+    opinions = await asyncio.gather(*(_ask_judge(assertion, answer, judge) for assertion in graded))
     asked.update(zip(map(id, graded), opinions, strict=True))
     return _combine(case, asked)
+
+
+def _is_long_work(assertions: Sequence[Assertion], answer: Answer) -> bool:
+    """Whether asking these could keep the event loop, and so everybody else's trials, waiting."""
+    if not assertions:
+        return False
+    return len(answer.text) > _LONG_ANSWER or any(
+        _is_slow(item) or (isinstance(item.value, str | list | tuple) and _size(item.value) > _LONG_VALUE)
+        for item in assertions
+    )
+
+
+def _size(value: JsonValue) -> int:
+    return len(value) if isinstance(value, str) else sum(len(item) if isinstance(item, str) else 1 for item in value)
+
+
+def _is_slow(assertion: Assertion) -> bool:
+    try:
+        return find_assertion(assertion.type).type.slow
+    except InvalidAssertion:
+        return False
+
+
+async def _beside_the_loop(assertions: Sequence[Assertion], answer: Answer) -> list[Judgement | TrialError]:
+    """As _ask_each, in a thread; when the trial is cancelled, the thread ends after the assertion that it is at."""
+    stop = Event()
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_threads(), _ask_each, assertions, answer, stop)
+    finally:
+        stop.set()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="assertions")
 
 
 def _flatten(case: Case) -> Iterator[Assertion]:
@@ -96,26 +140,46 @@ def _is_graded(assertion: Assertion) -> bool:
         return False
 
 
-async def _ask(assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement | TrialError:
-    """The judgement on the answer, turned round for `not-`; or why there is none."""
+def _ask_each(assertions: Sequence[Assertion], answer: Answer, stop: Event) -> list[Judgement | TrialError]:
+    """What each deterministic assertion says, in order. Nobody reads the list once `stop` is set."""
+    outcomes: list[Judgement | TrialError] = []
+    for assertion in assertions:
+        if stop.is_set():
+            break
+        try:
+            known = find_assertion(assertion.type)
+            _require_readable(answer, assertion)
+            judgement = cast("Deterministic", known.type.judge)(answer, assertion)
+            outcomes.append(_turned(judgement, negated=known.negated))
+        except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run
+            outcomes.append(_explained(error, assertion))
+    return outcomes
+
+
+def _require_readable(answer: Answer, assertion: Assertion) -> None:
+    if len(answer.text) > _MOST_CHARACTERS:
+        raise CannotJudge(f"{assertion.type}: the answer has more than {_MOST_CHARACTERS:,} characters")
+
+
+async def _ask_judge(assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement | TrialError:
+    """The judge's opinion on the answer, turned round for `not-`; or why there is none."""
     try:
         known = find_assertion(assertion.type)
-        return _turned(await _judgement(known.type, assertion, answer, judge), negated=known.negated)
-    except CannotJudge as error:
+        if judge is None:
+            raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
+        judgement = await cast("GradedFunction", known.type.judge)(answer, assertion, judge)
+        return _turned(judgement, negated=known.negated)
+    except Exception as error:  # noqa: BLE001 - as above
+        return _explained(error, assertion)
+
+
+def _explained(error: Exception, assertion: Assertion) -> TrialError:
+    if isinstance(error, CannotJudge):
         return TrialError(kind=error.kind, message=error.message)
-    except InvalidAssertion as error:
+    if isinstance(error, InvalidAssertion):
         return TrialError(kind="assertion", message=error.message)
-    except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run
-        name = type(error).__name__
-        return TrialError(kind="assertion", message=f"{assertion.type}: the assertion itself failed with {name}")
-
-
-async def _judgement(type_: AssertionType, assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement:
-    if not type_.graded:
-        return cast("Deterministic", type_.judge)(answer, assertion)
-    if judge is None:
-        raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
-    return await cast("GradedFunction", type_.judge)(answer, assertion, judge)
+    name = type(error).__name__
+    return TrialError(kind="assertion", message=f"{assertion.type}: the assertion itself failed with {name}")
 
 
 def _turned(judgement: Judgement, *, negated: bool) -> Judgement:

@@ -135,6 +135,16 @@ def parse_json(text: str) -> JsonValue:
         raise NotJson("nested too deeply to be read") from None
 
 
+def parse_json_at(text: str, start: int) -> tuple[JsonValue, int]:
+    """The value of the strict JSON that starts there, and where it ends. Raises NotJson."""
+    try:
+        return _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise NotJson("nested too deeply to be read") from None
+
+
 def _refuse_constant(name: str) -> JsonValue:
     raise NotJson(f"{name} is not a JSON number")
 
@@ -143,6 +153,9 @@ def _read_integer(digits: str) -> float:
     if digits == "-0":
         return -0.0
     return int(digits) if len(digits) <= _EXACT_DIGITS else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_read_integer)
 
 
 def equal(left: JsonValue, right: JsonValue) -> bool:

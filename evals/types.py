@@ -87,6 +87,22 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None  # HTTP status, where there was one
 
 
+class ToolCall(Struct, frozen=True):
+    """One call of a tool, as the provider reported it; `arguments` is the JSON text that the model wrote."""
+
+    name: str
+    arguments: str
+
+
+class Guardrails(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the provider's own safety checks said; `reason` is the provider's word for it."""
+
+    flagged: bool = False
+    flagged_input: bool = False
+    flagged_output: bool = False
+    reason: str = ""
+
+
 class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model's answer with what it took. Unknown counts and costs are None, never 0."""
 
@@ -99,6 +115,9 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | None = None
     logprobs: tuple[float, ...] | None = None
     attempts: tuple[Attempt, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tools: tuple[JsonValue, ...] = ()  # that the model could call, in OpenAI's form
+    guardrails: Guardrails | None = None
 
 
 class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -26,6 +26,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     question: str = ""  # the last thing the user said, for graded assertions
     vars: dict[str, JsonValue] = {}
     completion: Completion | None = None
+    is_text: bool = True  # False where a model gave no text but a value; `text` then shows it as JSON
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
@@ -58,7 +59,8 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     """One entry of the family.
 
     `check` raises InvalidAssertion when the value cannot be used, before any call is made;
-    what it returns is ignored.
+    what it returns is ignored. `slow` says that even a short answer may take more than a few milliseconds: such an
+    assertion is always asked beside the event loop, others only about long answers.
     """
 
     name: str
@@ -66,13 +68,14 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     judge: Deterministic | Graded
     check: Callable[[Assertion], object] | None = None
     graded: bool = False
+    slow: bool = False
 
 
 ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
 
 
 def assertion(
-    name: str, *, check: Callable[[Assertion], object] | None = None, graded: bool = False
+    name: str, *, check: Callable[[Assertion], object] | None = None, graded: bool = False, slow: bool = False
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 
@@ -80,7 +83,14 @@ def assertion(
         summary = (function.__doc__ or "").strip().splitlines()
         ASSERTIONS.register(
             name,
-            AssertionType(name=name, summary=summary[0] if summary else "", judge=function, check=check, graded=graded),
+            AssertionType(
+                name=name,
+                summary=summary[0] if summary else "",
+                judge=function,
+                check=check,
+                graded=graded,
+                slow=slow,
+            ),
         )
         return function
 

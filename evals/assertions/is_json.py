@@ -23,7 +23,7 @@ def read_schema(spec: Assertion) -> Schema | None:
         raise InvalidAssertion(f"{spec.type}: {error.message}") from None
 
 
-@assertion("is-json", check=read_schema)
+@assertion("is-json", check=read_schema, slow=True)
 def is_json(answer: Answer, spec: Assertion) -> Judgement:
     """The whole answer is JSON; with a JSON Schema (draft-07) in `value`, it conforms to that."""
     try:

@@ -223,3 +223,51 @@ def test_check__usable_assertions_pass() -> None:
     check_assertion(contains(YES, threshold=5, weight=0))
     check_assertion(Assertion(type="levenshtein", value="x", threshold=12))
     check_assertion(rubric(threshold=1))
+
+
+async def ticks_during(assertion: Assertion, text: str) -> int:
+    """How often the event loop came round while the answer was judged."""
+    ticks = 0
+
+    async def count() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    counter = asyncio.create_task(count())
+    await asyncio.sleep(0)
+    before = ticks
+    await grade(case(assertion), Answer(text=text), None)
+    counter.cancel()
+    return ticks - before
+
+
+@pytest.mark.parametrize(
+    ("assertion", "text"),
+    [
+        (Assertion(type="contains-json"), '{"a":' * 700),  # slow by kind
+        (Assertion(type="word-count", value=1), "a " * 5_000),  # a long answer
+        (Assertion(type="levenshtein", value="a" * 5_000), "b"),  # a long value
+    ],
+)
+async def test_grade__R1_long_work_leaves_the_event_loop_free(assertion: Assertion, text: str) -> None:
+    assert await ticks_during(assertion, text) > 1
+
+
+async def test_grade__short_work_is_done_at_once() -> None:
+    assert await ticks_during(contains(YES), "ok") == 0
+
+
+async def test_grade__trial_that_is_cancelled_leaves_the_threads_to_others() -> None:
+    slow = case(*[Assertion(type="contains-json", metric=str(number)) for number in range(40)])
+    endless = Answer(text='{"a":' * 2_000)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await asyncio.gather(*(grade(slow, endless, None) for _ in range(4)))
+    began = asyncio.get_running_loop().time()
+    result = await grade(case(Assertion(type="is-json")), Answer(text="{}"), None)
+
+    assert result.state == "passed"
+    assert asyncio.get_running_loop().time() - began < 2  # all of it would take 160 times as long as one
