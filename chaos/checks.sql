@@ -13,12 +13,24 @@ SELECT id, status, attempt, lease_until FROM test_jobs WHERE status NOT IN ('com
 SELECT j.id, j.trials_total, COUNT(t.job_id) AS trials, o.job_id IS NOT NULL AS has_outcome
 FROM test_jobs j LEFT JOIN trials t ON t.job_id = j.id LEFT JOIN job_outcomes o ON o.job_id = j.id
 WHERE j.status = 'completed'
+  AND j.cached_from IS NULL
 GROUP BY j.id, o.job_id HAVING COUNT(t.job_id) <> j.trials_total OR o.job_id IS NULL;
+
+-- name: V2 a job that was answered by an identical one never ran, and that one is whole
+SELECT j.id, j.status, j.attempt, j.fence, source.status AS source_status FROM test_jobs j
+JOIN test_jobs source ON source.id = j.cached_from LEFT JOIN job_outcomes o ON o.job_id = source.id
+WHERE j.status <> 'completed' OR j.attempt <> 0 OR j.fence IS NOT NULL OR source.status <> 'completed'
+  OR source.cached_from IS NOT NULL OR o.job_id IS NULL OR EXISTS (SELECT FROM trials t WHERE t.job_id = j.id);
 
 -- name: V3 one charge a job and at most one refund
 SELECT j.id, ARRAY_AGG(l.kind) AS entries FROM test_jobs j LEFT JOIN usage_ledger l ON l.job_id = j.id
 GROUP BY j.id
 HAVING COUNT(*) FILTER (WHERE l.kind IN ('charge', 'cached')) <> 1 OR COUNT(*) FILTER (WHERE l.kind = 'refund') > 1;
+
+-- name: V3 a run is charged one, an answer from the cache none, and nothing of that is given back
+SELECT l.job_id, l.kind, l.runs, j.cached_from FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id
+WHERE (l.kind = 'cached') <> (j.cached_from IS NOT NULL)
+  OR l.runs <> CASE l.kind WHEN 'charge' THEN 1 WHEN 'cached' THEN 0 ELSE -1 END;
 
 -- name: V3 a refund has a reason, and goes to the month that was charged
 SELECT l.job_id, j.status, j.error_code, l.reason FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id

@@ -93,6 +93,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int = 0
     conclusion: str | None = None
     cost_is_partial: bool = False
+    trials_cached: int = 0
+    cached: bool = False
+    cached_at: str | None = None
     test_result_id: str | None = None
 
     @property
@@ -127,6 +130,7 @@ class ListedJob(Struct, frozen=True, kw_only=True):
     results: Summary | None = None
     conclusion: str | None = None
     error: str | None = None
+    cached: bool = False
 
 
 class JobList(Struct, frozen=True, kw_only=True):
@@ -153,6 +157,13 @@ class ErrorShown(Struct, frozen=True, kw_only=True):
     kind: str = ""
 
 
+class CacheShown(Struct, frozen=True, kw_only=True):
+    """What a cache did for an answer: hit, miss or bypass."""
+
+    state: str
+    reason: str = ""
+
+
 class AttemptShown(Struct, frozen=True, kw_only=True):
     """One call of one deployment."""
 
@@ -173,6 +184,7 @@ class TrialShown(Struct, frozen=True, kw_only=True):
     error: ErrorShown | None = None
     answered_by: str | None = None
     attempts: tuple[AttemptShown, ...] = ()
+    cache: CacheShown | None = None
 
 
 class RowShown(Struct, frozen=True, kw_only=True):
@@ -189,6 +201,7 @@ class RowShown(Struct, frozen=True, kw_only=True):
     error: ErrorShown | None = None
     answered_by: str | None = None
     attempts: tuple[AttemptShown, ...] = ()
+    cache: CacheShown | None = None
     trials: tuple[TrialShown, ...] = ()
 
     @property

@@ -26,6 +26,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     upload: bool = False
     verify: bool = False
     verbose: bool = False
+    use_cache: bool = True
     timeout_seconds: float = 120.0
 
 
@@ -47,5 +48,6 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "framework": request.framework,
         "suite": suite,
     }
+    anew = {} if request.use_cache else {"cache": False}
     always = {"upload_results": request.upload, "verify_results": request.verify}
-    return {name: value for name, value in optional.items() if value} | always
+    return {name: value for name, value in optional.items() if value} | anew | always

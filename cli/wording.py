@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cli.answers import AssertionShown, AttemptShown, ErrorShown, JobUsage, RowShown, Summary, TrialShown
+from cli.answers import AssertionShown, AttemptShown, CacheShown, ErrorShown, JobUsage, RowShown, Summary, TrialShown
 from cli.printable import excerpt, printable_lines, shortened
 
 SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
@@ -76,6 +76,17 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
     yield Line(f"{INDENT}Total Duration: {summary.total_duration_ms / 1000:.1f}s")
     yield Line(f"{INDENT}Total Tokens: {summary.total_tokens:,}")
     yield Line(f"{INDENT}{_cost(summary)}")
+    if summary.cached:
+        since = f" of {_minute(summary.cached_at)}" if summary.cached_at else ""
+        yield Line(f"{INDENT}Cached: yes, from an identical run{since}; --no-cache runs it again")
+    elif summary.trials_cached:
+        count = f"{summary.trials_cached:,} answer" + ("" if summary.trials_cached == 1 else "s")
+        yield Line(f"{INDENT}Cached: {count} from earlier runs")
+
+
+def _minute(moment: str) -> str:
+    """`2026-01-02 03:04 UTC` of `2026-01-02T03:04:05.678Z`."""
+    return f"{moment[:10]} {moment[11:16]} UTC"
 
 
 def _cost(summary: Summary) -> str:
@@ -116,7 +127,7 @@ def _piece(answer: str, refused: Sequence[AssertionShown]) -> str:
 def _whole_row(row: RowShown) -> Iterator[Line]:
     yield Line(f"{INDENT}Model: {row.model}" + _answered_by(row.answered_by, row.model) + _seconds(row.duration_ms))
     if not row.trials:
-        yield from _whole_answer(row.response, row.assertions, row.attempts, row.error)
+        yield from _whole_answer(row.response, row.assertions, row.attempts, row.error, cache=row.cache)
     for number, trial in enumerate(row.trials, start=1):
         yield from _whole_trial(number, trial)
 
@@ -124,7 +135,7 @@ def _whole_row(row: RowShown) -> Iterator[Line]:
 def _whole_trial(number: int, trial: TrialShown) -> Iterator[Line]:
     sign = SIGNS.get(trial.state, "⚠️")
     yield Line(f"{INDENT}{sign} Repeat {number} ({percent(trial.score)}){_seconds(trial.duration_ms)}")
-    for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error):
+    for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error, cache=trial.cache):
         yield Line(INDENT + line.text, line.colour)
 
 
@@ -133,7 +144,11 @@ def _whole_answer(
     assertions: Sequence[AssertionShown],
     attempts: Sequence[AttemptShown],
     error: ErrorShown | None,
+    *,
+    cache: CacheShown | None,
 ) -> Iterator[Line]:
+    if cache is not None:
+        yield Line(f"{INDENT}Cache: {cache.state}, {cache.reason}")
     for attempt in attempts:
         ended = attempt.error or "answered"
         status = f" (HTTP {attempt.status})" if attempt.status else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Event
@@ -59,9 +59,10 @@ def find_assertion(type_: str) -> Known:
     raise InvalidAssertion(_unknown(type_))
 
 
-def check_assertion(assertion: Assertion) -> None:
+def check_assertion(assertion: Assertion, *, allow_code: bool = False) -> None:
     """Raises InvalidAssertion unless the assertion can be asked of any answer. Its value is already rendered."""
     known = find_assertion(assertion.type)
+    _require_allowed(known, assertion, allow_code=allow_code)
     _check_number(assertion, "weight", assertion.weight)
     if assertion.threshold is not None:
         _check_number(assertion, "threshold", assertion.threshold)
@@ -71,8 +72,28 @@ def check_assertion(assertion: Assertion) -> None:
         known.type.check(assertion)
 
 
-async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
-    """The verdict on one answer.
+def _require_allowed(known: Known, assertion: Assertion, *, allow_code: bool) -> None:
+    if known.type.runs_code and not allow_code:
+        raise InvalidAssertion(
+            f"{assertion.type}: runs the author's code, which happens on the author's own machine only: "
+            "`prpm test --local --allow-code`"
+        )
+
+
+def needs_fresh(case: Case) -> str | None:
+    """The first type in the case that judges the call itself, so that a kept answer will not do."""
+    for item in _flatten(case):
+        try:
+            known = find_assertion(item.type)
+        except InvalidAssertion:
+            continue
+        if known.type.needs_fresh:
+            return item.type
+    return None
+
+
+async def grade(case: Case, answer: Answer, judge: Judge | None, *, allow_code: bool = False) -> Graded:
+    """The verdict on one answer. `allow_code` lets assertions run the code that the suite brings.
 
     Deterministic assertions are asked first, in order; then the graded ones, all at once. One that cannot be asked
     makes the case an error, never a failure. Raises nothing but cancellation.
@@ -80,13 +101,11 @@ async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
     singles = tuple(_flatten(case))
     graded = [assertion for assertion in singles if _is_graded(assertion)]
     others = [assertion for assertion in singles if not _is_graded(assertion)]
-    if _is_long_work(others, answer):
-        outcomes = await _beside_the_loop(others, answer)
-    else:
-        outcomes = _ask_each(others, answer, Event())
-    asked = dict(zip(map(id, others), outcomes, strict=True))
-    opinions = await asyncio.gather(*(_ask_judge(assertion, answer, judge) for assertion in graded))
-    asked.update(zip(map(id, graded), opinions, strict=True))
+    outcomes = await _ask_in_order(others, answer, allow_code=allow_code)
+    opinions = await asyncio.gather(
+        *(_ask_judge(assertion, answer, judge, allow_code=allow_code) for assertion in graded)
+    )
+    asked = dict(zip(map(id, (*others, *graded)), (*outcomes, *opinions), strict=True))
     return _combine(case, asked)
 
 
@@ -111,13 +130,30 @@ def _is_slow(assertion: Assertion) -> bool:
         return False
 
 
-async def _beside_the_loop(assertions: Sequence[Assertion], answer: Answer) -> list[Judgement | TrialError]:
+async def _ask_in_order(
+    assertions: Sequence[Assertion], answer: Answer, *, allow_code: bool
+) -> list[Judgement | TrialError]:
+    """What each deterministic assertion says, turned round for `not-`; or why it says nothing."""
+    if _is_long_work(assertions, answer):
+        said = await _beside_the_loop(assertions, answer, allow_code=allow_code)
+    else:
+        said = _ask_each(assertions, answer, Event(), allow_code=allow_code)
+    try:
+        return [await _settled(item, assertion) for item, assertion in zip(said, assertions, strict=True)]
+    finally:
+        _drop(said)
+
+
+async def _beside_the_loop(assertions: Sequence[Assertion], answer: Answer, *, allow_code: bool) -> list[Said]:
     """As _ask_each, in a thread; when the trial is cancelled, the thread ends after the assertion that it is at."""
     stop = Event()
+    asking = _threads().submit(_ask_each, assertions, answer, stop, allow_code=allow_code)
     try:
-        return await asyncio.get_running_loop().run_in_executor(_threads(), _ask_each, assertions, answer, stop)
-    finally:
+        return await asyncio.wrap_future(asking)
+    except asyncio.CancelledError:
         stop.set()
+        asking.add_done_callback(lambda asked: None if asked.cancelled() else _drop(asked.result()))
+        raise
 
 
 @cache
@@ -140,20 +176,24 @@ def _is_graded(assertion: Assertion) -> bool:
         return False
 
 
-def _ask_each(assertions: Sequence[Assertion], answer: Answer, stop: Event) -> list[Judgement | TrialError]:
-    """What each deterministic assertion says, in order. Nobody reads the list once `stop` is set."""
-    outcomes: list[Judgement | TrialError] = []
+# What an assertion gives at first: its judgement, a promise of one that is kept elsewhere, or trouble.
+Said = Judgement | Awaitable[Judgement] | TrialError
+
+
+def _ask_each(assertions: Sequence[Assertion], answer: Answer, stop: Event, *, allow_code: bool) -> list[Said]:
+    """What each deterministic assertion gives, in order. Nobody reads the list once `stop` is set."""
+    said: list[Said] = []
     for assertion in assertions:
         if stop.is_set():
             break
         try:
             known = find_assertion(assertion.type)
+            _require_allowed(known, assertion, allow_code=allow_code)
             _require_readable(answer, assertion)
-            judgement = cast("Deterministic", known.type.judge)(answer, assertion)
-            outcomes.append(_turned(judgement, negated=known.negated))
+            said.append(cast("Deterministic", known.type.judge)(answer, assertion))
         except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run
-            outcomes.append(_explained(error, assertion))
-    return outcomes
+            said.append(_explained(error, assertion))
+    return said
 
 
 def _require_readable(answer: Answer, assertion: Assertion) -> None:
@@ -161,10 +201,30 @@ def _require_readable(answer: Answer, assertion: Assertion) -> None:
         raise CannotJudge(f"{assertion.type}: the answer has more than {_MOST_CHARACTERS:,} characters")
 
 
-async def _ask_judge(assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement | TrialError:
+async def _settled(said: Said, assertion: Assertion) -> Judgement | TrialError:
+    if isinstance(said, TrialError):
+        return said
+    try:
+        judgement = said if isinstance(said, Judgement) else await said
+    except Exception as error:  # noqa: BLE001 - as above
+        return _explained(error, assertion)
+    return _turned(judgement, negated=find_assertion(assertion.type).negated)
+
+
+def _drop(said: Iterable[Said]) -> None:
+    """Promises that nobody will wait for are closed, as Python warns of those that are forgotten."""
+    for item in said:
+        if isinstance(item, Coroutine):
+            item.close()
+
+
+async def _ask_judge(
+    assertion: Assertion, answer: Answer, judge: Judge | None, *, allow_code: bool
+) -> Judgement | TrialError:
     """The judge's opinion on the answer, turned round for `not-`; or why there is none."""
     try:
         known = find_assertion(assertion.type)
+        _require_allowed(known, assertion, allow_code=allow_code)
         if judge is None:
             raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
         judgement = await cast("GradedFunction", known.type.judge)(answer, assertion, judge)

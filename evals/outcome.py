@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
+from typing import TypeVar
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from evals.scoring import conclude, decide_row
-from evals.types import AssertionResult, Attempt, Conclusion, State, Suite, Trial, TrialError
+from evals.types import AssertionResult, Attempt, CacheUse, Conclusion, State, Suite, Trial, TrialError
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,6 +28,7 @@ class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int | UnsetType = UNSET
     cost_usd: float | UnsetType = UNSET
     attempts: tuple[Attempt, ...] = ()
+    cache: CacheUse | UnsetType = UNSET
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -45,6 +49,7 @@ class Row(Struct, frozen=True, kw_only=True):
     cost_usd: float | UnsetType = UNSET
     named_scores: dict[str, float] | UnsetType = UNSET
     attempts: tuple[Attempt, ...] | UnsetType = UNSET
+    cache: CacheUse | UnsetType = UNSET  # of the answer that the row shows
     trials: tuple[TrialResult, ...] | UnsetType = UNSET  # only when the case repeats
 
 
@@ -62,6 +67,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    trials_cached: int | UnsetType = UNSET  # whose answer was kept from an earlier run; left out when none was
+    cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
+    cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
     test_result_id: str | UnsetType = UNSET
 
 
@@ -125,6 +133,7 @@ def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]
         cost_usd=_total_cost(trials),
         named_scores=shown.named_scores or UNSET,
         attempts=(completion.attempts if completion else shown.attempts) or UNSET,
+        cache=(completion.cache if completion else None) or UNSET,
         trials=tuple(trial_result(trial) for trial in trials) if case.repeat > 1 else UNSET,
     )
 
@@ -144,6 +153,7 @@ def trial_result(trial: Trial) -> TrialResult:
         output_tokens=_total([trial], "output_tokens"),
         cost_usd=_total_cost([trial]),
         attempts=completion.attempts if completion else trial.attempts,
+        cache=(completion.cache if completion else None) or UNSET,
     )
 
 
@@ -167,7 +177,53 @@ def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms
         tests_skipped=states.count("skipped"),
         conclusion=conclude(states),
         cost_is_partial=True if any(c.cost_usd is None for c in answered) else UNSET,
+        trials_cached=sum(c.is_cached for c in answered) or UNSET,
     )
+
+
+def summary_as_cached(summary: Summary, *, trials: int) -> Summary:
+    """What an identical job is told: the same verdicts, at no cost. `trials` is how many there are."""
+    return msgspec.structs.replace(
+        summary,
+        total_cost_usd=0.0,
+        cost_is_partial=UNSET,
+        trials_cached=trials,
+        cached=True,
+        test_result_id=UNSET,
+    )
+
+
+def outcome_as_cached(outcome: Outcome, *, ended_at: datetime) -> Outcome:
+    """The outcome as an identical job shows it: every answer marked as kept, none with a cost.
+
+    `ended_at` is when the job that ran it ended.
+    """
+    at = ended_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    rows = tuple(_as_cached(row, ended_at=at) for row in outcome.test_cases)
+    summary = summary_as_cached(outcome.summary, trials=count_trials(outcome))
+    return msgspec.structs.replace(outcome, test_cases=rows, summary=msgspec.structs.replace(summary, cached_at=at))
+
+
+def count_trials(outcome: Outcome) -> int:
+    """Trials in all rows, as far as the rows show them."""
+    return sum(len(row.trials) if row.trials else 1 for row in outcome.test_cases)
+
+
+Shown = TypeVar("Shown", Row, TrialResult)
+
+
+def _as_cached(shown: Shown, *, ended_at: str) -> Shown:
+    use = CacheUse(
+        state="hit",
+        reason=f"an identical job ended at {ended_at}",
+        saved_usd=shown.cost_usd if shown.cost_usd is not UNSET else None,
+    )
+    free = msgspec.structs.replace(shown, cache=use, cost_usd=UNSET if shown.cost_usd is UNSET else 0.0)
+    # Nobody was called for this job.
+    if not isinstance(free, Row):
+        return msgspec.structs.replace(free, attempts=())
+    trials = tuple(_as_cached(trial, ended_at=ended_at) for trial in free.trials) if free.trials else UNSET
+    return msgspec.structs.replace(free, attempts=UNSET, trials=trials)
 
 
 def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:

@@ -13,6 +13,7 @@ Role = Literal["system", "user", "assistant"]
 State = Literal["passed", "failed", "error", "skipped"]
 Conclusion = Literal["passed", "failed", "inconclusive"]
 ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal"]
+CacheState = Literal["hit", "miss", "bypass"]
 
 
 class Message(Struct, frozen=True):
@@ -55,6 +56,13 @@ class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: int | None = None  # where it stands in its file, counted from 1
 
 
+class DerivedMetric(Struct, frozen=True):
+    """A figure made of named scores after the run; `formula` is an expression (evals/derived.py)."""
+
+    name: str
+    formula: str
+
+
 class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A parsed test file."""
 
@@ -63,6 +71,8 @@ class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: float | None = None  # None: the model's default
     max_tokens: int = 1024  # output tokens of one trial
     judge: str | None = None  # model name for graded assertions that name none
+    derived_metrics: tuple[DerivedMetric, ...] = ()  # in order; a later one may use an earlier one
+    cache: bool | None = None  # False: ask anew each time; True: keep answers at any temperature
 
 
 class Instructions(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +113,14 @@ class Guardrails(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
+class CacheUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a cache did for one answer: `hit` it was kept, `miss` it was not, `bypass` nobody looked. Public JSON."""
+
+    state: CacheState
+    reason: str
+    saved_usd: float | None = None  # of a hit: what the answer cost when it was asked for
+
+
 class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model's answer with what it took. Unknown counts and costs are None, never 0."""
 
@@ -118,6 +136,12 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tools: tuple[JsonValue, ...] = ()  # that the model could call, in OpenAI's form
     guardrails: Guardrails | None = None
+    cache: CacheUse | None = None  # None: there is no cache. A hit costs nothing and keeps all else as it was
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the answer was kept from an earlier call. Such answers are no new evidence."""
+        return self.cache is not None and self.cache.state == "hit"
 
 
 class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from server.api.guards import ASGIApp, add_headers, answer_head, keep_encoded_sl
 from server.api.strict_request import StrictRequest
 from server.database import connect_database
 from server.pages.docs_page import DocsPage
+from server.services.admission import Admission
 from server.services.identity import JwtRules
 from server.services.signing_keys import SigningKeys
 from server.settings import Settings
@@ -74,6 +75,7 @@ async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, N
 
     app.state.site = Site(
         db=db,
+        admission=Admission(db),
         wakeups=wakeups,
         jwt_rules=JwtRules(
             shared_secret=settings.jwt_secret.reveal() if settings.jwt_secret else None,
@@ -82,6 +84,7 @@ async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, N
         models=ModelBook(db),
         redis_answers=redis_answers,
         public_url=settings.public_url,
+        cache_days=settings.cache_days,
     )
     try:
         yield

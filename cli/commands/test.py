@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Tests to run instead of the package's own (YAML or JSON)",
 )
+@click.option("--no-cache", is_flag=True, help="Ask every model anew, whatever was answered before")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
     "--timeout",
@@ -73,6 +74,7 @@ def command(
         upload=flags["upload"],
         verify=flags["verify"],
         verbose=flags["verbose"],
+        use_cache=not flags["no_cache"],
         timeout_seconds=timeout,
     )
     return _run(request, Terminal(machine=flags["as_json"]), local=flags["local"])

@@ -5,7 +5,8 @@
         ...
 
 `not-<name>` exists for every name: the engine turns the judgement round unless it is `final`.
-A graded assertion is an `async def` that takes a third argument, the Judge.
+What takes longer than a few milliseconds is an `async def`, so that other trials go on (`evals/killable.py` runs it
+elsewhere). A graded assertion is an `async def` that takes a third argument, the Judge.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Judge(Protocol):
         """
 
 
-Deterministic = Callable[[Answer, Assertion], Judgement]
+Deterministic = Callable[[Answer, Assertion], Judgement | Awaitable[Judgement]]
 Graded = Callable[[Answer, Assertion, Judge], Awaitable[Judgement]]
 
 
@@ -59,8 +60,7 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     """One entry of the family.
 
     `check` raises InvalidAssertion when the value cannot be used, before any call is made;
-    what it returns is ignored. `slow` says that even a short answer may take more than a few milliseconds: such an
-    assertion is always asked beside the event loop, others only about long answers.
+    what it returns is ignored.
     """
 
     name: str
@@ -68,14 +68,22 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     judge: Deterministic | Graded
     check: Callable[[Assertion], object] | None = None
     graded: bool = False
-    slow: bool = False
+    runs_code: bool = False  # the author's code: refused unless the one who runs the suite allows it
+    needs_fresh: bool = False  # judges the call and not the answer, so a kept answer tells nothing
+    slow: bool = False  # even a short answer may take more than a few milliseconds: asked beside the event loop
 
 
 ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
 
 
 def assertion(
-    name: str, *, check: Callable[[Assertion], object] | None = None, graded: bool = False, slow: bool = False
+    name: str,
+    *,
+    check: Callable[[Assertion], object] | None = None,
+    graded: bool = False,
+    runs_code: bool = False,
+    needs_fresh: bool = False,
+    slow: bool = False,
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 
@@ -89,6 +97,8 @@ def assertion(
                 judge=function,
                 check=check,
                 graded=graded,
+                runs_code=runs_code,
+                needs_fresh=needs_fresh,
                 slow=slow,
             ),
         )

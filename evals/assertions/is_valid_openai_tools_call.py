@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
 
 from evals.assertions import Answer, Judgement, assertion
+from evals.assertions._conformity import Conformity, judge_by
 from evals.assertions._tool_calls import read_calls
 from evals.assertions._values import quoted
-from evals.errors import CannotJudge, InvalidAssertion
+from evals.errors import InvalidAssertion
 from evals.javascript import NotJson, parse_json
 from evals.schemas import Schema, compile_schema
 from evals.types import Assertion, JsonValue, ToolCall
@@ -41,12 +43,17 @@ def require_tools(spec: Assertion) -> Tools | None:
 
 
 @assertion("is-valid-openai-tools-call", check=require_tools, slow=True)
-def is_valid_openai_tools_call(answer: Answer, spec: Assertion) -> Judgement:
+def is_valid_openai_tools_call(answer: Answer, spec: Assertion) -> Judgement | Awaitable[Judgement]:
     """The answer calls tools, each known and with arguments that fit; `value` may list the tools."""
     tools, calls = _tools_of(answer, spec), _calls_of(answer, spec)
     if not calls:
         return _judge_text(answer.text)
-    problem = next((problem for call in calls if (problem := _problem_with(call, tools, type_=spec.type))), None)
+    return judge_by(lambda: _judge(calls, tools, spec), *tools.values())
+
+
+def _judge(calls: Sequence[ToolCall], tools: Tools, spec: Assertion) -> Judgement:
+    conformity = Conformity(spec)
+    problem = next((problem for call in calls if (problem := _problem_with(call, tools, conformity))), None)
     if problem:
         return Judgement(passed=False, score=0.0, reason=problem)
     return Judgement(passed=True, score=1.0, reason="the answer calls tools that are known, with arguments that fit")
@@ -92,7 +99,7 @@ def _judge_text(text: str) -> Judgement:
     )
 
 
-def _problem_with(call: ToolCall, tools: Tools, *, type_: str) -> str | None:
+def _problem_with(call: ToolCall, tools: Tools, conformity: Conformity) -> str | None:
     if not tools:
         return "the answer calls tools, but none were offered"
     if call.name not in tools:
@@ -102,8 +109,5 @@ def _problem_with(call: ToolCall, tools: Tools, *, type_: str) -> str | None:
     except NotJson as error:
         return f"the arguments for {quoted(call.name)} are not JSON: {error}"
     schema = tools[call.name]
-    try:
-        problem = schema.problem_with(arguments) if schema else None
-    except CannotJudge as error:
-        raise CannotJudge(f"{type_}: {error.message}") from None
+    problem = conformity.problem_with(arguments, schema) if schema else None
     return f"the arguments for {quoted(call.name)} do not fit: {problem}" if problem else None

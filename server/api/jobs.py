@@ -85,6 +85,10 @@ class JobAnswer(Struct, kw_only=True):
     position_in_queue: int | UnsetType = UNSET
     started_at: str | UnsetType = UNSET
     completed_at: str | UnsetType = UNSET
+    cached: (
+        Annotated[bool, Meta(description="true: an identical job was run before, and this is its outcome")] | UnsetType
+    ) = UNSET
+    cached_at: Annotated[str, Meta(description="when that job ended")] | UnsetType = UNSET
 
 
 @post(
@@ -118,10 +122,12 @@ async def run_test_job(
     """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job."""
     submission = await submitting.submit(
         site.db,
+        site.admission,
         site.wakeups,
         credential,
         data,
         models=await site.models.read(),
+        cache_days=site.cache_days,
         idempotency_key=check_key(idempotency_key),
     )
     return submit_answer(submission)
@@ -208,6 +214,8 @@ def job_answer(job: JobView) -> JobAnswer:
         created_at=iso(job.created_at),
         started_at=iso_if(job.started_at),
         completed_at=iso_if(job.completed_at),
+        cached=True if job.cached_at else UNSET,
+        cached_at=iso_if(job.cached_at),
     )
 
 
@@ -215,9 +223,11 @@ def _results(job: JobView) -> Summary | UnsetType:
     if job.status != "completed" or job.results is None:
         return UNSET
     summary = msgspec.json.decode(job.results, type=Summary)
-    if job.test_result_id is not None:
-        return msgspec.structs.replace(summary, test_result_id=str(job.test_result_id))
-    return summary
+    return msgspec.structs.replace(
+        summary,
+        cached_at=iso_if(job.cached_at),
+        test_result_id=str(job.test_result_id) if job.test_result_id is not None else UNSET,
+    )
 
 
 def _progress(job: JobView) -> Progress | UnsetType:

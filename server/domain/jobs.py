@@ -13,6 +13,7 @@ from server.domain.accounts import Credential
 from server.domain.packages import PackageRef
 
 Status = Literal["queued", "running", "completed", "failed"]
+Cause = Literal["submit", "schedule", "baseline", "rerun"]  # only a submit may be answered by a cache
 
 
 class SentSuite(Struct, frozen=True, kw_only=True):
@@ -39,6 +40,10 @@ class NewJob(Struct, frozen=True, kw_only=True):
     framework: str
     upload_results: bool
     verify_results: bool
+    cause: Cause = "submit"
+    use_cache: bool = True
+    outcome_settings: str | None = None  # digest under which an identical job's outcome may be kept; None: do not look
+    outcome_days: int = 0  # how old that may be
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -70,6 +75,10 @@ class EqualSubmit(Struct, frozen=True, kw_only=True):
     key: str
 
 
+# What a submit's statement says of it. None: the credential stands for nobody.
+Submitted = Submission | EqualSubmit | Refused | None
+
+
 class ClaimedJob(Struct, frozen=True, kw_only=True):
     """A job that this worker holds, with all that running it needs."""
 
@@ -86,6 +95,9 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     framework: str
     seconds_left: float
     asked_at: float  # of this process's monotonic clock: the lease began after it
+    account_id: UUID
+    use_cache: bool  # False: every model is asked anew
+    is_public: bool  # anybody may see what is asked: a published package's own suite
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -114,6 +126,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    cached_at: datetime | None  # when the identical job ended whose outcome this one shows
 
 
 class ListedJob(Struct, frozen=True, kw_only=True):
@@ -132,6 +145,7 @@ class ListedJob(Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    is_cached: bool
 
 
 class JobPlace(NamedTuple):
@@ -153,6 +167,17 @@ class JobEnd(Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     error_message: str | None = None
     refund_reason: str | None = None
+    kept: KeptOutcome | None = None  # None: the outcome answers for no other job
+
+
+class KeptOutcome(Struct, frozen=True, kw_only=True):
+    """What makes an outcome answer for identical jobs."""
+
+    settings: str  # digest of how its models are reached and asked
+    results: str  # JSON of evals.outcome.Summary, as a job that is answered by it shows it
+    deployments: tuple[str, ...]  # fingerprints of all that answered or judged
+    versions: tuple[str, ...]  # what each of them said that it was
+    asked_at: datetime  # when the oldest answer in it was asked for
 
 
 class Wakeups(Protocol):

@@ -11,8 +11,10 @@ import structlog
 
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
-from server.services.running import DATABASE_TROUBLE, Pace, run_job
+from server.services.caching import announce_models
+from server.services.running import Pace, run_job
 from server.store import jobs, workers
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
 
@@ -35,6 +37,7 @@ class ClaimLoop:
         slots: int,
         job_concurrency: int,
         pace: Pace,
+        cache_days: int = 0,
     ) -> None:
         self._db = db
         self._models = models
@@ -43,6 +46,7 @@ class ClaimLoop:
         self._slots = slots
         self._job_concurrency = job_concurrency
         self._pace = pace
+        self._cache_days = cache_days
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
         self._stops: dict[UUID, asyncio.Event] = {}  # of running jobs, for those that are cancelled
@@ -90,7 +94,15 @@ class ClaimLoop:
         stop = self._stops[job.id] = asyncio.Event()
         with structlog.contextvars.bound_contextvars(job_id=str(job.id)):
             started = time.monotonic()
-            await run_job(self._db, self._models, job, pace=self._pace, concurrency=self._job_concurrency, stop=stop)
+            await run_job(
+                self._db,
+                self._models,
+                job,
+                pace=self._pace,
+                concurrency=self._job_concurrency,
+                stop=stop,
+                cache_days=self._cache_days,
+            )
             seconds = time.monotonic() - started
             self._mean_job_seconds = 0.8 * self._mean_job_seconds + 0.2 * seconds if self._mean_job_seconds else seconds
 
@@ -137,7 +149,7 @@ class ClaimLoop:
                     self._worker_id,
                     slots=self._slots,
                     mean_job_seconds=self._mean_job_seconds,
-                    models=self._models.catalogue.describe(),
+                    models=announce_models(self._models.catalogue),
                 )
                 await workers.forget_workers(self._db)
             except DATABASE_TROUBLE as error:

@@ -22,20 +22,12 @@ from evals.pool import ModelPool
 from evals.runner import Plan, run
 from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
+from server.services.caching import CachedModels
 from server.services.holding import HeldModels, Hold
 from server.store import jobs, packages, trials
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
-
-# InternalClientError: what asyncpg raises when the server goes in the middle of an answer.
-DATABASE_TROUBLE = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-
 
 CANCELLED = "cancelled"
 
@@ -68,9 +60,11 @@ async def run_job(
     pace: Pace,
     concurrency: int,
     stop: asyncio.Event,
+    cache_days: int = 0,
 ) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
 
+    `cache_days` is how old a kept answer may be; 0: none is used.
     Once `stop` is set no further call is made, and the job ends as cancelled with what it found so far.
     When this task is cancelled (the worker stops) the job goes back to the queue; finished trials are kept and
     not run again.
@@ -81,9 +75,10 @@ async def run_job(
         async with asyncio.TaskGroup() as group:
             hold = Hold(sure_until=job.asked_at + pace.sure_seconds)
             lease = group.create_task(_keep_lease(db, job, pace=pace, hold=hold))
-            held = HeldModels(models, hold)
+            cached = CachedModels(HeldModels(models, hold), db, job, days=cache_days)
             try:
-                end = await _run_to_end(db, held, job, pace=pace, concurrency=concurrency, stop=stop)
+                async with cached:
+                    end = await _run_to_end(db, cached, job, pace=pace, concurrency=concurrency, stop=stop)
                 await _finish(db, job, end)
             finally:
                 lease.cancel()
@@ -96,7 +91,7 @@ async def run_job(
 
 async def _run_to_end(
     db: asyncpg.Pool,
-    models: ModelPool,
+    models: CachedModels,
     job: ClaimedJob,
     *,
     pace: Pace,
@@ -111,6 +106,7 @@ async def _run_to_end(
         return _failed("The package could not be read any more. The run was given back.", code="infrastructure")
     started = time.monotonic()
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    is_all_ours = not found
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(max(job.seconds_left, 0.0)):
             stream = run(plan, pool=models, done=found.keys())
@@ -128,7 +124,9 @@ async def _run_to_end(
     )
     if stop.is_set():
         return _cancelled(outcome)
-    return judge_job(outcome)
+    # What an earlier lease found was answered by nobody knows which deployments.
+    kept = models.kept_outcome(plan.suite, outcome) if is_all_ours else None
+    return msgspec.structs.replace(judge_job(outcome), kept=kept)
 
 
 async def _plan(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, concurrency: int) -> Plan:

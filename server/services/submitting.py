@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -27,8 +27,11 @@ from server.domain.errors import (
     Unavailable,
 )
 from server.domain.jobs import EqualSubmit, NewJob, Refused, SentSuite, Submission, Wakeups
+from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
+from server.services.admission import Admission
+from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
 from server.store import jobs
@@ -36,6 +39,7 @@ from server.store import jobs
 PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9-]+")
 SNAPSHOT_ID = re.compile(r"[0-9a-f]{64}")
 MOST_MODELS = 20
+FRAMEWORK = "litellm"  # what runs, whatever `auto` will mean once there are several
 SUITE_PLACES = (
     "Send one with the request (`suite`, `prpm test --suite FILE`), put `prpm.test.yaml` into the working folder or "
     "`tests/prpm.json` into the package, or store one with PUT /api/v1/packages/{id}/suite."
@@ -55,18 +59,21 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     verify_results: bool | None = None
     suite: dict[str, Any] | None = None
     force: bool | None = None
+    cache: bool | None = None
 
 
 async def submit(
     db: asyncpg.Pool,
+    admission: Admission,
     wakeups: Wakeups,
     credential: Credential,
     request: RunRequest,
     *,
-    models: tuple[ModelInfo, ...],
+    models: tuple[AnnouncedModel, ...],
+    cache_days: int = 0,
     idempotency_key: str | None = None,
 ) -> Submission:
-    """The accepted job, or the one that an equal submit got before.
+    """The accepted job, or the one that an equal submit got before. `cache_days`: how old a kept outcome may be.
 
     Who asks is found by the statement that keeps the job, which saves a round trip; only a refusal looks first.
     Raises NotAuthenticated, InvalidRequest, NotFound, NotAllowed, NoSuite, QuotaExceeded, Conflict, Unavailable,
@@ -74,7 +81,9 @@ async def submit(
     """
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
-        submission = await _keep(db, await _new_job(request, credential, key=key, models=models))
+        submission = await _keep(
+            db, admission, await _new_job(request, credential, key=key, models=models, cache_days=cache_days)
+        )
     except ServiceError as refusal:
         return await _earlier(db, credential, request, key=key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
@@ -83,9 +92,18 @@ async def submit(
 
 
 async def _new_job(
-    request: RunRequest, credential: Credential, *, key: str | None, models: tuple[ModelInfo, ...]
+    request: RunRequest,
+    credential: Credential,
+    *,
+    key: str | None,
+    models: tuple[AnnouncedModel, ...],
+    cache_days: int,
 ) -> NewJob:
     _check_framework(request)
+    chosen = _choose_models(request.models, models)
+    # What is shown to others is run, and what is verified asks every model anew.
+    keeps_answers = request.cache is not False and not request.verify_results
+    may_be_answered = keeps_answers and not request.upload_results and not request.force and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -96,21 +114,26 @@ async def _new_job(
         package_version=request.package_version,
         snapshot_id=request.snapshot_id,
         suite=await _sent_suite(request),
-        models=_choose_models(request.models, models),
-        framework="litellm",
+        models=chosen,
+        framework=FRAMEWORK,
         upload_results=bool(request.upload_results or request.verify_results),
         verify_results=bool(request.verify_results),
+        use_cache=keeps_answers,
+        outcome_settings=outcome_settings(models, chosen, framework=FRAMEWORK) if may_be_answered else None,
+        outcome_days=cache_days,
     )
 
 
-async def _keep(db: asyncpg.Pool, new: NewJob) -> Submission:
+async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submission:
     try:
-        result = await jobs.submit_job(db, new)
+        result = await admission.submit(new)
     except QuotaExceeded:
         raise await _quota_exceeded(db, new.credential) from None
     match result:
         case Submission():
             return result
+        case Refused(reason="quota_exceeded"):
+            raise await _quota_exceeded(db, new.credential)
         case Refused():
             raise _refusal(result, new)
         case EqualSubmit(account_id=account_id, key=key):
@@ -182,7 +205,7 @@ def _check_framework(request: RunRequest) -> None:
         )
 
 
-def _choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> list[str]:
+def _choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
@@ -200,7 +223,7 @@ def _choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> lis
     return list(asked)
 
 
-def _finding(position: int, name: str, asked: list[str], known: dict[str, ModelInfo]) -> str | None:
+def _finding(position: int, name: str, asked: list[str], known: Mapping[str, ModelInfo]) -> str | None:
     shown = name if len(name) <= 60 else name[:60] + "…"
     shown = "".join(c if c.isprintable() else "�" for c in shown)
     if name not in known:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
+from msgspec import Struct
 
 from server.domain.errors import QuotaExceeded, Unavailable
 from server.domain.jobs import (
@@ -19,6 +22,7 @@ from server.domain.jobs import (
     NewJob,
     Refused,
     Submission,
+    Submitted,
 )
 from server.store.queries import read_queries
 
@@ -28,41 +32,101 @@ SQL = read_queries("jobs")
 REFUSED = "PR001"
 
 
-async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | EqualSubmit | Refused | None:
-    """The kept and charged job, or why nothing was kept. None: the credential stands for nobody.
+class SubmitRow(Struct, kw_only=True, omit_defaults=True):
+    """One submit as its statement reads it from JSON."""
 
-    Raises QuotaExceeded, or Unavailable when the package is just being removed, with nothing kept.
+    job_id: UUID
+    account_id: UUID | None = None
+    token_hash: str | None = None
+    key: str | None = None
+    request_sha256: str
+    force: bool
+    package_id: UUID | None = None
+    package_name: str | None = None
+    package_version: str | None = None
+    snapshot_id: str | None = None
+    suite_id: str | None = None
+    suite_body: str | None = None
+    suite_trials: int | None = None
+    models: list[str]
+    framework: str
+    upload: bool
+    verify: bool
+    cause: str
+    use_cache: bool
+    outcome_settings: str | None = None
+    outcome_days: int = 0
+
+
+class NotTogether(Exception):
+    """One of several submits made PostgreSQL refuse them all: nothing was kept, and each may be sent alone."""
+
+
+async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob]) -> list[Submitted]:
+    """For each the kept and charged job, or why nothing was kept. None: the credential stands for nobody.
+
+    Raises NotTogether for more than one. For a single one QuotaExceeded, or Unavailable when the package is just
+    being removed. Nothing is kept then.
     """
-    suite = job.suite
+    rows = [_submit_row(job) for job in new]
     try:
-        row = await db.fetchrow(
-            SQL["submit_job"],
-            job.id, job.credential.account_id, job.credential.token_hash, job.key, job.request_sha256, job.force,
-            job.package.id, job.package.name, job.package_version, job.snapshot_id,
-            suite.id if suite else None, suite.body if suite else None, suite.trials if suite else None,
-            job.models, job.framework, job.upload_results, job.verify_results,
-        )  # fmt: skip
+        answers = await db.fetch(SQL["submit_jobs"], msgspec.json.encode(rows).decode())
     except asyncpg.PostgresError as error:
+        if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
+            raise  # the server is going, and would refuse each of them too
+        if len(rows) > 1:
+            raise NotTogether from None
         if error.sqlstate == REFUSED:
             raise QuotaExceeded("This month's test runs are used up.") from None
         if isinstance(error, asyncpg.ForeignKeyViolationError):
             # The clean-up took the old upload in this very moment.
             raise Unavailable("The package was being cleaned up at this moment. Send the request again.") from None
         raise
-    if row is None:
+    by_id = {answer["sent_id"]: answer for answer in answers}
+    return [_submitted(by_id[job.id], job) for job in new]
+
+
+def _submit_row(job: NewJob) -> SubmitRow:
+    suite = job.suite
+    return SubmitRow(
+        job_id=job.id,
+        account_id=job.credential.account_id,
+        token_hash=job.credential.token_hash,
+        key=job.key,
+        request_sha256=job.request_sha256,
+        force=job.force,
+        package_id=job.package.id,
+        package_name=job.package.name,
+        package_version=job.package_version,
+        snapshot_id=job.snapshot_id,
+        suite_id=suite.id if suite else None,
+        suite_body=suite.body if suite else None,
+        suite_trials=suite.trials if suite else None,
+        models=job.models,
+        framework=job.framework,
+        upload=job.upload_results,
+        verify=job.verify_results,
+        cause=job.cause,
+        use_cache=job.use_cache,
+        outcome_settings=job.outcome_settings,
+        outcome_days=job.outcome_days,
+    )
+
+
+def _submitted(answer: asyncpg.Record, job: NewJob) -> Submitted:
+    if answer["refusal"] == "nobody":
         return None
-    if row["refusal"] is not None:
-        package = f"{row['name']}@{row['version']}" if row["name"] else None
+    if answer["refusal"] is not None:
         return Refused(
-            reason=row["refusal"],
-            tier=row["tier"],
-            package=package,
-            suite_error=row["suite_error"],
-            trials=row["trials"],
+            reason=answer["refusal"],
+            tier=answer["tier"],
+            package=f"{answer['name']}@{answer['version']}" if answer["name"] else None,
+            suite_error=answer["suite_error"],
+            trials=answer["trials"],
         )
-    if row["job_id"] is None:
-        return EqualSubmit(account_id=row["account_id"], key=row["key"])
-    return _submission(row, request_sha256=job.request_sha256)
+    if answer["job_id"] is None:
+        return EqualSubmit(account_id=answer["account_id"], key=answer["key"])
+    return _submission(answer, request_sha256=job.request_sha256)
 
 
 async def read_submission(db: asyncpg.Pool, caller_id: UUID, key: str) -> Submission | None:
@@ -112,6 +176,7 @@ async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> J
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
+        cached_at=row["cached_at"],
     )
 
 
@@ -136,13 +201,14 @@ async def list_jobs(
             created_at=row["created_at"],
             started_at=row["started_at"],
             completed_at=row["completed_at"],
+            is_cached=row["is_cached"],
         )
         for row in rows
     ]
 
 
 async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> asyncpg.Record | None:
-    """`status`, `error_message` and `outcome` (JSON text or None) of a job that `seen_by` may see."""
+    """`status`, `error_message`, `outcome` (JSON text or None) and `cached_at` of a job that `seen_by` may see."""
     return await db.fetchrow(SQL["read_outcome"], job_id, seen_by)
 
 
@@ -174,6 +240,9 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
                     framework=row["framework"],
                     seconds_left=row["seconds_left"],
                     asked_at=asked_at,
+                    account_id=row["user_id"],
+                    use_cache=row["use_cache"],
+                    is_public=row["is_public"],
                 )
     return None
 
@@ -197,6 +266,7 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
+        msgspec.json.encode(end.kept).decode() if end.kept else None,
     )  # fmt: skip
     return row is not None
 

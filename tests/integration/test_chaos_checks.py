@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from chaos.broken import VARIANTS
 from chaos.checks import OVERRUNS, judge, read_checks, read_ends, read_faults
 from chaos.proxy import DatabaseProxy
 from chaos.site import AUDIT
 from evals.types import Trial
-from server.domain.jobs import JobEnd, SentSuite, Submission
+from server.domain.jobs import JobEnd, KeptOutcome, SentSuite, Submission
 from server.services.accounts import create_account
 from server.store import jobs
 from server.store.trials import store_trials
@@ -35,7 +37,13 @@ BREAKS = {
     ),
     "V2 no job waits or runs for ever": "UPDATE test_jobs SET status = 'queued'",
     "V2 a completed job is whole": "DELETE FROM trials",
+    "V2 a job that was answered by an identical one never ran, and that one is whole": (
+        "UPDATE test_jobs SET cached_from = id"
+    ),
     "V3 one charge a job and at most one refund": "DELETE FROM usage_ledger",
+    "V3 a run is charged one, an answer from the cache none, and nothing of that is given back": (
+        "UPDATE usage_ledger SET kind = 'cached'"
+    ),
     "V3 a refund has a reason, and goes to the month that was charged": REFUND,
     "V3 what the service could not do is given back": FAILED.format("infrastructure"),
     "V3 a job that was cancelled while it ran is not given back": f"{FAILED.format('cancelled')}; {REFUND}",
@@ -96,14 +104,27 @@ async def sound(db: asyncpg.Pool) -> asyncpg.Pool:
     return db
 
 
-async def a_finished_job(db: asyncpg.Pool, account: uuid.UUID, intent: str) -> uuid.UUID:
-    suite = SentSuite(id=intent[0] * 64, body=f'"intent-{intent}"', trials=1)
-    new = a_new_job(account, key=f"key:{intent}", suite=suite)
-    assert isinstance(await jobs.submit_job(db, new), Submission)
+async def a_cached_job(db: asyncpg.Pool, account: uuid.UUID) -> None:
+    """A job that ran, and one that it answered."""
+    kept = KeptOutcome(settings="s", results="{}", deployments=("d",), versions=("1",), asked_at=datetime.now(UTC))
+    await a_finished_job(db, account, "c" * 12, end=replace(END, kept=kept))
+    again = a_new_job(account, suite=a_suite("c" * 12), outcome_settings="s", outcome_days=1)
+    await jobs.submit_jobs(db, [again])
+    assert await db.fetchval("SELECT cached_from IS NOT NULL FROM test_jobs WHERE id = $1", again.id)
+
+
+def a_suite(intent: str) -> SentSuite:
+    return SentSuite(id=intent[0] * 64, body=f'"intent-{intent}"', trials=1)
+
+
+async def a_finished_job(db: asyncpg.Pool, account: uuid.UUID, intent: str, *, end: JobEnd = END) -> uuid.UUID:
+    new = a_new_job(account, key=f"key:{intent}", suite=a_suite(intent))
+    [submitted] = await jobs.submit_jobs(db, [new])
+    assert isinstance(submitted, Submission)
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)
     assert job is not None
     await store_trials(db, job, [Trial(case_index=0, model="echo", repeat_index=0, state="passed", score=1.0)])
-    assert await jobs.finish_job(db, job, END)
+    assert await jobs.finish_job(db, job, end)
     return new.id
 
 
@@ -113,6 +134,12 @@ async def findings(db: asyncpg.Pool) -> set[str]:
 
 
 async def test_checks__find_nothing_in_a_sound_history(sound: asyncpg.Pool):
+    assert await findings(sound) == set()
+
+
+async def test_checks__find_nothing_when_one_job_answered_another(sound: asyncpg.Pool):
+    await a_cached_job(sound, await sound.fetchval("SELECT id FROM users"))
+
     assert await findings(sound) == set()
 
 

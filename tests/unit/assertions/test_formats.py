@@ -53,7 +53,7 @@ def test_contains_json__one_object_conforms(text: str, passed: bool) -> None:
 
 
 def test_contains_json__I14_braces_without_end_are_an_error_and_never_a_hang() -> None:
-    with pytest.raises(CannotJudge, match="too many braces"):
+    with pytest.raises(CannotJudge, match="takes too long to be read"):
         judged("contains-json", '{"a":' * 300_000)
 
 
