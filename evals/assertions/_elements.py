@@ -15,7 +15,7 @@ from evals.types import Assertion
 _MOST_PATHS = 50
 _MOST_STEPS = 50
 _MOST_PATH_CHARACTERS = 1_000
-_MOST_CHARACTERS = 200_000
+_MOST_CHARACTERS = 100_000
 
 Path = tuple[str, ...]
 

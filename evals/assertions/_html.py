@@ -16,7 +16,7 @@ from evals.assertions import Answer
 from evals.errors import CannotJudge
 from evals.types import Assertion
 
-_MOST_CHARACTERS = 200_000
+_MOST_CHARACTERS = 100_000
 
 # https://html.spec.whatwg.org/multipage/indices.html#elements-3, and those of older pages.
 _ELEMENTS = """

@@ -11,8 +11,8 @@ from evals.javascript import number_text
 from evals.types import Assertion
 
 # Together well below a second, however the words repeat.
-MOST_ANSWER_CHARACTERS = 100_000
-MOST_REFERENCE_CHARACTERS = 100_000
+MOST_ANSWER_CHARACTERS = 50_000
+MOST_REFERENCE_CHARACTERS = 50_000
 
 Gram = tuple[str, ...]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 
 from msgspec import Struct
@@ -96,4 +97,4 @@ def _stemmer() -> Callable[[str], str]:
     from snowballstemmer import stemmer
 
     stem = stemmer("porter").stemWord
-    return lambda word: stem(word) if len(word) <= _LONGEST_STEMMED else word
+    return cache(lambda word: stem(word) if len(word) <= _LONGEST_STEMMED else word)

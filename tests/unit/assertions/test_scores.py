@@ -56,7 +56,7 @@ def test_scores__a_score_reaches_the_threshold_that_it_equals(
 
 
 @pytest.mark.parametrize("type_", SCORES)
-@pytest.mark.parametrize("value", [5, None, True, {"a": 1}, [1], ["a", None], "x" * 100_001, ["x" * 60_000] * 2])
+@pytest.mark.parametrize("value", [5, None, True, {"a": 1}, [1], ["a", None], "x" * 50_001, ["x" * 30_000] * 2])
 def test_scores__unusable_value_is_refused(type_: str, value: Any) -> None:
     with pytest.raises(InvalidAssertion, match=rf"^{type_}: "):
         judged(type_, "x", value)
@@ -70,8 +70,8 @@ def test_scores__empty_list_is_refused(type_: str) -> None:
 
 @pytest.mark.parametrize("type_", SCORES)
 def test_scores__answer_that_is_too_long_is_an_error(type_: str) -> None:
-    with pytest.raises(CannotJudge, match="more than 100,000 characters"):
-        judged(type_, "x" * 100_001, "x")
+    with pytest.raises(CannotJudge, match="more than 50,000 characters"):
+        judged(type_, "x" * 50_001, "x")
 
 
 @pytest.mark.parametrize(("text", "value"), [("", "a"), ("a", ""), ("a", ["b", ""])])
