@@ -30,7 +30,7 @@ UNITS = (
     "<div>", "<p>", "<!--", '<a b="', "<svg><b/>", "&amp;", "'", "a' ", "...", "SELECT 1;", "-", "1+", "😀", "İ",
     "i cannot ", "```sql\nSELECT\n```\n",
 )  # fmt: skip
-SIZES = (10_000, 50_000, 100_000, 1_000_000)
+SIZES = (10_000, 50_000, 100_000, 500_000)
 # Statements whose parts double the time of a careless parser, and objects that a schema can walk for ever.
 WHOLE_TEXTS = (
     "SELECT * FROM t" + " JOIN t" * 30,
@@ -38,6 +38,7 @@ WHOLE_TEXTS = (
     "SELECT a" + "<a" * 4_990,
     '{"a":' * 900 + "1" + "}" * 900,
     "[" + ",".join(f'{{"type":"tool_use","name":"f{number}"}}' for number in range(20_000)) + "]",
+    "{" + ",".join(f'"a{number}":{{"a":1}}' for number in range(30_000)) + "}",
     "<root>" + "<item><name/></item>" * 4_900 + "</root>",
     '<!DOCTYPE a [<!ENTITY x "' + "x" * 1_000 + '"><!ENTITY y "' + "&x;" * 1_000 + '">]><a>&y;&y;</a>',
 )
@@ -85,27 +86,31 @@ def measure() -> Table:
 
 def table(worst: dict[str, Worst]) -> Table:
     """The figures as promised."""
-    plain = worst["contains"]
-    lines = [line for name, figures in worst.items() for line in _lines(name, figures, plain)]
+    lines = [_processor_line(name, figures, worst["contains"]) for name, figures in worst.items()]
+    slowest = max(worst, key=lambda name: worst[name].lag)
     return Table(
         title="hostile",
         how=f"Each deterministic assertion on {len(UNITS)} pieces of text repeated up to {SIZES[-1]:,} characters and "
         f"on {len(WHOLE_TEXTS)} texts made for one of them, with each of the {len(VALUES)} values it accepts: the most "
         "processor time of one answer, and the longest that the event loop was kept waiting meanwhile. Time that other "
         "programs on the machine took does not count as waiting.",
-        lines=tuple(lines),
+        lines=(*lines, _loop_line(slowest, worst[slowest], worst["contains"])),
         notes=(f"{sum(figures.runs for figures in worst.values()):,} answers were judged.",),
     )
 
 
-def _lines(name: str, figures: Worst, plain: Worst) -> Iterator[Line]:
-    yield Line(
+def _processor_line(name: str, figures: Worst, plain: Worst) -> Line:
+    return Line(
         what=f"`{name}`, processor", measured=figures.cpu * 1_000, against="`contains`", control=plain.cpu * 1_000,
         unit="ms", bound=f"≤ {MOST_CPU_SECONDS * 1_000:,.0f} ms", holds=figures.cpu <= MOST_CPU_SECONDS,
     )  # fmt: skip
-    yield Line(
-        what=f"`{name}`, event loop", measured=figures.lag * 1_000, against="`contains`", control=plain.lag * 1_000,
-        unit="ms", bound=f"≤ {MOST_LAG_SECONDS * 1_000:g} ms", holds=figures.lag <= MOST_LAG_SECONDS,
+
+
+def _loop_line(name: str, figures: Worst, plain: Worst) -> Line:
+    return Line(
+        what=f"event loop, the worst of all (`{name}`)", measured=figures.lag * 1_000, against="`contains`",
+        control=plain.lag * 1_000, unit="ms", bound=f"≤ {MOST_LAG_SECONDS * 1_000:g} ms",
+        holds=figures.lag <= MOST_LAG_SECONDS,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ SET_TYPE = "assert-set"
 # An answer of so many characters is judged beside the event loop; handing it over takes a tenth of a millisecond.
 _LONG_ANSWER = 4_000
 _LONG_VALUE = 4_000
-_MOST_CHARACTERS = 1_000_000  # of an answer: ten times what any model writes
+_MOST_CHARACTERS = 500_000  # of an answer: as much as 100,000 tokens are
 _THREADS = 2  # each one that works may keep the event loop waiting for 5 ms, Python's switch interval
 
 

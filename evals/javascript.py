@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 
 from evals.types import JsonValue
@@ -18,7 +19,7 @@ WHITESPACE = (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 
-_SPACES = str.maketrans(dict.fromkeys(WHITESPACE, " "))
+_WORD = re.compile(f"[^{WHITESPACE}]+")
 
 # A JSON integer of up to 15 digits is exact in a double; a longer one is rounded as JavaScript rounds it.
 _EXACT_DIGITS = 15
@@ -189,7 +190,7 @@ def strip(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The pieces between JavaScript's white space, empty ones left out."""
-    return [word for word in text.translate(_SPACES).split(" ") if word]
+    return _WORD.findall(text)
 
 
 def utf16_units(text: str) -> list[int]:

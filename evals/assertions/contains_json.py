@@ -6,8 +6,7 @@ import re
 from collections.abc import Awaitable, Iterator
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.assertions._conformity import Conformity, judge_by
-from evals.assertions.is_json import read_schema
+from evals.assertions._conformity import Conformity, judge_by, read_schema
 from evals.javascript import NotJson, parse_json_at
 from evals.schemas import Schema
 from evals.types import Assertion, JsonValue

@@ -68,7 +68,7 @@ _ANYWHERE = (
     r"i (?:don't|do not) have (?:access to|personal (?:opinions|beliefs|feelings))",
 )
 
-_SEARCHED_CHARACTERS = 100_000  # a refusal does not wait that long
+_SEARCHED_CHARACTERS = 50_000  # a refusal does not wait that long
 
 
 @lru_cache(maxsize=1)
