@@ -38,6 +38,7 @@ WHOLE_TEXTS = (
     "SELECT a" + "<a" * 4_990,
     '{"a":' * 900 + "1" + "}" * 900,
     "[" + ",".join(f'{{"type":"tool_use","name":"f{number}"}}' for number in range(20_000)) + "]",
+    "[" + ",".join('{"function":{"name":"f0","arguments":"{}"}}' for _ in range(10_000)) + "]",
     "{" + ",".join(f'"a{number}":{{"a":1}}' for number in range(30_000)) + "}",
     "<root>" + "<item><name/></item>" * 4_900 + "</root>",
     '<!DOCTYPE a [<!ENTITY x "' + "x" * 1_000 + '"><!ENTITY y "' + "&x;" * 1_000 + '">]><a>&y;&y;</a>',
@@ -56,6 +57,7 @@ VALUES: tuple[Any, ...] = (
     {"definitions": {"n": _TWICE}, "$ref": "#/definitions/n"},
     {"type": "object", "patternProperties": {"(a+)+$": {"type": "integer", "multipleOf": 1e-300}}},
     {"databaseType": "Snowflake", "allowedTables": [f"select::null::(a+)+x{number}" for number in range(100)]},
+    [{"function": {"name": "f0", "parameters": {"definitions": {"n": _TWICE}, "type": "object"}}}],
     {"min": 1, "max": 5},
 )
 

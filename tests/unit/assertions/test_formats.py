@@ -296,7 +296,8 @@ def test_sql__R6_text_that_is_too_involved_is_an_error(type_: str, text: str) ->
 def test_sql__L2_nothing_of_an_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
-    judged("is-sql", "CREATE TRIGGER secret BEFORE nothing")
+    for text in ("SHOW me the secret", "SET a secret", "ALTER the secret"):
+        judged("is-sql", text)
 
     assert caplog.records == []
 
