@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from evals.assertions import Answer, Judgement, assertion
 from evals.assertions._html import ELEMENTS, pieces, require_short
-from evals.assertions._values import refuse_value
+from evals.assertions._values import refuse_settings
 from evals.types import Assertion
 
 _ENOUGH_SIGNS = 2  # one alone, such as "List<String>", is no HTML
@@ -20,10 +20,10 @@ _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,31}|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
 _KINDS = {"start": "a start tag", "end": "an end tag", "empty": "an empty tag"}
 
 
-@assertion("contains-html", check=refuse_value)
+@assertion("contains-html", check=refuse_settings)
 def contains_html(answer: Answer, spec: Assertion) -> Judgement:
     """HTML stands in the answer: a tag, and a second sign such as its end, an attribute or a known name."""
-    refuse_value(spec)
+    refuse_settings(spec)
     signs = set(_signs(require_short(answer, spec)))
     passed = len(signs) >= _ENOUGH_SIGNS and bool(signs & _TAG_SIGNS)
     found = " and ".join(sorted(signs)) or "no sign of HTML"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.assertions._values import quoted, refuse_value
+from evals.assertions._values import quoted, refuse_settings
 from evals.types import Assertion, Guardrails
 
 # What OpenAI-compatible providers say when a filter cut the answer off:
@@ -11,10 +11,10 @@ from evals.types import Assertion, Guardrails
 _FILTERED = "content_filter"
 
 
-@assertion("guardrails", check=refuse_value)
+@assertion("guardrails", check=refuse_settings)
 def guardrails(answer: Answer, spec: Assertion) -> Judgement:
     """The provider's safety checks did not flag the prompt or the answer; without such checks nothing is flagged."""
-    refuse_value(spec)
+    refuse_settings(spec)
     reported = _reported(answer)
     return Judgement(passed=not reported.flagged, score=float(not reported.flagged), reason=_reason(reported))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evals.assertions import Answer, Judgement, assertion
 from evals.assertions._html import FOREIGN, VOID, Piece, is_known, pieces, require_short
-from evals.assertions._values import quoted, refuse_value
+from evals.assertions._values import quoted, refuse_settings
 from evals.types import Assertion
 
 # What the start of an element ends by itself when it is still open:
@@ -22,10 +22,10 @@ _ENDS_OPEN = {
 }  # fmt: skip
 
 
-@assertion("is-html", check=refuse_value)
+@assertion("is-html", check=refuse_settings)
 def is_html(answer: Answer, spec: Assertion) -> Judgement:
     """The whole answer is HTML: at least one element that browsers know, and no text outside of elements."""
-    refuse_value(spec)
+    refuse_settings(spec)
     problem = _problem_with(require_short(answer, spec))
     if problem:
         return Judgement(passed=False, score=0.0, reason=f"the answer is not HTML: {problem}")

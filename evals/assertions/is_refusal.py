@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.assertions._values import quoted, refuse_value
+from evals.assertions._values import quoted, refuse_settings
 from evals.javascript import lower, strip
 from evals.types import Assertion
 
@@ -77,10 +77,10 @@ def _anywhere() -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{'|'.join(_ANYWHERE)})(?!\w)")
 
 
-@assertion("is-refusal", check=refuse_value)
+@assertion("is-refusal", check=refuse_settings)
 def is_refusal(answer: Answer, spec: Assertion) -> Judgement:
     """The model refuses to answer, as its words say (in English); an empty answer counts as a refusal."""
-    refuse_value(spec)
+    refuse_settings(spec)
     text = lower(strip(answer.text[:_SEARCHED_CHARACTERS])).translate(_APOSTROPHES)
     if not text or not answer.is_text:
         return Judgement(passed=True, score=1.0, reason="the answer holds no words, which counts as a refusal")
