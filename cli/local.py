@@ -65,6 +65,10 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
 
 def refuse_hosted_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only the service can do."""
+    if request.estimate:
+        raise InvalidUse("Only the service tells prices. Leave out --local, or log in with `prpm login`.")
+    if request.max_cost_usd is not None:
+        raise InvalidUse("Locally no price is known, so --max-cost cannot hold. Set a budget in your proxy instead.")
     if request.upload:
         raise InvalidUse("Local results cannot be uploaded: nobody else can check them. Leave out -u, or test hosted.")
     if request.verify:

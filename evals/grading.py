@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from evals.assertions import ASSERTIONS, Answer, AssertionType, Deterministic, Judge, Judgement
 from evals.assertions import Graded as GradedFunction
-from evals.errors import CannotJudge, InvalidAssertion
+from evals.errors import CannotJudge, CapReached, InvalidAssertion
 from evals.types import Assertion, AssertionResult, AssertionSet, Case, JsonValue, TrialError
 
 NEGATION = "not-"
@@ -236,6 +236,8 @@ async def _ask_judge(
 def _explained(error: Exception, assertion: Assertion) -> TrialError:
     if isinstance(error, CannotJudge):
         return TrialError(kind=error.kind, message=error.message)
+    if isinstance(error, CapReached):
+        return TrialError(kind="cap", message=error.message)
     if isinstance(error, InvalidAssertion):
         return TrialError(kind="assertion", message=error.message)
     name = type(error).__name__

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from evals.scoring import conclude, decide_row
-from evals.types import AssertionResult, Attempt, CacheUse, Conclusion, State, Suite, Trial, TrialError
+from evals.types import AssertionResult, Attempt, CacheUse, Conclusion, State, StoppedBy, Suite, Trial, TrialError
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,6 +67,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    stopped_by: StoppedBy | UnsetType = UNSET  # which cap left tests without a verdict
+    notes: tuple[str, ...] | UnsetType = UNSET  # sentences for people: what was cut short, and what to do
     trials_cached: int | UnsetType = UNSET  # whose answer was kept from an earlier run; left out when none was
     cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
     cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
@@ -82,9 +84,19 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 def build_outcome(
-    suite: Suite, models: Sequence[str], trials: Iterable[Trial], *, total_duration_ms: int, engine_version: str
+    suite: Suite,
+    models: Sequence[str],
+    trials: Iterable[Trial],
+    *,
+    total_duration_ms: int,
+    engine_version: str,
+    notes: Sequence[str] = (),
+    out_of_time: bool = False,
 ) -> Outcome:
-    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`."""
+    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
+
+    `notes` are sentences for people; `out_of_time`: the run's time limit left trials out.
+    """
     order = {name: position for position, name in enumerate(models)}
     by_row = {
         key: tuple(group)
@@ -99,11 +111,21 @@ def build_outcome(
         for model in models
     )
     every_trial = [trial for group in by_row.values() for trial in group]
+    stopped_by: StoppedBy | UnsetType = "time_cap" if out_of_time else UNSET
     return Outcome(
         test_cases=rows,
-        summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+        summary=msgspec.structs.replace(
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
+            notes=tuple(notes) or UNSET,
+        ),
         engine_version=engine_version,
     )
+
+
+def find_cap(trials: Iterable[Trial]) -> str | None:
+    """Why trials were skipped, if a cap did it."""
+    return next((trial.error.message for trial in trials if trial.error and trial.error.kind == "cap"), None)
 
 
 def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]) -> Row:

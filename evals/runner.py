@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from evals.assertions import Answer
-from evals.errors import EngineError, ModelUnreachable, ProviderError, UnknownModel
+from evals.errors import CapReached, EngineError, ModelUnreachable, ProviderError, UnknownModel
 from evals.grading import grade, needs_fresh
 from evals.judging import JudgeSession, ModelJudge
 from evals.models import CompletionRequest
@@ -144,6 +144,8 @@ class _Attempted:
                 return await self._judged(self._plan.suite.cases[self._key.case_index])
         except TimeoutError:
             return self._error(TrialError(kind="timeout", message=f"The trial took longer than {limit:g} s."))
+        except CapReached as error:
+            return self._skipped(TrialError(kind="cap", message=error.message))
         except EngineError as error:
             failed = error.attempts if isinstance(error, ProviderError) else ()
             return msgspec.structs.replace(self._error(explain(error)), attempts=failed)
@@ -167,6 +169,8 @@ class _Attempted:
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")
         answer = Answer(text=self._completion.text, question=question, vars=case.vars, completion=self._completion)
         graded = await grade(case, answer, self._judge, allow_code=self._plan.allow_code)
+        if graded.error is not None and graded.error.kind == "cap":
+            return self._skipped(graded.error)
         return msgspec.structs.replace(
             self._bare(),
             state=graded.state,
@@ -178,6 +182,9 @@ class _Attempted:
 
     def _error(self, error: TrialError) -> Trial:
         return msgspec.structs.replace(self._bare(), error=error)
+
+    def _skipped(self, why: TrialError) -> Trial:
+        return msgspec.structs.replace(self._bare(), state="skipped", error=why)
 
     def _bare(self) -> Trial:
         """The trial without a verdict: who, how long, and what was used so far."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.assertions._elements import Element, missing_paths, require_paths, require_readable
+from evals.assertions._elements import Element, Path, missing_paths, require_paths, require_readable
 from evals.assertions._values import quoted
 from evals.types import Assertion
 
@@ -19,7 +20,7 @@ def is_xml(answer: Answer, spec: Assertion) -> Judgement:
     """The whole answer is well-formed XML and has the elements whose paths (root.child) stand in `value`."""
     paths = require_paths(spec)
     try:
-        document = _read(require_readable(answer, spec))
+        document = _read(require_readable(answer, spec), paths)
     except _NotXml as error:
         return Judgement(passed=False, score=0.0, reason=f"the answer is not XML: {error}")
     missing = missing_paths(document, paths)
@@ -29,14 +30,14 @@ def is_xml(answer: Answer, spec: Assertion) -> Judgement:
     return Judgement(passed=True, score=1.0, reason=f"the answer is XML{has}")
 
 
-def _read(text: str) -> Element:
+def _read(text: str, paths: Sequence[Path]) -> Element:
     """An element that holds the document's root. Raises _NotXml.
 
     An internal DTD is refused, so no entity can be declared that grows or reads a file; nothing is ever fetched.
     """
     from xml.parsers import expat
 
-    reader = _Reader()
+    reader = _Reader(paths)
     # With a separator, expat checks that each prefix is bound to a namespace.
     parser = expat.ParserCreate("utf-8", namespace_separator=" ")
     parser.namespace_prefixes = True
@@ -55,15 +56,26 @@ def _read(text: str) -> Element:
 
 
 class _Reader:
-    """Builds the tree of names from expat's events."""
+    """Builds, from expat's events, as much of the tree of names as the paths can lead through.
 
-    def __init__(self) -> None:
+    A tree of all would be a hundred thousand objects, and each collection of garbage would walk through them.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
         self.document = Element("")
-        self._open = [self.document]
+        self._open: list[Element | None] = [self.document]  # None: no path leads through it
+        names = [[step for step in path if not step.isdecimal()] for path in paths]
+        deepest = max(map(len, names), default=0)
+        self._wanted = [{path[depth] for path in names if depth < len(path)} for depth in range(deepest)]
 
     def start(self, name: str, _: dict[str, str]) -> None:
-        element = Element(_as_written(name))
-        self._open[-1].add(element)
+        parent, depth = self._open[-1], len(self._open) - 1
+        written = _as_written(name)
+        if parent is None or depth >= len(self._wanted) or written not in self._wanted[depth]:
+            self._open.append(None)
+            return
+        element = Element(written)
+        parent.add(element)
         self._open.append(element)
 
     def end(self, _: str) -> None:

@@ -21,7 +21,7 @@ from server.domain.accounts import Caller, Credential
 from server.domain.errors import QuotaExceeded
 from server.domain.jobs import Cause, JobView, SentSuite
 from server.domain.packages import PackageRef
-from server.services.accounts import create_account
+from server.services.accounts import create_account, set_caps
 from server.services.admission import Admission
 from server.services.caching import announce_models, outcome_settings
 from server.services.publishing import encode_canonical, keep_snapshot, publish_package
@@ -82,6 +82,7 @@ class House:
 
     async def an_account(self, *, tier: str = "plus") -> Caller:
         account = await create_account(self.db, f"user-{uuid.uuid4().hex[:8]}", tier=tier)
+        await set_caps(self.db, account.username, per_job_usd=1000, per_month_usd=1000)  # at steep prices
         caller = await read_caller_by_id(self.db, account.id)
         assert caller is not None
         return caller
