@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
     from sqlglot.parser import Parser
 
-_MOST_CHARACTERS = 10_000
+_MOST_CHARACTERS = 8_000
 _MOST_NESTING = 25  # of brackets; the parser takes some 25 of Python's 1,000 frames for each
 # The parser goes back and tries again, in the worst case without end; usual statements take one step for each token.
 _STEPS_PER_TOKEN = 2

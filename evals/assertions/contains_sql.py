@@ -11,7 +11,7 @@ from evals.errors import CannotJudge
 from evals.types import Assertion
 
 _MOST_BLOCKS = 10
-_MOST_CHARACTERS = 10_000  # of all blocks together
+_MOST_CHARACTERS = 8_000  # of all blocks together
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[ \t]*\r?$", re.MULTILINE)
 # What a block of SQL is called; one without a name may be SQL as well.
 _LANGUAGES = frozenset(
