@@ -21,12 +21,13 @@ import msgspec
 from msgspec import Struct
 
 from evals.assertions import Answer
+from evals.assertions._tool_calls import read_calls
 from evals.errors import EngineError, InvalidAssertion
 from evals.grading import NEGATION, SET_TYPE, Graded, find_assertion, grade
 from evals.javascript import equal, json_text, parse_json, text_of
 from evals.suites.cells import InvalidCell, read_cell
 from evals.templates import render, render_value
-from evals.types import Assertion, AssertionSet, Case, Completion, JsonValue
+from evals.types import Assertion, AssertionSet, Case, Completion, Guardrails, JsonValue
 
 TIERS = ("exact", "parser", "optional", "quirk")
 _TOLERANCE = 1e-9
@@ -229,7 +230,8 @@ async def _grade(row: Row, items: Sequence[Row], *, threshold: float | None) -> 
     )
     output = row.get("output")
     text = output if isinstance(output, str) else json_text(output)
-    return await grade(case, Answer(text=text, vars=variables, completion=_completion(row, text)), None)
+    answer = Answer(text=text, vars=variables, completion=_completion(row, text), is_text=isinstance(output, str))
+    return await grade(case, answer, None)
 
 
 def _read_item(item: Row, variables: dict[str, JsonValue]) -> Assertion | AssertionSet:
@@ -269,7 +271,9 @@ def _refuse_other_fields(item: Row, *, known: frozenset[str]) -> None:
 
 def _completion(row: Row, text: str) -> Completion | None:
     """What the provider reported; None when it reported nothing, as then no latency is known either."""
-    if not any(key.startswith("provider_") for key in row):
+    # What is recorded as a value was reported as one: a text that spells tool calls is none.
+    tool_calls = () if isinstance(row.get("output"), str) else read_calls(row.get("output"))
+    if not tool_calls and not any(key.startswith("provider_") for key in row):
         return None
     logprobs = row.get("provider_logprobs")
     return Completion(
@@ -280,6 +284,20 @@ def _completion(row: Row, text: str) -> Completion | None:
         finish_reason=row.get("provider_finish_reason"),
         cost_usd=row.get("provider_cost"),
         logprobs=tuple(logprobs) if logprobs is not None else None,
+        tool_calls=tool_calls,
+        tools=tuple(row.get("provider_tools") or ()),
+        guardrails=_guardrails(row.get("provider_guardrails")),
+    )
+
+
+def _guardrails(reported: Row | None) -> Guardrails | None:
+    if reported is None:
+        return None
+    return Guardrails(
+        flagged=bool(reported.get("flagged")),
+        flagged_input=bool(reported.get("flaggedInput")),
+        flagged_output=bool(reported.get("flaggedOutput")),
+        reason=str(reported.get("reason") or ""),
     )
 
 

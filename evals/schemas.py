@@ -25,6 +25,7 @@ from evals.javascript import json_text
 from evals.json_reader import InvalidText
 from evals.patterns import Pattern, compile_pattern
 from evals.schema_formats import FORMATS, NUMBER_FORMATS, TEXT_FORMATS
+from evals.turns import Turns
 from evals.types import JsonValue
 from evals.yaml_reader import read_yaml
 
@@ -216,12 +217,13 @@ class _Run:
 
     def __init__(self) -> None:
         self._ends = time.thread_time() + _CPU_SECONDS
+        self._turns = Turns()
         self._script_seconds = _SCRIPT_SECONDS
         self._allowed: dict[int, frozenset[str]] = {}
 
     def step(self) -> None:
         """Raises CannotJudge when the time is used up."""
-        if time.thread_time() > self._ends:
+        if self._turns.step() > self._ends:
             raise CannotJudge("the schema takes too long on this answer; make it simpler")
 
     def matches(self, source: str, text: str) -> bool:

@@ -100,6 +100,22 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timed_out: bool = False  # nobody knows whether the provider charges for it
 
 
+class ToolCall(Struct, frozen=True):
+    """One call of a tool, as the provider reported it; `arguments` is the JSON text that the model wrote."""
+
+    name: str
+    arguments: str
+
+
+class Guardrails(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the provider's own safety checks said; `reason` is the provider's word for it."""
+
+    flagged: bool = False
+    flagged_input: bool = False
+    flagged_output: bool = False
+    reason: str = ""
+
+
 class CacheUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a cache did for one answer: `hit` it was kept, `miss` it was not, `bypass` nobody looked. Public JSON."""
 
@@ -120,6 +136,9 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | None = None
     logprobs: tuple[float, ...] | None = None
     attempts: tuple[Attempt, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tools: tuple[JsonValue, ...] = ()  # that the model could call, in OpenAI's form
+    guardrails: Guardrails | None = None
     cache: CacheUse | None = None  # None: there is no cache. A hit costs nothing and keeps all else as it was
 
     @property

@@ -27,6 +27,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     question: str = ""  # the last thing the user said, for graded assertions
     vars: dict[str, JsonValue] = {}
     completion: Completion | None = None
+    is_text: bool = True  # False where a model gave no text but a value; `text` then shows it as JSON
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
@@ -69,6 +70,7 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     graded: bool = False
     runs_code: bool = False  # the author's code: refused unless the one who runs the suite allows it
     needs_fresh: bool = False  # judges the call and not the answer, so a kept answer tells nothing
+    slow: bool = False  # even a short answer may take more than a few milliseconds: asked beside the event loop
 
 
 ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
@@ -81,6 +83,7 @@ def assertion(
     graded: bool = False,
     runs_code: bool = False,
     needs_fresh: bool = False,
+    slow: bool = False,
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 
@@ -96,6 +99,7 @@ def assertion(
                 graded=graded,
                 runs_code=runs_code,
                 needs_fresh=needs_fresh,
+                slow=slow,
             ),
         )
         return function

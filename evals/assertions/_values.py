@@ -57,6 +57,12 @@ def refuse_value(spec: Assertion) -> None:
         raise InvalidAssertion(f"{spec.type}: takes no `value`; the limit belongs in `threshold`")
 
 
+def refuse_settings(spec: Assertion) -> None:
+    """Raises InvalidAssertion if a value is given to an assertion that looks at the answer alone."""
+    if spec.value is not UNSET and spec.value is not None:
+        raise InvalidAssertion(f"{spec.type}: takes no `value`; it looks at the answer alone, so leave `value` out")
+
+
 def number_of(value: object) -> float | None:
     """The number that the value is or, as text, spells; None for anything else, infinity included."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):

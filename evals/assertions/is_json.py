@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from msgspec import UNSET
-
 from evals.assertions import Answer, Judgement, assertion
-from evals.errors import CannotJudge, InvalidAssertion
+from evals.assertions._conformity import judge_by, read_schema
+from evals.errors import CannotJudge
 from evals.javascript import NotJson, parse_json
-from evals.killable import off_the_loop
-from evals.schemas import Schema, compile_schema
+from evals.schemas import Schema
 from evals.types import Assertion, JsonValue
 
 
-def read_schema(spec: Assertion) -> Schema | None:
-    """The schema in the value, None without one. Raises InvalidAssertion."""
-    if spec.value is UNSET or spec.value is None or spec.value == "":
-        return None
-    if not isinstance(spec.value, dict | str):
-        raise InvalidAssertion(f"{spec.type}: `value` must be a JSON schema: an object, or a text of JSON or YAML")
-    try:
-        return compile_schema(spec.value)
-    except InvalidAssertion as error:
-        raise InvalidAssertion(f"{spec.type}: {error.message}") from None
-
-
-@assertion("is-json", check=read_schema)
+@assertion("is-json", check=read_schema, slow=True)
 def is_json(answer: Answer, spec: Assertion) -> Judgement | Awaitable[Judgement]:
     """The whole answer is JSON; with a JSON Schema (draft-07) in `value`, it conforms to that."""
     try:
@@ -36,9 +22,7 @@ def is_json(answer: Answer, spec: Assertion) -> Judgement | Awaitable[Judgement]
     schema = read_schema(spec)
     if schema is None:
         return Judgement(passed=True, score=1.0, reason="the answer is JSON")
-    if schema.is_linear:
-        return _judgement(schema, value, spec)
-    return off_the_loop(lambda: _judgement(schema, value, spec))
+    return judge_by(lambda: _judgement(schema, value, spec), schema)
 
 
 def _judgement(schema: Schema, value: JsonValue, spec: Assertion) -> Judgement:
