@@ -60,6 +60,19 @@ FULL JOIN (SELECT user_id, month, SUM(runs)::INT AS runs FROM usage_ledger GROUP
 LEFT JOIN users a ON a.id = user_id LEFT JOIN tiers t ON t.name = a.subscription_tier
 WHERE u.test_runs_count IS DISTINCT FROM l.runs OR u.test_runs_count NOT BETWEEN 0 AND COALESCE(t.runs_per_month, 1000000);
 
+-- name: V4 a month's money is the sum of its jobs', and what they hold of it
+SELECT u.user_id, u.month, u.cost_usd, u.held_usd, j.cost_usd AS by_jobs, j.held_usd AS held_by_jobs
+FROM user_test_usage u
+FULL JOIN (
+  SELECT l.user_id, l.month, SUM(COALESCE(j.cost_usd, 0)) AS cost_usd, SUM(j.held_usd) AS held_usd
+  FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id WHERE l.kind IN ('charge', 'cached')
+  GROUP BY l.user_id, l.month
+) j USING (user_id, month)
+WHERE u.cost_usd IS DISTINCT FROM j.cost_usd OR u.held_usd IS DISTINCT FROM j.held_usd;
+
+-- name: V4 a job that does not run holds no money
+SELECT id, status, held_usd FROM test_jobs WHERE status <> 'running' AND held_usd <> 0;
+
 -- name: V5 a job ends once
 SELECT job_id, ARRAY_AGG(old_status || ' -> ' || new_status ORDER BY id) AS changes FROM chaos.history
 GROUP BY job_id

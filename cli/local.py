@@ -89,6 +89,10 @@ class Ran(NamedTuple):
 
 def refuse_hosted_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only the service can do."""
+    if request.estimate:
+        raise InvalidUse("Only the service tells prices. Leave out --local, or log in with `prpm login`.")
+    if request.max_cost_usd is not None:
+        raise InvalidUse("Locally no price is known, so --max-cost cannot hold. Set a budget in your proxy instead.")
     if request.upload:
         raise InvalidUse("Local results cannot be uploaded: nobody else can check them. Leave out -u, or test hosted.")
     if request.verify:
@@ -137,6 +141,7 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         concurrency=CONCURRENCY,
         trial_timeout_seconds=request.timeout_seconds,
         early_stop=not request.all_repeats,
+        in_rounds=True,
     )
 
 

@@ -32,6 +32,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     verbose: bool = False
     use_cache: bool = True
     timeout_seconds: float = 120.0
+    max_cost_usd: float | None = None  # lowers the tier's cap for this run
+    estimate: bool = False  # tell what the run would take instead
 
 
 def comma_separated(text: str | None, *, option: str) -> tuple[str, ...]:
@@ -51,6 +53,8 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "plugins": list(request.plugins),
         "framework": request.framework,
         "suite": suite,
+        "max_cost_usd": request.max_cost_usd,
+        "dry_run": request.estimate,
     }
     anew = {} if request.use_cache else {"cache": False}
     always = {"upload_results": request.upload, "verify_results": request.verify}

@@ -13,7 +13,10 @@ from cli.answers import (
     ChangeShown,
     ComparisonShown,
     ErrorShown,
+    Estimate,
     JobUsage,
+    ModelShare,
+    MoneyRange,
     RateShown,
     RowShown,
     Summary,
@@ -123,6 +126,53 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
     elif summary.trials_cached:
         count = f"{summary.trials_cached:,} answer" + ("" if summary.trials_cached == 1 else "s")
         yield Line(f"{INDENT}Cached: {count} from earlier runs")
+    for note in summary.notes:
+        yield Line()
+        yield Line(f"⚠️ {note}", "yellow")
+
+
+def estimate_lines(found: Estimate) -> Iterator[Line]:
+    """What a run would take, model by model, and whether it fits."""
+    yield Line(f"🧮 Estimate for {found.package.name}@{found.package.version} (nothing was run or charged)")
+    yield Line()
+    yield Line(f"{INDENT}Tests: {_count(found.cases, 'case')}, {_count(found.trials, 'trial')}")
+    for share in found.models:
+        yield Line(f"{INDENT}{share.model}: {_share(share)}")
+    for share in found.judges:
+        yield Line(f"{INDENT}{share.model} as judge: {_share(share)}")
+    yield Line(f"{INDENT}Total Tokens: {_between(found.tokens.low, found.tokens.high)}")
+    yield Line(f"{INDENT}Cost: {_cost_range(found.cost_usd)}")
+    yield Line()
+    caps = found.caps
+    yield Line(
+        f"{INDENT}Caps: {dollars(caps.money_per_job_usd)} and {caps.trials_per_job:,} trials a job; "
+        f"{dollars(caps.money_left_usd)} are left of this month"
+    )
+    yield Line({"yes": "✅ It fits.", "maybe": "⚠️ It may fit.", "no": "❌ It does not fit."}[found.fits])
+    for obstacle in found.obstacles:
+        yield Line(f"{INDENT}{obstacle}", "yellow")
+
+
+def _share(share: ModelShare) -> str:
+    calls = _between(share.calls.low, share.calls.high)
+    tokens = _between(share.tokens.low, share.tokens.high)
+    return f"{calls} {'call' if share.calls.high == 1 else 'calls'}, {tokens} tokens, {_cost_range(share.cost_usd)}"
+
+
+def _between(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _cost_range(cost: MoneyRange | None) -> str:
+    if cost is None:
+        return "unknown (a price is not known)"
+    if cost.high == 0:
+        return "free"
+    return f"{dollars(cost.low)} to {dollars(cost.high)}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
 
 
 def _minute(moment: str) -> str:

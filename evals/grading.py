@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from evals.assertions import ASSERTIONS, Answer, AssertionType, Deterministic, Judge, Judgement
 from evals.assertions import Graded as GradedFunction
-from evals.errors import CannotJudge, InvalidAssertion
+from evals.errors import CannotJudge, CapReached, InvalidAssertion
 from evals.types import Assertion, AssertionResult, AssertionSet, Case, TrialError
 
 NEGATION = "not-"
@@ -147,6 +147,8 @@ async def _ask(
         return _turned(await _judgement(known.type, assertion, answer, judge), negated=known.negated)
     except CannotJudge as error:
         return TrialError(kind=error.kind, message=error.message)
+    except CapReached as error:
+        return TrialError(kind="cap", message=error.message)
     except InvalidAssertion as error:
         return TrialError(kind="assertion", message=error.message)
     except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run

@@ -26,7 +26,18 @@ from evals.comparison import (
 from evals.digests import case_digest
 from evals.provenance import Provenance, Record
 from evals.scoring import GatedRow, count_verdicts, decide_row, gate
-from evals.types import AssertionResult, Attempt, CacheUse, Conclusion, RowIndex, State, Suite, Trial, TrialError
+from evals.types import (
+    AssertionResult,
+    Attempt,
+    CacheUse,
+    Conclusion,
+    RowIndex,
+    State,
+    StoppedBy,
+    Suite,
+    Trial,
+    TrialError,
+)
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,6 +99,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    stopped_by: StoppedBy | UnsetType = UNSET  # which cap left tests without a verdict
+    notes: tuple[str, ...] | UnsetType = UNSET  # sentences for people: what was cut short, and what to do
     trials_cached: int | UnsetType = UNSET  # whose answer was kept from an earlier run; left out when none was
     cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
     cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
@@ -143,11 +156,14 @@ def build_outcome(
     engine_version: str,
     baseline: Baseline | None = None,
     base_trials: Sequence[Trial] = (),
+    notes: Sequence[str] = (),
+    out_of_time: bool = False,
 ) -> Outcome:
     """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
 
     Trials numbered after a case's own repeats are those of `run_again`. With a baseline the conclusion rests on what
     can be claimed against it. `base_trials` were made for the baseline in the same run: they are in its sums alone.
+    `notes` are sentences for people; `out_of_time`: the run's time limit left trials out.
     """
     by_row = _by_row(models, trials)
     indexes = [RowIndex(case, model) for case in range(len(suite.cases)) for model in models]
@@ -158,9 +174,14 @@ def build_outcome(
         for index, change in zip(indexes, changes, strict=True)
     )
     every_trial = [*(trial for group in by_row.values() for trial in group), *base_trials]
+    stopped_by: StoppedBy | UnsetType = "time_cap" if out_of_time else UNSET
     return Outcome(
         test_cases=rows,
-        summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+        summary=msgspec.structs.replace(
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
+            notes=tuple(notes) or UNSET,
+        ),
         engine_version=engine_version,
         comparison=UNSET
         if baseline is None
@@ -208,6 +229,11 @@ def _parted(suite: Suite, trials: Sequence[Trial]) -> tuple[Sequence[Trial], Seq
     return own, trials[len(own) :]
 
 
+def find_cap(trials: Iterable[Trial]) -> str | None:
+    """Why trials were skipped, if a cap did it."""
+    return next((trial.error.message for trial in trials if trial.error and trial.error.kind == "cap"), None)
+
+
 def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change: Change | None = None) -> Row:
     """One row; the trial that explains its state best (the first that did not pass) lends its answer."""
     case = suite.cases[index.case_index]
@@ -248,7 +274,7 @@ def _attempts(trial: Trial) -> tuple[Attempt, ...]:
 
 
 def _is_stopped_early(state: State, trials: Sequence[Trial]) -> bool:
-    return state in ("passed", "failed") and any(trial.state == "skipped" for trial in trials)
+    return state in ("passed", "failed") and any(trial.state == "skipped" and trial.error is None for trial in trials)
 
 
 def summarise_changes(present: Sequence[Present], rows: Sequence[Row], baseline: Baseline) -> Comparison:

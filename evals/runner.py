@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from evals.assertions import Answer
-from evals.errors import EngineError, ModelUnreachable, ProviderError, UnknownModel
+from evals.errors import CapReached, EngineError, ModelUnreachable, ProviderError, UnknownModel
 from evals.grading import grade, needs_fresh
 from evals.judging import JudgeSession, ModelJudge
 from evals.models import CompletionRequest
@@ -43,6 +43,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     # Repeats that cannot change their row's verdict any more are skipped. Such rows are no use as a baseline: how many
     # trials there are depends on what they said.
     early_stop: bool = True
+    # Every case once before any case twice: then few repeats are under way when a verdict becomes clear. Not where
+    # a cap may end the run: row by row, the first rows have verdicts by then; in rounds, none might.
+    in_rounds: bool = False
     allow_code: bool = False  # whether assertions may run the suite's own code; never on a server
 
 
@@ -115,17 +118,30 @@ class _Turn(NamedTuple):
 
 
 def _turns(plan: Plan) -> Iterator[_Turn]:
-    """Every case once, in the file's order with the models side by side; then the repeats, round by round.
-
-    Rounds, as a row whose verdict is clear after two of five trials is then known before the third would start.
-    """
+    """Cases in the file's order, the models side by side, so that every model's results grow alike."""
     first_samples = _first_samples(plan.suite)
-    for repeat_index in range(max((case.repeat for case in plan.suite.cases), default=0)):
-        for case_index, case in enumerate(plan.suite.cases):
+    for case_index, repeat_index in _rounds(plan.suite) if plan.in_rounds else _rows(plan.suite):
+        for model in plan.models:
+            key = TrialKey(case_index, model, repeat_index)
+            yield _Turn(key, first_samples[case_index] + repeat_index)
+
+
+class _Place(NamedTuple):
+    case_index: int
+    repeat_index: int
+
+
+def _rows(suite: Suite) -> Iterator[_Place]:
+    for case_index, case in enumerate(suite.cases):
+        for repeat_index in range(case.repeat):
+            yield _Place(case_index, repeat_index)
+
+
+def _rounds(suite: Suite) -> Iterator[_Place]:
+    for repeat_index in range(max((case.repeat for case in suite.cases), default=0)):
+        for case_index, case in enumerate(suite.cases):
             if repeat_index < case.repeat:
-                for model in plan.models:
-                    key = TrialKey(case_index, model, repeat_index)
-                    yield _Turn(key, first_samples[case_index] + repeat_index)
+                yield _Place(case_index, repeat_index)
 
 
 class _Standings:
@@ -218,6 +234,8 @@ class _Attempted:
                 return await self._judged(self._plan.suite.cases[self._key.case_index])
         except TimeoutError:
             return self._error(TrialError(kind="timeout", message=f"The trial took longer than {limit:g} s."))
+        except CapReached as error:
+            return self._skipped(TrialError(kind="cap", message=error.message))
         except EngineError as error:
             failed = error.attempts if isinstance(error, ProviderError) else ()
             return msgspec.structs.replace(self._error(explain(error)), attempts=failed)
@@ -241,6 +259,8 @@ class _Attempted:
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")
         answer = Answer(text=self._completion.text, question=question, vars=case.vars, completion=self._completion)
         graded = await grade(case, answer, self._judge, allow_code=self._plan.allow_code)
+        if graded.error is not None and graded.error.kind == "cap":
+            return self._skipped(graded.error)
         return msgspec.structs.replace(
             self._bare(),
             state=graded.state,
@@ -252,6 +272,9 @@ class _Attempted:
 
     def _error(self, error: TrialError) -> Trial:
         return msgspec.structs.replace(self._bare(), error=error)
+
+    def _skipped(self, why: TrialError) -> Trial:
+        return msgspec.structs.replace(self._bare(), state="skipped", error=why)
 
     def _bare(self) -> Trial:
         """The trial without a verdict: who, how long, and what was used so far."""

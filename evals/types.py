@@ -12,7 +12,8 @@ JsonValue = Any
 Role = Literal["system", "user", "assistant"]
 State = Literal["passed", "failed", "error", "skipped"]
 Conclusion = Literal["passed", "failed", "inconclusive"]
-ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal"]
+ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal", "cap"]
+StoppedBy = Literal["money_cap", "time_cap"]
 CacheState = Literal["hit", "miss", "bypass"]
 
 
@@ -96,6 +97,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: int
     error: str | None = None
     status: int | None = None  # HTTP status, where there was one
+    timed_out: bool = False  # nobody knows whether the provider charges for it
 
 
 class CacheUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -138,7 +140,10 @@ class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TrialError(Struct, frozen=True, kw_only=True):
-    """Why a trial has no verdict; `message` says what to do and carries nothing of the provider's own text."""
+    """Why a trial has no verdict; `message` says what to do and carries nothing of the provider's own text.
+
+    The kind `cap` alone makes it skipped: it was not tried, as a cap was reached.
+    """
 
     kind: ErrorKind
     message: str

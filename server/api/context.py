@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
@@ -13,12 +15,13 @@ from litestar.di import Provide
 from msgspec import Struct
 
 from server.domain.accounts import Caller, Credential
-from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated
+from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated, TooMany
 from server.domain.jobs import Wakeups
 from server.domain.models import AnnouncedModel
 from server.services import reading
 from server.services.admission import Admission
 from server.services.identity import JwtRules, read_caller, verify_token
+from server.services.watching import JobWatch
 
 SESSION_COOKIE = "__Host-prpm_session"
 # A token in an address ends up in logs and histories (A15).
@@ -42,6 +45,30 @@ class ModelBook:
         return self._models
 
 
+class StreamCounts:
+    """How many event streams each token has open in this process."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._open: Counter[Credential] = Counter()
+
+    @contextmanager
+    def one_more(self, credential: Credential) -> Iterator[None]:
+        """Counted until the block ends. Raises TooMany."""
+        if self._open[credential] >= self._most:
+            raise TooMany(
+                f"This token has {self._most} event streams open; close one first, or ask with ?wait=25 instead.",
+                code="too_many_streams",
+            )
+        self._open[credential] += 1
+        try:
+            yield
+        finally:
+            self._open[credential] -= 1
+            if not self._open[credential]:
+                del self._open[credential]
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """What a process of the API holds."""
 
@@ -50,6 +77,8 @@ class Site(Struct, frozen=True, kw_only=True):
     wakeups: Wakeups
     jwt_rules: JwtRules
     models: ModelBook
+    watch: JobWatch
+    streams: StreamCounts
     redis_answers: Callable[[], Any]  # async () -> bool
     public_url: str | None
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 from uuid import UUID
 
 import msgspec
@@ -15,13 +15,16 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from evals.outcome import Outcome, Summary
 from server.api.context import Site
 from server.api.errors import refusals
+from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
+from server.api.waiting import LateResponse, WaitForJob, etag, known_version, not_modified
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
-from server.services import reading, submitting
+from server.services import estimating, reading, submitting
 from server.services.submitting import RunRequest
+from server.services.watching import version_of
 
 TAGS = ["Test jobs"]
 RUN_EXAMPLE = {"package_id": "@demo/hello", "models": ["claude-sonnet-4"], "upload_results": False}
@@ -108,7 +111,12 @@ class JobAnswer(Struct, kw_only=True):
             403: "Free tier, or no right to upload for this package.",
             409: "The Idempotency-Key was used for another request.",
         },
-    ),
+    )
+    | {
+        200: ResponseSpec(
+            EstimateAnswer, description="With `dry_run`: what the run would take.", generate_examples=False
+        )
+    },
 )
 async def run_test_job(
     data: Annotated[RunRequest, Body(examples=[Example(value=RUN_EXAMPLE)])],
@@ -118,8 +126,16 @@ async def run_test_job(
         str | None,
         Parameter(header="Idempotency-Key", description="Same key and body: the same answer. 1 to 255 characters."),
     ] = None,
-) -> SubmitAnswer:
-    """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job."""
+) -> Response[SubmitAnswer]:
+    """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job.
+
+    With `dry_run` nothing is kept or charged: the answer is an estimate, with status 200.
+    """
+    key = check_key(idempotency_key)
+    if data.dry_run:
+        found = await estimating.estimate(site.db, credential, data, models=await site.models.read())
+        # The one answer of another kind; the framework wants to know of one only.
+        return cast(Response[SubmitAnswer], Response(estimate_answer(found), status_code=200))
     submission = await submitting.submit(
         site.db,
         site.admission,
@@ -128,15 +144,44 @@ async def run_test_job(
         data,
         models=await site.models.read(),
         cache_days=site.cache_days,
-        idempotency_key=check_key(idempotency_key),
+        idempotency_key=key,
     )
-    return submit_answer(submission)
+    return Response(submit_answer(submission))
 
 
-@get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=refusals(401, 404))
-async def get_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
-    """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs."""
-    return job_answer(await reading.read_job(site.db, caller, parse_job_id(job_id)))
+@get(
+    "/api/v1/test-jobs/{job_id:str}",
+    tags=TAGS,
+    summary="Look at a job, or wait for it",
+    responses=refusals(400, 401, 404)
+    | {304: ResponseSpec(None, description="Still as in `If-None-Match`.", generate_examples=False)},
+)
+async def get_test_job(
+    job_id: str,
+    site: Site,
+    caller: Caller,
+    *,
+    wait: Annotated[
+        int, Parameter(ge=0, le=25, description="Seconds to wait for the job's end before the answer, at most 25.")
+    ] = 0,
+    if_none_match: Annotated[
+        str | None,
+        Parameter(header="If-None-Match", description="An earlier answer's ETag: the wait ends with any change."),
+    ] = None,
+) -> Response[JobAnswer]:
+    """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs.
+
+    With `wait` the answer comes when the job has ended, with `If-None-Match` as soon as it is another than the caller
+    has seen; else after so many seconds, as the job then stands.
+    """
+    job = await reading.read_job(site.db, caller, parse_job_id(job_id))
+    known = known_version(if_none_match)
+    version = version_of(job)
+    if wait and site.watch.has_room and not job.has_ended and known in (None, version):
+        return LateResponse(WaitForJob(site.watch, job, known=known, seconds=wait, shown=job_answer))
+    if version == known:
+        return LateResponse(not_modified(version))
+    return Response(job_answer(job), headers={"ETag": etag(version)}, media_type=MediaType.JSON)
 
 
 @get(

@@ -40,6 +40,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     framework: str
     upload_results: bool
     verify_results: bool
+    may_cost: bool = True  # not all of its models are free
+    max_cost_usd: float | None = None  # lowers the account's cap for this job
     cause: Cause = "submit"
     use_cache: bool = True
     outcome_settings: str | None = None  # digest under which an identical job's outcome may be kept; None: do not look
@@ -94,6 +96,10 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     framework: str
     seconds_left: float
+    seconds_run: float  # since its first start, whoever ran it
+    money_cap: int  # nano-USD that it may cost in all
+    spent: int  # nano-USD, by the leases before
+    answer_tokens: int  # output tokens of one answer, at most
     asked_at: float  # of this process's monotonic clock: the lease began after it
     account_id: UUID
     use_cache: bool  # False: every model is asked anew
@@ -104,6 +110,8 @@ class JobView(Struct, frozen=True, kw_only=True):
     """A job as its readers see it."""
 
     id: UUID
+    fence: int  # grows with each start and each return to the queue; 0: never started
+    attempt: int
     status: Status
     package_id: UUID
     package_name: str
@@ -127,6 +135,11 @@ class JobView(Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     completed_at: datetime | None
     cached_at: datetime | None  # when the identical job ended whose outcome this one shows
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing about it changes any more."""
+        return self.status in ("completed", "failed")
 
 
 class ListedJob(Struct, frozen=True, kw_only=True):

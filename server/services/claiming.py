@@ -11,6 +11,7 @@ import structlog
 
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
+from server.services.announcing import Announcer
 from server.services.caching import announce_models
 from server.services.running import Pace, run_job
 from server.store import jobs, workers
@@ -47,6 +48,7 @@ class ClaimLoop:
         self._job_concurrency = job_concurrency
         self._pace = pace
         self._cache_days = cache_days
+        self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
         self._stops: dict[UUID, asyncio.Event] = {}  # of running jobs, for those that are cancelled
@@ -63,6 +65,7 @@ class ClaimLoop:
                 group.create_task(self._claim())
                 group.create_task(self._sweep())
                 group.create_task(self._announce())
+                group.create_task(self._announcer.run())
         finally:
             await self._give_back()
 
@@ -102,6 +105,7 @@ class ClaimLoop:
                 concurrency=self._job_concurrency,
                 stop=stop,
                 cache_days=self._cache_days,
+                changed=self._announcer.tell,
             )
             seconds = time.monotonic() - started
             self._mean_job_seconds = 0.8 * self._mean_job_seconds + 0.2 * seconds if self._mean_job_seconds else seconds
@@ -124,6 +128,7 @@ class ClaimLoop:
                     most_attempts=MOST_ATTEMPTS,
                     code="infrastructure",
                     message="The workers that ran this job were lost. The run was given back; please submit it again.",
+                    tell=self._announcer.tell,
                 )
                 if moved:
                     log.warning("expired leases swept", jobs=moved)
@@ -166,7 +171,9 @@ class ClaimLoop:
                 for _, job in held:
                     if await jobs.release_job(self._db, job):
                         log.info("job given back", job_id=str(job.id))
+                        self._announcer.tell(job.id)
                 await workers.retire_worker(self._db, self._worker_id)
+                await self._announcer.flush()
                 if held:
                     await self._wakeups.wake()
         except DATABASE_TROUBLE:

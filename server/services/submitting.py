@@ -6,19 +6,20 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import asyncpg
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct
 
 from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
-from server.domain.accounts import Credential
+from server.domain.accounts import Credential, Usage
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
+    MoneyExceeded,
     NoSuite,
     NotAllowed,
     NotFound,
@@ -60,6 +61,8 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     suite: dict[str, Any] | None = None
     force: bool | None = None
     cache: bool | None = None
+    max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    dry_run: bool | None = None
 
 
 async def submit(
@@ -82,7 +85,7 @@ async def submit(
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
         submission = await _keep(
-            db, admission, await _new_job(request, credential, key=key, models=models, cache_days=cache_days)
+            db, admission, await new_job(request, credential, key=key, models=models, cache_days=cache_days)
         )
     except ServiceError as refusal:
         return await _earlier(db, credential, request, key=key, refusal=refusal)
@@ -91,7 +94,7 @@ async def submit(
     return submission
 
 
-async def _new_job(
+async def new_job(
     request: RunRequest,
     credential: Credential,
     *,
@@ -99,11 +102,15 @@ async def _new_job(
     models: tuple[AnnouncedModel, ...],
     cache_days: int,
 ) -> NewJob:
+    """What the request asks for, checked as far as needs no database.
+
+    Raises InvalidRequest, and Unavailable while no model is known.
+    """
     _check_framework(request)
-    chosen = _choose_models(request.models, models)
+    chosen = choose_models(request.models, models)
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    may_be_answered = keeps_answers and not request.upload_results and not request.force and cache_days > 0
+    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -121,6 +128,8 @@ async def _new_job(
         use_cache=keeps_answers,
         outcome_settings=outcome_settings(models, chosen, framework=FRAMEWORK) if may_be_answered else None,
         outcome_days=cache_days,
+        may_cost=any(model.free is not True for model in models if model.name in chosen),
+        max_cost_usd=request.max_cost_usd,
     )
 
 
@@ -135,7 +144,7 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
         case Refused(reason="quota_exceeded"):
             raise await _quota_exceeded(db, new.credential)
         case Refused():
-            raise _refusal(result, new)
+            raise refusal(result, new)
         case EqualSubmit(account_id=account_id, key=key):
             earlier = await jobs.read_submission(db, account_id, key)
             if earlier is None:  # it was cleaned up since: ask again
@@ -173,9 +182,19 @@ async def _quota_exceeded(db: asyncpg.Pool, credential: Credential) -> QuotaExce
 
     usage = await read_usage(db, await read_caller(db, credential))
     larger = next_tier(usage.tier)
+    if usage.runs_per_month is None or usage.test_runs_count < usage.runs_per_month:
+        return _money_exceeded(usage)
     advice = f" {larger.title} ({larger.price}) has more: `prpm subscribe`." if larger else ""
     return QuotaExceeded(
         f"All {usage.runs_per_month} test runs of this month are used; new ones start on {usage.resets_on}.{advice}",
+        resets_at=f"{usage.resets_on}T00:00:00Z",
+    )
+
+
+def _money_exceeded(usage: Usage) -> MoneyExceeded:
+    return MoneyExceeded(
+        f"The ${usage.money_per_month_usd:.2f} a month that this account's models may cost are used up; the next month "
+        f"starts on {usage.resets_on}. Until then test with free models, or ask the operator for a larger cap.",
         resets_at=f"{usage.resets_on}T00:00:00Z",
     )
 
@@ -205,7 +224,8 @@ def _check_framework(request: RunRequest) -> None:
         )
 
 
-def _choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:
+def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:
+    """The names to run, by default the catalogue's own. Raises InvalidRequest, and Unavailable while none is known."""
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
@@ -230,6 +250,8 @@ def _finding(position: int, name: str, asked: list[str], known: Mapping[str, Mod
         return f"models[{position}]: there is no model {shown!r}"
     if not known[name].reachable:
         return f"models[{position}]: {shown} cannot be reached from this service"
+    if known[name].free is not True and known[name].price is UNSET:
+        return f"models[{position}]: {shown} has no known price, so what it may cost cannot be capped"
     if name in asked[:position]:
         return f"models[{position}]: {shown} is named twice"
     return None
@@ -275,7 +297,7 @@ async def _sent_suite(request: RunRequest) -> SentSuite | None:
     return SentSuite(id=suite_digest(suite), body=encode_canonical(suite).decode(), trials=trials_a_model(suite))
 
 
-def _refusal(refused: Refused, new: NewJob) -> ServiceError:
+def refusal(refused: Refused, new: NewJob) -> ServiceError:
     """What the statement's word means for the caller."""
     tier = TIERS[refused.tier]
     first, *details = (refused.suite_error or "").split("\n")
@@ -295,12 +317,13 @@ def _refusal(refused: Refused, new: NewJob) -> ServiceError:
             f"{tier.trials_per_job} a job. Test fewer models or repeats, or split the suite.",
             code="too_many_trials",
         ),
-        "package_not_found": lambda: _no_package(new),
+        "package_not_found": lambda: no_such_package(new),
     }
     return words[refused.reason]()
 
 
-def _no_package(new: NewJob) -> NotFound:
+def no_such_package(new: NewJob) -> NotFound:
+    """One answer for what is not there and what is not theirs."""
     what = f"snapshot {new.snapshot_id[:12]}" if new.snapshot_id else f"package {new.package.name or new.package.id}"
     at = f" in version {new.package_version}" if new.package_version else ""
     return NotFound(f"There is no {what}{at} that you may test.", code="package_not_found")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -24,6 +24,7 @@ from server.domain.jobs import (
     Submission,
     Submitted,
 )
+from server.domain.money import nano_usd
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -54,8 +55,10 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     verify: bool
     cause: str
     use_cache: bool
+    may_cost: bool
     outcome_settings: str | None = None
     outcome_days: int = 0
+    max_cost_usd: float | None = None
 
 
 class NotTogether(Exception):
@@ -106,6 +109,8 @@ def _submit_row(job: NewJob) -> SubmitRow:
         framework=job.framework,
         upload=job.upload_results,
         verify=job.verify_results,
+        may_cost=job.may_cost,
+        max_cost_usd=job.max_cost_usd,
         cause=job.cause,
         use_cache=job.use_cache,
         outcome_settings=job.outcome_settings,
@@ -149,11 +154,20 @@ def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
 
 async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> JobView | None:
     """The job, if `seen_by` may see it (None: an administrator)."""
-    row = await db.fetchrow(SQL["read_job"], job_id, seen_by)
-    if row is None:
-        return None
+    found = await read_jobs(db, [job_id], seen_by=seen_by)
+    return found[0] if found else None
+
+
+async def read_jobs(db: asyncpg.Pool, job_ids: Sequence[UUID], *, seen_by: UUID | None) -> list[JobView]:
+    """Those of the jobs that `seen_by` may see (None: an administrator), in no order."""
+    return [_job_view(row) for row in await db.fetch(SQL["read_jobs"], job_ids, seen_by)]
+
+
+def _job_view(row: asyncpg.Record) -> JobView:
     return JobView(
         id=row["id"],
+        fence=row["fence"] or 0,
+        attempt=row["attempt"],
         status=row["status"],
         package_id=row["package_id"],
         package_name=row["package_name"],
@@ -239,6 +253,10 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
                     models=tuple(row["models_requested"]),
                     framework=row["framework"],
                     seconds_left=row["seconds_left"],
+                    seconds_run=row["seconds_run"],
+                    money_cap=nano_usd(row["money_cap_usd"]),
+                    spent=nano_usd(row["cost_usd"]),
+                    answer_tokens=row["answer_tokens"],
                     asked_at=asked_at,
                     account_id=row["user_id"],
                     use_cache=row["use_cache"],
@@ -281,11 +299,15 @@ async def list_cancelled(db: asyncpg.Pool, job_ids: list[UUID]) -> set[UUID]:
     return {row["id"] for row in await db.fetch(SQL["list_cancelled"], job_ids)}
 
 
-async def sweep_expired(db: asyncpg.Pool, *, most_attempts: int, code: str, message: str) -> int:
-    """Bring back or end what dead workers held. How many jobs moved."""
-    back = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
-    ended = await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
-    return len(back) + len(ended)
+async def sweep_expired(
+    db: asyncpg.Pool, *, most_attempts: int, code: str, message: str, tell: Callable[[UUID], None] = lambda _: None
+) -> int:
+    """Bring back or end what dead workers held. How many jobs moved; `tell` hears of each."""
+    moved = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
+    moved += await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
+    for row in moved:
+        tell(row["id"])
+    return len(moved)
 
 
 async def count_waiting(db: asyncpg.Pool, *, most: int) -> int:

@@ -12,11 +12,11 @@ WITH sent AS MATERIALIZED (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
     suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, upload BOOLEAN, verify BOOLEAN,
-    cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT
+    cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC
   )
 ), request AS MATERIALIZED (
   SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.upload, s.verify,
-    s.cause, s.use_cache AND s.cause = 'submit' AS use_cache,
+    s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
     cached.job_id AS cached_from, cached.conclusion, cached.results,
     a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
     p.id AS package_id, p.name, v.version, v.snapshot_id, v.suite_error, suite.id AS suite_id, suite.source, trials.total,
@@ -29,9 +29,13 @@ WITH sent AS MATERIALIZED (
       WHEN s.suite_id IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
       WHEN suite.id IS NULL THEN 'no_suite'
       WHEN trials.total > a.trials_per_job THEN 'too_many_trials'
-      -- Seen here so that a full month spoils nobody else's submit. The charge below decides.
+      -- Seen here so that a full month spoils nobody else's submit. The charge below decides on runs, and on money
+      -- each call of a model does.
       WHEN cached.job_id IS NULL
-        AND a.run_limit <= (SELECT u.test_runs_count FROM user_test_usage u WHERE u.user_id = a.id AND u.month = a.month)
+        AND (
+          SELECT u.test_runs_count >= a.run_limit OR (s.may_cost AND u.cost_usd >= a.money_per_month_usd)
+          FROM user_test_usage u WHERE u.user_id = a.id AND u.month = a.month
+        )
         AND (SELECT e.job_id FROM submissions e WHERE e.caller_id = a.id AND e.key = own.key LIMIT 1) IS NULL
         THEN 'quota_exceeded'
     END AS refusal,
@@ -40,6 +44,7 @@ WITH sent AS MATERIALIZED (
   -- Each LIMIT keeps the planner from turning a look-up by key into a join of whole tables.
   LEFT JOIN LATERAL (
     SELECT u.id, u.is_admin, u.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
+      COALESCE(u.money_per_month_usd, t.money_per_month_usd) AS money_per_month_usd,
       DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
     FROM users u JOIN tiers t ON t.name = u.subscription_tier
     WHERE u.is_active AND u.id = COALESCE(s.account_id, (
@@ -145,14 +150,14 @@ WITH sent AS MATERIALIZED (
   INSERT INTO test_jobs (
     id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source,
     models_requested, framework, upload_results, verify_results, trials_total, start_key,
-    submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier,
+    submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd,
     cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
     CASE WHEN ahead.jobs < 40 AND r.cached_from IS NULL THEN ahead.jobs + r.before + 1 ELSE 0 END,
     CASE WHEN ahead.jobs < 40 AND r.cached_from IS NULL THEN CEIL((ahead.jobs + r.before) * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
-    charge.test_runs_count, r.run_limit, r.subscription_tier,
+    charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd,
     r.cause, r.use_cache, r.cached_from, CASE WHEN r.cached_from IS NULL THEN 'queued' ELSE 'completed' END, r.conclusion,
     r.results, ended.at, ended.at, CASE WHEN r.cached_from IS NOT NULL THEN 0 END,
     CASE WHEN r.cached_from IS NOT NULL THEN 0 END
@@ -183,10 +188,10 @@ SELECT s.request_sha256, j.id AS job_id, j.submit_position, j.submit_wait_second
 FROM submissions s JOIN test_jobs j ON j.id = s.job_id
 WHERE s.caller_id = $1 AND s.key = $2;
 
--- name: read_job
--- One job as its readers see it, with the counts of its finished trials while it runs.
--- $1 job_id, $2 account or NULL for an administrator
-SELECT j.id, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
+-- name: read_jobs
+-- Jobs as their readers see them, with the counts of their finished trials while they run.
+-- $1 job ids, $2 account or NULL for an administrator
+SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
   j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
   counts.passed, counts.failed, counts.errored, counts.finished, queue.position,
@@ -204,7 +209,7 @@ LEFT JOIN LATERAL (
     SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 1000
   ) ahead
 ) queue ON j.status = 'queued'
-WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
 -- name: list_jobs
 -- An account's jobs, newest first, from a place in the list on.
@@ -265,7 +270,9 @@ SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED;
 UPDATE test_jobs SET status = 'running', attempt = attempt + 1, fence = NEXTVAL('lease_fence'), lease_owner = $2,
   lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3),
   started_at = COALESCE(started_at, CLOCK_TIMESTAMP()),
-  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $4))
+  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => LEAST(
+    $4::FLOAT8, (SELECT t.job_seconds FROM tiers t WHERE t.name = submit_tier)
+  )))
 WHERE id = (
   SELECT j.id FROM test_jobs j
   WHERE j.user_id = $1 AND j.status = 'queued' AND j.next_run_at <= NOW()
@@ -280,6 +287,14 @@ WHERE id = (
 RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework, user_id, use_cache,
   is_public_test(package_id, snapshot_id, suite_source) AS is_public,
   EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
+  EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - started_at)::FLOAT8 AS seconds_run,
+  COALESCE(cost_usd, 0) AS cost_usd,
+  -- The caps of the tier that it was submitted under: a lapsed subscription lets waiting jobs finish.
+  (
+    SELECT LEAST(max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd))
+    FROM users a, tiers t WHERE a.id = user_id AND t.name = submit_tier
+  ) AS money_cap_usd,
+  (SELECT t.answer_tokens FROM tiers t WHERE t.name = submit_tier) AS answer_tokens,
   (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
   (SELECT p.format FROM packages p WHERE p.id = package_id) AS format,
   (SELECT p.subtype FROM packages p WHERE p.id = package_id) AS subtype,
@@ -307,7 +322,7 @@ RETURNING id;
 -- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
-    tokens_used = $8, cost_usd = $9, completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
+    tokens_used = $8, cost_usd = GREATEST(cost_usd, $9), completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
   RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id,
@@ -340,7 +355,8 @@ WITH done AS (
   WHERE $11::TEXT IS NOT NULL
   RETURNING job_id
 ), spent AS (
-  UPDATE user_test_usage u SET tokens_used = u.tokens_used + $8, cost_usd = u.cost_usd + $9, updated_at = NOW(),
+  -- The cost is added up by a trigger.
+  UPDATE user_test_usage u SET tokens_used = u.tokens_used + $8, updated_at = NOW(),
     test_runs_count = u.test_runs_count - (SELECT COUNT(*) FROM refund)::INT
   FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind IN ('charge', 'cached')
   WHERE u.user_id = l.user_id AND u.month = l.month

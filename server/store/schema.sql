@@ -6,7 +6,11 @@ CREATE TABLE tiers (
   runs_per_month INT,               -- NULL: unlimited
   concurrent_jobs INT NOT NULL,
   start_bonus INTERVAL NOT NULL,    -- how much earlier than its submit a job counts in the queue
-  trials_per_job INT NOT NULL       -- cases times models times repeats, at most
+  trials_per_job INT NOT NULL,      -- cases times models times repeats, at most
+  answer_tokens INT NOT NULL,       -- output tokens of one answer, at most
+  job_seconds INT NOT NULL,         -- from a job's first start on
+  money_per_job_usd NUMERIC(14, 6) NOT NULL,
+  money_per_month_usd NUMERIC(14, 6) NOT NULL
 );
 
 -- Accounts: who is billed. An organisation is a row of its own kind.
@@ -18,6 +22,8 @@ CREATE TABLE users (
   subscription_tier VARCHAR(50) NOT NULL DEFAULT 'free' REFERENCES tiers (name),
   is_admin BOOLEAN NOT NULL DEFAULT FALSE,
   is_active BOOLEAN NOT NULL DEFAULT TRUE,
+  money_per_job_usd NUMERIC(14, 6) CHECK (money_per_job_usd >= 0),      -- NULL: the tier's
+  money_per_month_usd NUMERIC(14, 6) CHECK (money_per_month_usd >= 0),  -- NULL: the tier's
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
 );
 
@@ -161,7 +167,7 @@ CREATE TABLE test_jobs (
   lease_owner TEXT,
   lease_until TIMESTAMPTZ,
   fence BIGINT,
-  deadline_at TIMESTAMPTZ,                              -- 60 min from the first start
+  deadline_at TIMESTAMPTZ,                              -- the tier's time from the first start on
   cancel_requested_at TIMESTAMPTZ,                      -- its worker looks each second
 
   -- Results
@@ -178,7 +184,9 @@ CREATE TABLE test_jobs (
 
   -- Usage tracking
   tokens_used BIGINT,
-  cost_usd NUMERIC(14, 6),
+  cost_usd NUMERIC(14, 6),                              -- so far, while it runs
+  max_cost_usd NUMERIC(14, 6),                          -- asked for by its submit; the account's cap holds too
+  held_usd NUMERIC(14, 6) NOT NULL DEFAULT 0 CHECK (held_usd >= 0),  -- of the month's money, for calls to come
 
   -- What the submit was answered, so that a repeated one gets the same bytes
   submit_position INT NOT NULL,                         -- 0: too far back to say
@@ -219,6 +227,9 @@ CREATE TABLE job_outcomes (
 -- Serves the clean-up of old answers.
 CREATE INDEX job_outcomes_age ON job_outcomes (created_at);
 
+-- The order in which trials are stored; a clock may be set back.
+CREATE SEQUENCE trial_order;
+
 -- One case on one model once. A later lease finds these and does not run them again.
 CREATE TABLE trials (
   job_id UUID NOT NULL REFERENCES test_jobs (id),
@@ -229,8 +240,13 @@ CREATE TABLE trials (
   body TEXT NOT NULL,               -- JSON of evals.types.Trial
   fence BIGINT NOT NULL,            -- the lease that wrote it
   finished_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  seq BIGINT NOT NULL DEFAULT NEXTVAL('trial_order'),  -- those of one job grow as they are committed; 0: older than this column
+  score DOUBLE PRECISION,           -- NULL: older than this column
   PRIMARY KEY (job_id, case_index, model, repeat_index)
 );
+
+-- Serves a job's trials from a place on, for readers of its events.
+CREATE INDEX trials_job_order ON trials (job_id, seq);
 
 -- Serves the clean-up of old trials.
 CREATE INDEX trials_age ON trials (finished_at);
@@ -281,7 +297,8 @@ CREATE TABLE user_test_usage (
   month DATE NOT NULL,              -- first day of the month, UTC
   test_runs_count INT NOT NULL DEFAULT 0 CHECK (test_runs_count >= 0),
   tokens_used BIGINT NOT NULL DEFAULT 0,
-  cost_usd NUMERIC(14, 6) NOT NULL DEFAULT 0,
+  cost_usd NUMERIC(14, 6) NOT NULL DEFAULT 0,      -- the sum of its jobs'
+  held_usd NUMERIC(14, 6) NOT NULL DEFAULT 0 CHECK (held_usd >= 0),  -- the sum of what its running jobs hold
   updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   UNIQUE (user_id, month)
 );
@@ -348,6 +365,33 @@ CREATE FUNCTION can_run_test(user_uuid UUID) RETURNS BOOLEAN AS $$
   ), FALSE);
 $$ LANGUAGE sql STABLE;
 
+-- A job that does not run holds nothing: whatever ends a lease gives back what it held.
+CREATE FUNCTION let_go_of_money() RETURNS TRIGGER AS $$
+BEGIN
+  NEW.held_usd := 0;
+  RETURN NEW;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_let_go BEFORE UPDATE ON test_jobs FOR EACH ROW
+WHEN (NEW.status <> 'running' AND NEW.held_usd <> 0)
+EXECUTE FUNCTION let_go_of_money();
+
+-- What jobs cost and hold is added up in the month that they were charged to, by whichever statement changed it.
+-- After the statement, as many of them write the month's row themselves.
+CREATE FUNCTION add_up_money() RETURNS TRIGGER AS $$
+BEGIN
+  UPDATE user_test_usage u SET updated_at = NOW(), held_usd = u.held_usd + NEW.held_usd - OLD.held_usd,
+    cost_usd = u.cost_usd + COALESCE(NEW.cost_usd, 0) - COALESCE(OLD.cost_usd, 0)
+  FROM usage_ledger l
+  WHERE l.job_id = NEW.id AND l.kind IN ('charge', 'cached') AND u.user_id = l.user_id AND u.month = l.month;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_add_up AFTER UPDATE ON test_jobs FOR EACH ROW
+WHEN (OLD.held_usd <> NEW.held_usd OR COALESCE(OLD.cost_usd, 0) <> COALESCE(NEW.cost_usd, 0))
+EXECUTE FUNCTION add_up_money();
 -- Names what decides an outcome: how its models are reached and asked, and what is tested by what.
 CREATE FUNCTION outcome_key(settings TEXT, package UUID, snapshot TEXT, suite TEXT) RETURNS BYTEA AS $$
   SELECT SHA256(CONVERT_TO(settings || ' ' || package || ' ' || snapshot || ' ' || suite, 'UTF8'));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from server.store.migrations import migrate
 from tests.conftest import _execute, with_database
+from tests.events import all_events
 from tests.integration.test_pages import browser
 from tests.packages import PASSING_SUITE, SUITE, an_archive
 from tests.service import Account, Service, finished_job, in_loop, start_service
@@ -99,6 +101,21 @@ def test_cached_job__its_results_say_it_in_every_row_and_cost_nothing(alice: Acc
                 "saved_usd": before["cost_usd"],
             },
         }
+
+
+def test_cached_job__who_waits_for_it_is_answered_at_once(alice: Account):
+    snapshot = upload(alice)
+    finished_job(alice, submit(alice, snapshot_id=snapshot)["job_id"])
+    job_id = submit(alice, snapshot_id=snapshot)["job_id"]
+    began = time.monotonic()
+
+    waited = alice.client.get(f"/api/v1/test-jobs/{job_id}", params={"wait": 25}).json()
+    events = all_events(alice.client, job_id)
+
+    assert time.monotonic() - began < 10
+    assert (waited["status"], waited["cached"]) == ("completed", True)
+    assert events[-1].data["status"] == "completed"
+    assert "trial" not in {event.name for event in events}
 
 
 def test_cached_job__the_page_says_since_when(caching: Service, alice: Account):

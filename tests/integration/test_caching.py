@@ -21,7 +21,7 @@ from server.domain.accounts import Caller, Credential
 from server.domain.errors import QuotaExceeded
 from server.domain.jobs import Cause, JobView, SentSuite
 from server.domain.packages import PackageRef
-from server.services.accounts import create_account
+from server.services.accounts import create_account, set_caps
 from server.services.admission import Admission
 from server.services.caching import announce_models, outcome_settings
 from server.services.publishing import encode_canonical, keep_snapshot, publish_package
@@ -82,6 +82,7 @@ class House:
 
     async def an_account(self, *, tier: str = "plus") -> Caller:
         account = await create_account(self.db, f"user-{uuid.uuid4().hex[:8]}", tier=tier)
+        await set_caps(self.db, account.username, per_job_usd=1000, per_month_usd=1000)  # at steep prices
         caller = await read_caller_by_id(self.db, account.id)
         assert caller is not None
         return caller
@@ -203,11 +204,14 @@ async def test_cache__each_repeat_has_an_answer_of_its_own(house: House, alice: 
 async def test_cache__two_cases_that_ask_the_same_never_share_an_answer(house: House, alice: Caller, snapshot: str):
     twice = {"tests": [a_case(1), {**a_case(1), "description": "again"}]}
 
+    house.server.mock.answers = ["ANSWER-1, one", "ANSWER-1, another"]
     first = await house.run(alice, snapshot_id=snapshot, suite=twice)
 
     assert (house.calls, states(first)) == (2, ["miss", "miss"])
     again = await house.run(alice, snapshot_id=snapshot, suite={**twice, "description": "another"})
     assert (house.calls, states(again)) == (0, ["hit", "hit"])
+    assert [row.response for row in again.test_cases] == [row.response for row in first.test_cases]
+    assert len({row.response for row in again.test_cases}) == 2
 
 
 @pytest.mark.parametrize(
@@ -460,6 +464,15 @@ async def test_outcome_cache__keeps_none_with_a_row_without_a_verdict(house: Hou
 
     assert again.summary.conclusion == "passed"
     assert again.summary.cached is not True
+
+
+async def test_outcome_cache__keeps_none_in_which_a_fallback_answered(house: House, alice: Caller, snapshot: str):
+    house.server.mock.fail_next = 1
+    house.server.mock.fail_status = 401
+    outcome = await house.run(alice, snapshot_id=snapshot, suite=a_suite(1, 2))
+    assert {row.answered_by for row in outcome.test_cases} == {"mock-a", "mock-spare"}
+
+    assert (await house.submit(alice, snapshot_id=snapshot, suite=a_suite(1, 2))).status == "queued"
 
 
 async def test_outcome_cache__keeps_failures_of_tests_as_it_keeps_passes(house: House, alice: Caller, snapshot: str):

@@ -48,6 +48,10 @@ BREAKS = {
     "V3 what the service could not do is given back": FAILED.format("infrastructure"),
     "V3 a job that was cancelled while it ran is not given back": f"{FAILED.format('cancelled')}; {REFUND}",
     "V4 usage is the ledger's sum, from nought to the tier's limit": "UPDATE user_test_usage SET test_runs_count = 7",
+    "V4 a month's money is the sum of its jobs', and what they hold of it": "UPDATE user_test_usage SET cost_usd = 7",
+    "V4 a job that does not run holds no money": (
+        "ALTER TABLE test_jobs DISABLE TRIGGER test_jobs_let_go; UPDATE test_jobs SET held_usd = 1"
+    ),
     "V5 a job ends once": (
         "UPDATE test_jobs SET status = 'running'; UPDATE test_jobs SET status = 'completed', completed_at = NOW()"
     ),

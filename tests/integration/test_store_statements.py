@@ -27,6 +27,8 @@ UNION ALL
 SELECT 'index', indexname, indexdef FROM pg_indexes
 WHERE schemaname = 'public' AND tablename <> 'schema_migrations'
 UNION ALL
+SELECT 'trigger', tgname, PG_GET_TRIGGERDEF(oid) FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL
 SELECT 'function', p.proname, PG_GET_FUNCTIONDEF(p.oid)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'public'
 ORDER BY 1, 2, 3
