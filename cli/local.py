@@ -142,6 +142,7 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         trial_timeout_seconds=request.timeout_seconds,
         allow_code=request.allow_code,
         early_stop=not request.all_repeats,
+        in_rounds=True,
     )
 
 

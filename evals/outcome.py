@@ -294,7 +294,7 @@ def _attempts(trial: Trial) -> tuple[Attempt, ...]:
 
 
 def _is_stopped_early(state: State, trials: Sequence[Trial]) -> bool:
-    return state in ("passed", "failed") and any(trial.state == "skipped" for trial in trials)
+    return state in ("passed", "failed") and any(trial.state == "skipped" and trial.error is None for trial in trials)
 
 
 def summarise_changes(present: Sequence[Present], rows: Sequence[Row], baseline: Baseline) -> Comparison:

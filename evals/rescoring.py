@@ -42,6 +42,8 @@ async def rescore(outcome: Outcome) -> Outcome:
         engine_version=ENGINE_VERSION,
         baseline=_baseline(outcome),
         base_trials=record.base_trials or (),
+        notes=outcome.summary.notes or (),
+        out_of_time=outcome.summary.stopped_by == "time_cap",
     )
     return msgspec.structs.replace(
         again,

@@ -43,6 +43,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     # Repeats that cannot change their row's verdict any more are skipped. Such rows are no use as a baseline: how many
     # trials there are depends on what they said.
     early_stop: bool = True
+    # Every case once before any case twice: then few repeats are under way when a verdict becomes clear. Not where
+    # a cap may end the run: row by row, the first rows have verdicts by then; in rounds, none might.
+    in_rounds: bool = False
     allow_code: bool = False  # whether assertions may run the suite's own code; never on a server
 
 
@@ -115,17 +118,30 @@ class _Turn(NamedTuple):
 
 
 def _turns(plan: Plan) -> Iterator[_Turn]:
-    """Every case once, in the file's order with the models side by side; then the repeats, round by round.
-
-    Rounds, as a row whose verdict is clear after two of five trials is then known before the third would start.
-    """
+    """Cases in the file's order, the models side by side, so that every model's results grow alike."""
     first_samples = _first_samples(plan.suite)
-    for repeat_index in range(max((case.repeat for case in plan.suite.cases), default=0)):
-        for case_index, case in enumerate(plan.suite.cases):
+    for case_index, repeat_index in _rounds(plan.suite) if plan.in_rounds else _rows(plan.suite):
+        for model in plan.models:
+            key = TrialKey(case_index, model, repeat_index)
+            yield _Turn(key, first_samples[case_index] + repeat_index)
+
+
+class _Place(NamedTuple):
+    case_index: int
+    repeat_index: int
+
+
+def _rows(suite: Suite) -> Iterator[_Place]:
+    for case_index, case in enumerate(suite.cases):
+        for repeat_index in range(case.repeat):
+            yield _Place(case_index, repeat_index)
+
+
+def _rounds(suite: Suite) -> Iterator[_Place]:
+    for repeat_index in range(max((case.repeat for case in suite.cases), default=0)):
+        for case_index, case in enumerate(suite.cases):
             if repeat_index < case.repeat:
-                for model in plan.models:
-                    key = TrialKey(case_index, model, repeat_index)
-                    yield _Turn(key, first_samples[case_index] + repeat_index)
+                yield _Place(case_index, repeat_index)
 
 
 class _Standings:

@@ -72,7 +72,7 @@ async def test_early_stop__knows_the_rows_of_several_models_apart() -> None:
 
 
 async def test_early_stop__runs_repeats_in_rounds_so_that_verdicts_are_known_in_time() -> None:
-    plan = a_plan(*(a_failing_case(repeat=10) for _ in range(20)), concurrency=10)
+    plan = a_plan(*(a_failing_case(repeat=10) for _ in range(20)), concurrency=10, in_rounds=True)
 
     trials = await trials_of(plan, echoing())
 
