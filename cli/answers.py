@@ -125,7 +125,12 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int = 0
     conclusion: str | None = None
     cost_is_partial: bool = False
+    trials_cached: int = 0
+    cached: bool = False
+    cached_at: str | None = None
     test_result_id: str | None = None
+    stopped_by: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def concluded(self) -> str:
@@ -159,6 +164,7 @@ class ListedJob(Struct, frozen=True, kw_only=True):
     results: Summary | None = None
     conclusion: str | None = None
     error: str | None = None
+    cached: bool = False
 
 
 class JobList(Struct, frozen=True, kw_only=True):
@@ -185,6 +191,13 @@ class ErrorShown(Struct, frozen=True, kw_only=True):
     kind: str = ""
 
 
+class CacheShown(Struct, frozen=True, kw_only=True):
+    """What a cache did for an answer: hit, miss or bypass."""
+
+    state: str
+    reason: str = ""
+
+
 class AttemptShown(Struct, frozen=True, kw_only=True):
     """One call of one deployment."""
 
@@ -205,6 +218,7 @@ class TrialShown(Struct, frozen=True, kw_only=True):
     error: ErrorShown | None = None
     answered_by: str | None = None
     attempts: tuple[AttemptShown, ...] = ()
+    cache: CacheShown | None = None
 
 
 class RowShown(Struct, frozen=True, kw_only=True):
@@ -221,6 +235,7 @@ class RowShown(Struct, frozen=True, kw_only=True):
     error: ErrorShown | None = None
     answered_by: str | None = None
     attempts: tuple[AttemptShown, ...] = ()
+    cache: CacheShown | None = None
     trials: tuple[TrialShown, ...] = ()
 
     @property
@@ -234,6 +249,55 @@ class Results(Struct, frozen=True, kw_only=True):
 
     test_cases: tuple[RowShown, ...]
     summary: dict[str, Any] = {}
+
+
+class CountRange(Struct, frozen=True, kw_only=True):
+    """From the least that is likely to the most."""
+
+    low: int
+    high: int
+
+
+class MoneyRange(Struct, frozen=True, kw_only=True):
+    """USD."""
+
+    low: float
+    high: float
+
+
+class ModelShare(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one model takes of a run."""
+
+    model: str
+    calls: CountRange
+    tokens: CountRange
+    cost_usd: MoneyRange | None = None
+
+
+class EstimateCaps(Struct, frozen=True, kw_only=True):
+    """What the estimate was held against."""
+
+    tests_remaining: int
+    trials_per_job: int
+    money_per_job_usd: float
+    money_left_usd: float
+
+
+class Estimate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run would take."""
+
+    dry_run: Literal[True]
+    package: PackageRef
+    suite_source: str
+    cases: int
+    trials: int
+    models: tuple[ModelShare, ...]
+    tokens: CountRange
+    caps: EstimateCaps
+    fits: Literal["yes", "maybe", "no"]
+    judges: tuple[ModelShare, ...] = ()
+    obstacles: tuple[str, ...] = ()
+    cost_usd: MoneyRange | None = None
 
 
 class MonthUsage(Struct, frozen=True, kw_only=True):
@@ -259,12 +323,25 @@ class Remaining(Struct, frozen=True, kw_only=True):
     test_runs: int
 
 
-class UsageReport(Struct, frozen=True, kw_only=True):
+class AccountCaps(Struct, frozen=True, kw_only=True):
+    """What one job may be, and what models may cost in USD."""
+
+    trials_per_job: int
+    output_tokens_per_answer: int
+    seconds_per_job: int
+    money_per_job_usd: float
+    money_per_month_usd: float
+    money_left_usd: float
+    money_held_usd: float = 0.0
+
+
+class UsageReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer of test-usage."""
 
     current_month: MonthUsage
     limits: TierLimits
     remaining: Remaining
+    caps: AccountCaps | None = None
 
 
 class User(Struct, frozen=True, kw_only=True):

@@ -76,6 +76,13 @@ class RegistryClient:
                 self._sleep(_pause_seconds(error, attempt=attempt))
         raise AssertionError("unreachable")
 
+    def estimate_test_job(self, request: Mapping[str, Any]) -> answers.Estimate:
+        """What a run would take; `request` says `dry_run`. Nothing is kept or charged."""
+        self._need_token("Authentication required for an estimate")
+        headers = {"Content-Type": "application/json"}
+        body = self._call("POST", "/api/v1/test-jobs/run", content=msgspec.json.encode(request), headers=headers)
+        return self._decode(body, answers.Estimate)
+
     def upload_snapshot(self, archive: bytes) -> answers.Snapshot:
         """A working folder's tar.gz is stored by its content; sending it twice changes nothing."""
         self._need_token("Authentication required for hosted testing")

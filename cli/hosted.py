@@ -26,7 +26,7 @@ from cli.progress import following
 from cli.request import RunRequest, hosted_fields
 from cli.subject import ArchiveFile, Folder, Registered
 from cli.terminal import Terminal
-from cli.wording import INDENT, result_lines, summary_lines, usage_line
+from cli.wording import INDENT, estimate_lines, result_lines, summary_lines, usage_line
 
 EXIT_CODES = {"passed": 0, "failed": 1}  # anything else is 2: no verdict on something
 
@@ -85,6 +85,16 @@ class HostedRun:
         except CommandError as error:
             error.facts.setdefault("job_id", submitted.job_id)
             raise
+
+    def estimate(self, request: RunRequest) -> int:
+        """What the run would take is shown. The exit code: 0, or 2 if it does not fit the caps. Charges nothing."""
+        suite = self._suite(request)
+        found = self._client.estimate_test_job(self._subject_fields(request) | hosted_fields(request, suite=suite))
+        for line in estimate_lines(found):
+            self._terminal.say(line.text, colour=line.colour)
+        if self._terminal.machine:
+            self._terminal.document(msgspec.to_builtins(found))
+        return 2 if found.fits == "no" else 0
 
     def _cancel(self, job_id: str) -> str:
         """End what nobody waits for any more, and say whether that worked. A second Ctrl-C does not wait for it."""

@@ -65,6 +65,10 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
 
 def refuse_hosted_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only the service can do."""
+    if request.estimate:
+        raise InvalidUse("Only the service tells prices. Leave out --local, or log in with `prpm login`.")
+    if request.max_cost_usd is not None:
+        raise InvalidUse("Locally no price is known, so --max-cost cannot hold. Set a budget in your proxy instead.")
     if request.upload:
         raise InvalidUse("Local results cannot be uploaded: nobody else can check them. Leave out -u, or test hosted.")
     if request.verify:
@@ -103,7 +107,7 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         raise CommandError(
             "The package has no tests. Add a file prpm.test.yaml, or name one with --suite.", code="no_suite"
         )
-    read = read_suite(found)
+    read = read_suite(found, allow_code=request.allow_code)
     for sentence in (*package.notes, *read.notes):
         terminal.note(sentence)
     return Plan(
@@ -112,6 +116,7 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         models=models,
         concurrency=CONCURRENCY,
         trial_timeout_seconds=request.timeout_seconds,
+        allow_code=request.allow_code,
     )
 
 

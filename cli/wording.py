@@ -6,7 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cli.answers import AssertionShown, AttemptShown, ErrorShown, JobUsage, RowShown, Summary, TrialShown
+from cli.answers import (
+    AssertionShown,
+    AttemptShown,
+    CacheShown,
+    ErrorShown,
+    Estimate,
+    JobUsage,
+    ModelShare,
+    MoneyRange,
+    RowShown,
+    Summary,
+    TrialShown,
+)
 from cli.printable import excerpt, printable_lines, shortened
 
 SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
@@ -76,6 +88,64 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
     yield Line(f"{INDENT}Total Duration: {summary.total_duration_ms / 1000:.1f}s")
     yield Line(f"{INDENT}Total Tokens: {summary.total_tokens:,}")
     yield Line(f"{INDENT}{_cost(summary)}")
+    if summary.cached:
+        since = f" of {_minute(summary.cached_at)}" if summary.cached_at else ""
+        yield Line(f"{INDENT}Cached: yes, from an identical run{since}; --no-cache runs it again")
+    elif summary.trials_cached:
+        count = f"{summary.trials_cached:,} answer" + ("" if summary.trials_cached == 1 else "s")
+        yield Line(f"{INDENT}Cached: {count} from earlier runs")
+    for note in summary.notes:
+        yield Line()
+        yield Line(f"⚠️ {note}", "yellow")
+
+
+def estimate_lines(found: Estimate) -> Iterator[Line]:
+    """What a run would take, model by model, and whether it fits."""
+    yield Line(f"🧮 Estimate for {found.package.name}@{found.package.version} (nothing was run or charged)")
+    yield Line()
+    yield Line(f"{INDENT}Tests: {_count(found.cases, 'case')}, {_count(found.trials, 'trial')}")
+    for share in found.models:
+        yield Line(f"{INDENT}{share.model}: {_share(share)}")
+    for share in found.judges:
+        yield Line(f"{INDENT}{share.model} as judge: {_share(share)}")
+    yield Line(f"{INDENT}Total Tokens: {_between(found.tokens.low, found.tokens.high)}")
+    yield Line(f"{INDENT}Cost: {_cost_range(found.cost_usd)}")
+    yield Line()
+    caps = found.caps
+    yield Line(
+        f"{INDENT}Caps: {dollars(caps.money_per_job_usd)} and {caps.trials_per_job:,} trials a job; "
+        f"{dollars(caps.money_left_usd)} are left of this month"
+    )
+    yield Line({"yes": "✅ It fits.", "maybe": "⚠️ It may fit.", "no": "❌ It does not fit."}[found.fits])
+    for obstacle in found.obstacles:
+        yield Line(f"{INDENT}{obstacle}", "yellow")
+
+
+def _share(share: ModelShare) -> str:
+    calls = _between(share.calls.low, share.calls.high)
+    tokens = _between(share.tokens.low, share.tokens.high)
+    return f"{calls} {'call' if share.calls.high == 1 else 'calls'}, {tokens} tokens, {_cost_range(share.cost_usd)}"
+
+
+def _between(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _cost_range(cost: MoneyRange | None) -> str:
+    if cost is None:
+        return "unknown (a price is not known)"
+    if cost.high == 0:
+        return "free"
+    return f"{dollars(cost.low)} to {dollars(cost.high)}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def _minute(moment: str) -> str:
+    """`2026-01-02 03:04 UTC` of `2026-01-02T03:04:05.678Z`."""
+    return f"{moment[:10]} {moment[11:16]} UTC"
 
 
 def _cost(summary: Summary) -> str:
@@ -116,7 +186,7 @@ def _piece(answer: str, refused: Sequence[AssertionShown]) -> str:
 def _whole_row(row: RowShown) -> Iterator[Line]:
     yield Line(f"{INDENT}Model: {row.model}" + _answered_by(row.answered_by, row.model) + _seconds(row.duration_ms))
     if not row.trials:
-        yield from _whole_answer(row.response, row.assertions, row.attempts, row.error)
+        yield from _whole_answer(row.response, row.assertions, row.attempts, row.error, cache=row.cache)
     for number, trial in enumerate(row.trials, start=1):
         yield from _whole_trial(number, trial)
 
@@ -124,7 +194,7 @@ def _whole_row(row: RowShown) -> Iterator[Line]:
 def _whole_trial(number: int, trial: TrialShown) -> Iterator[Line]:
     sign = SIGNS.get(trial.state, "⚠️")
     yield Line(f"{INDENT}{sign} Repeat {number} ({percent(trial.score)}){_seconds(trial.duration_ms)}")
-    for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error):
+    for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error, cache=trial.cache):
         yield Line(INDENT + line.text, line.colour)
 
 
@@ -133,7 +203,11 @@ def _whole_answer(
     assertions: Sequence[AssertionShown],
     attempts: Sequence[AttemptShown],
     error: ErrorShown | None,
+    *,
+    cache: CacheShown | None,
 ) -> Iterator[Line]:
+    if cache is not None:
+        yield Line(f"{INDENT}Cache: {cache.state}, {cache.reason}")
     for attempt in attempts:
         ended = attempt.error or "answered"
         status = f" (HTTP {attempt.status})" if attempt.status else ""

@@ -2,6 +2,7 @@
 
 Three kinds of rows are known by their fields: one assertion (`type`), a whole case (`assert`, `expect_pass`) and a CSV
 cell (`expected_column`). The last line counts the rows that match: `exact 123/123 parser 45/50 optional 6/6 quirk 7/9`.
+A CSV cell that is refused on purpose, as promptfoo changes its meaning in silence, is shown and counted as a quirk.
 Exit code 0 when every exact row matches, 1 when one does not, 2 when the file cannot be replayed.
 """
 
@@ -22,7 +23,8 @@ from msgspec import Struct
 from evals.assertions import Answer
 from evals.errors import EngineError, InvalidAssertion
 from evals.grading import NEGATION, SET_TYPE, Graded, find_assertion, grade
-from evals.javascript import json_text, text_of
+from evals.javascript import equal, json_text, parse_json, text_of
+from evals.suites.cells import InvalidCell, read_cell
 from evals.templates import render, render_value
 from evals.types import Assertion, AssertionSet, Case, Completion, JsonValue
 
@@ -120,7 +122,14 @@ async def replay(rows: Sequence[Row], *, universe: Sequence[Row] | None = None) 
     that nobody knows, recorded to show the error.
     """
     judged = {type_ for row in universe or rows if not row.get("expect_error") for type_ in _types_of(row)}
-    return [Outcome(row["id"], _tier(row), await _difference(row, judged=judged)) for row in rows]
+    return [await _outcome(row, judged=judged) for row in rows]
+
+
+async def _outcome(row: Row, *, judged: set[str]) -> Outcome:
+    try:
+        return Outcome(row["id"], _tier(row), await _difference(row, judged=judged))
+    except _RefusedOnPurpose as refusal:
+        return Outcome(row["id"], "quirk", _differs(expected=_expected(row), got=refusal.message))
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -146,6 +155,8 @@ async def _difference(row: Row, *, judged: set[str]) -> str | None:
         return f"unknown type {unknown[0]}"
     try:
         return await replayer(row) if replayer else "not a recorded row"
+    except _RefusedOnPurpose:
+        raise
     except EngineError as error:
         if row.get("expect_error"):
             return None
@@ -276,7 +287,21 @@ def _completion(row: Row, text: str) -> Completion | None:
 
 
 async def _replay_cell(row: Row) -> str | None:
-    return _differs(expected=_expected(row), got="nothing: CSV cells cannot be read yet")
+    try:
+        read = [read_cell(row["expected_column"])]
+    except InvalidCell as error:
+        raise _RefusedOnPurpose(f"refused on purpose: {error.message}") from None
+    same = equal(_plain(read), _plain(row["assert"]))
+    return None if same else _differs(expected=_expected(row), got=json_text(read))
+
+
+class _RefusedOnPurpose(EngineError):
+    """docs/suite-format.md says which cells, and why."""
+
+
+def _plain(value: JsonValue) -> JsonValue:
+    """The value as JSON has it: a whole number is a whole number, however it is written."""
+    return parse_json(json_text(value))
 
 
 # --- words

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from evals.assertions import ASSERTIONS, Answer, AssertionType, Deterministic, Judge, Judgement
 from evals.assertions import Graded as GradedFunction
-from evals.errors import CannotJudge, InvalidAssertion
+from evals.errors import CannotJudge, CapReached, InvalidAssertion
 from evals.types import Assertion, AssertionResult, AssertionSet, Case, TrialError
 
 NEGATION = "not-"
@@ -50,9 +50,10 @@ def find_assertion(type_: str) -> Known:
     raise InvalidAssertion(_unknown(type_))
 
 
-def check_assertion(assertion: Assertion) -> None:
+def check_assertion(assertion: Assertion, *, allow_code: bool = False) -> None:
     """Raises InvalidAssertion unless the assertion can be asked of any answer. Its value is already rendered."""
     known = find_assertion(assertion.type)
+    _require_allowed(known, assertion, allow_code=allow_code)
     _check_number(assertion, "weight", assertion.weight)
     if assertion.threshold is not None:
         _check_number(assertion, "threshold", assertion.threshold)
@@ -62,8 +63,28 @@ def check_assertion(assertion: Assertion) -> None:
         known.type.check(assertion)
 
 
-async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
-    """The verdict on one answer.
+def _require_allowed(known: Known, assertion: Assertion, *, allow_code: bool) -> None:
+    if known.type.runs_code and not allow_code:
+        raise InvalidAssertion(
+            f"{assertion.type}: runs the author's code, which happens on the author's own machine only: "
+            "`prpm test --local --allow-code`"
+        )
+
+
+def needs_fresh(case: Case) -> str | None:
+    """The first type in the case that judges the call itself, so that a kept answer will not do."""
+    for item in _flatten(case):
+        try:
+            known = find_assertion(item.type)
+        except InvalidAssertion:
+            continue
+        if known.type.needs_fresh:
+            return item.type
+    return None
+
+
+async def grade(case: Case, answer: Answer, judge: Judge | None, *, allow_code: bool = False) -> Graded:
+    """The verdict on one answer. `allow_code` lets assertions run the code that the suite brings.
 
     Deterministic assertions are asked first, in order; then the graded ones, all at once. One that cannot be asked
     makes the case an error, never a failure. Raises nothing but cancellation.
@@ -75,8 +96,8 @@ async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
         if _is_graded(assertion):
             graded.append(assertion)
         else:
-            asked[id(assertion)] = await _ask(assertion, answer, judge)
-    opinions = await asyncio.gather(*(_ask(assertion, answer, judge) for assertion in graded))
+            asked[id(assertion)] = await _ask(assertion, answer, judge, allow_code=allow_code)
+    opinions = await asyncio.gather(*(_ask(assertion, answer, judge, allow_code=allow_code) for assertion in graded))
     asked.update(zip(map(id, graded), opinions, strict=True))
     return _combine(case, asked)
 
@@ -96,13 +117,18 @@ def _is_graded(assertion: Assertion) -> bool:
         return False
 
 
-async def _ask(assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement | TrialError:
+async def _ask(
+    assertion: Assertion, answer: Answer, judge: Judge | None, *, allow_code: bool
+) -> Judgement | TrialError:
     """The judgement on the answer, turned round for `not-`; or why there is none."""
     try:
         known = find_assertion(assertion.type)
+        _require_allowed(known, assertion, allow_code=allow_code)
         return _turned(await _judgement(known.type, assertion, answer, judge), negated=known.negated)
     except CannotJudge as error:
         return TrialError(kind=error.kind, message=error.message)
+    except CapReached as error:
+        return TrialError(kind="cap", message=error.message)
     except InvalidAssertion as error:
         return TrialError(kind="assertion", message=error.message)
     except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run
@@ -112,7 +138,8 @@ async def _ask(assertion: Assertion, answer: Answer, judge: Judge | None) -> Jud
 
 async def _judgement(type_: AssertionType, assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement:
     if not type_.graded:
-        return cast("Deterministic", type_.judge)(answer, assertion)
+        judgement = cast("Deterministic", type_.judge)(answer, assertion)
+        return judgement if isinstance(judgement, Judgement) else await judgement
     if judge is None:
         raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
     return await cast("GradedFunction", type_.judge)(answer, assertion, judge)

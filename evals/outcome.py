@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
+from typing import TypeVar
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from evals.derived import derive
 from evals.scoring import conclude, decide_row
-from evals.types import AssertionResult, Attempt, Conclusion, State, Suite, Trial, TrialError
+from evals.types import AssertionResult, Attempt, CacheUse, Conclusion, State, StoppedBy, Suite, Trial, TrialError
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,6 +29,7 @@ class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int | UnsetType = UNSET
     cost_usd: float | UnsetType = UNSET
     attempts: tuple[Attempt, ...] = ()
+    cache: CacheUse | UnsetType = UNSET
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -45,6 +50,7 @@ class Row(Struct, frozen=True, kw_only=True):
     cost_usd: float | UnsetType = UNSET
     named_scores: dict[str, float] | UnsetType = UNSET
     attempts: tuple[Attempt, ...] | UnsetType = UNSET
+    cache: CacheUse | UnsetType = UNSET  # of the answer that the row shows
     trials: tuple[TrialResult, ...] | UnsetType = UNSET  # only when the case repeats
 
 
@@ -62,7 +68,13 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    stopped_by: StoppedBy | UnsetType = UNSET  # which cap left tests without a verdict
+    notes: tuple[str, ...] | UnsetType = UNSET  # sentences for people: what was cut short, and what to do
+    trials_cached: int | UnsetType = UNSET  # whose answer was kept from an earlier run; left out when none was
+    cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
+    cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
     test_result_id: str | UnsetType = UNSET
+    derived_metrics: dict[str, dict[str, float]] | UnsetType = UNSET  # by model, where the suite has formulas
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -74,9 +86,19 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 def build_outcome(
-    suite: Suite, models: Sequence[str], trials: Iterable[Trial], *, total_duration_ms: int, engine_version: str
+    suite: Suite,
+    models: Sequence[str],
+    trials: Iterable[Trial],
+    *,
+    total_duration_ms: int,
+    engine_version: str,
+    notes: Sequence[str] = (),
+    out_of_time: bool = False,
 ) -> Outcome:
-    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`."""
+    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
+
+    `notes` are sentences for people; `out_of_time`: the run's time limit left trials out.
+    """
     order = {name: position for position, name in enumerate(models)}
     by_row = {
         key: tuple(group)
@@ -91,11 +113,39 @@ def build_outcome(
         for model in models
     )
     every_trial = [trial for group in by_row.values() for trial in group]
+    stopped_by: StoppedBy | UnsetType = "time_cap" if out_of_time else UNSET
     return Outcome(
         test_cases=rows,
-        summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+        summary=msgspec.structs.replace(
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
+            notes=tuple(notes) or UNSET,
+            derived_metrics=derived_by_model(suite, models, rows),
+        ),
         engine_version=engine_version,
     )
+
+
+def find_cap(trials: Iterable[Trial]) -> str | None:
+    """Why trials were skipped, if a cap did it."""
+    return next((trial.error.message for trial in trials if trial.error and trial.error.kind == "cap"), None)
+
+
+def derived_by_model(
+    suite: Suite, models: Sequence[str], rows: Sequence[Row]
+) -> dict[str, dict[str, float]] | UnsetType:
+    """The suite's formulas for each model, over its rows that have a verdict."""
+    if not suite.derived_metrics:
+        return UNSET
+    derived: dict[str, dict[str, float]] = {}
+    for model in models:
+        judged = [row for row in rows if row.model == model and row.state in ("passed", "failed")]
+        sums: dict[str, float] = {}
+        for row in judged:
+            for metric, score in (row.named_scores or {}).items():
+                sums[metric] = sums.get(metric, 0.0) + score
+        derived[model] = derive(suite.derived_metrics, sums=sums, count=len(judged))
+    return derived
 
 
 def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]) -> Row:
@@ -125,6 +175,7 @@ def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]
         cost_usd=_total_cost(trials),
         named_scores=shown.named_scores or UNSET,
         attempts=(completion.attempts if completion else shown.attempts) or UNSET,
+        cache=(completion.cache if completion else None) or UNSET,
         trials=tuple(trial_result(trial) for trial in trials) if case.repeat > 1 else UNSET,
     )
 
@@ -144,6 +195,7 @@ def trial_result(trial: Trial) -> TrialResult:
         output_tokens=_total([trial], "output_tokens"),
         cost_usd=_total_cost([trial]),
         attempts=completion.attempts if completion else trial.attempts,
+        cache=(completion.cache if completion else None) or UNSET,
     )
 
 
@@ -167,7 +219,53 @@ def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms
         tests_skipped=states.count("skipped"),
         conclusion=conclude(states),
         cost_is_partial=True if any(c.cost_usd is None for c in answered) else UNSET,
+        trials_cached=sum(c.is_cached for c in answered) or UNSET,
     )
+
+
+def summary_as_cached(summary: Summary, *, trials: int) -> Summary:
+    """What an identical job is told: the same verdicts, at no cost. `trials` is how many there are."""
+    return msgspec.structs.replace(
+        summary,
+        total_cost_usd=0.0,
+        cost_is_partial=UNSET,
+        trials_cached=trials,
+        cached=True,
+        test_result_id=UNSET,
+    )
+
+
+def outcome_as_cached(outcome: Outcome, *, ended_at: datetime) -> Outcome:
+    """The outcome as an identical job shows it: every answer marked as kept, none with a cost.
+
+    `ended_at` is when the job that ran it ended.
+    """
+    at = ended_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    rows = tuple(_as_cached(row, ended_at=at) for row in outcome.test_cases)
+    summary = summary_as_cached(outcome.summary, trials=count_trials(outcome))
+    return msgspec.structs.replace(outcome, test_cases=rows, summary=msgspec.structs.replace(summary, cached_at=at))
+
+
+def count_trials(outcome: Outcome) -> int:
+    """Trials in all rows, as far as the rows show them."""
+    return sum(len(row.trials) if row.trials else 1 for row in outcome.test_cases)
+
+
+Shown = TypeVar("Shown", Row, TrialResult)
+
+
+def _as_cached(shown: Shown, *, ended_at: str) -> Shown:
+    use = CacheUse(
+        state="hit",
+        reason=f"an identical job ended at {ended_at}",
+        saved_usd=shown.cost_usd if shown.cost_usd is not UNSET else None,
+    )
+    free = msgspec.structs.replace(shown, cache=use, cost_usd=UNSET if shown.cost_usd is UNSET else 0.0)
+    # Nobody was called for this job.
+    if not isinstance(free, Row):
+        return msgspec.structs.replace(free, attempts=())
+    trials = tuple(_as_cached(trial, ended_at=ended_at) for trial in free.trials) if free.trials else UNSET
+    return msgspec.structs.replace(free, attempts=UNSET, trials=trials)
 
 
 def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:

@@ -6,22 +6,25 @@ import asyncio
 import logging
 import time
 import traceback
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterator
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from evals.assertions import Answer
-from evals.errors import EngineError, ModelUnreachable, ProviderError, UnknownModel
-from evals.grading import grade
+from evals.errors import CapReached, EngineError, ModelUnreachable, ProviderError, UnknownModel
+from evals.grading import grade, needs_fresh
 from evals.judging import JudgeSession, ModelJudge
 from evals.models import CompletionRequest
 from evals.packages import conversation
 from evals.pool import ModelPool
-from evals.types import Case, Completion, Instructions, Suite, Trial, TrialError, TrialKey
+from evals.types import Case, Completion, Instructions, Message, Suite, Trial, TrialError, TrialKey
 
 log = logging.getLogger(__name__)
 
+SUITE_SAYS_NO = "the suite says `cache: false`"
 BROKEN = "The engine itself broke on this trial; the other trials are not affected. Its log says where."
 
 
@@ -33,6 +36,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     concurrency: int = 10  # trials at the same time
     trial_timeout_seconds: float = 120.0  # for the answer and its grading together
+    allow_code: bool = False  # whether assertions may run the suite's own code; never on a server
 
 
 def trial_count(plan: Plan) -> int:
@@ -46,11 +50,11 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
     Memory holds about `concurrency` trials, whatever the size of the suite: who reads slowly slows the run.
     Closing or cancelling the stream cancels what runs and waits for its end.
     """
-    keys = _keys(plan, frozenset(done))
+    turns = _turns(plan, frozenset(done))
     size = max(1, min(plan.concurrency, trial_count(plan)))
     results: asyncio.Queue[Trial | None] = asyncio.Queue(maxsize=size)
     judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
-    workers = [asyncio.create_task(_work(keys, results, plan, pool, judge)) for _ in range(size)]
+    workers = [asyncio.create_task(_work(turns, results, plan, pool, judge)) for _ in range(size)]
     try:
         working = len(workers)
         while working:
@@ -65,33 +69,67 @@ async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-def _keys(plan: Plan, done: frozenset[TrialKey]) -> Iterator[TrialKey]:
+class _Turn(NamedTuple):
+    """A trial to run. `sample` tells it from others that say the same to the same model."""
+
+    key: TrialKey
+    sample: int
+
+
+def _turns(plan: Plan, done: frozenset[TrialKey]) -> Iterator[_Turn]:
     """Cases in the file's order, the models side by side, so that every model's results grow alike."""
+    first_samples = _first_samples(plan.suite)
     for case_index, case in enumerate(plan.suite.cases):
         for repeat_index in range(case.repeat):
             for model in plan.models:
                 key = TrialKey(case_index, model, repeat_index)
                 if key not in done:
-                    yield key
+                    yield _Turn(key, first_samples[case_index] + repeat_index)
 
 
 async def _work(
-    keys: Iterator[TrialKey],
+    turns: Iterator[_Turn],
     results: asyncio.Queue[Trial | None],
     plan: Plan,
     pool: ModelPool,
     judge: ModelJudge,
 ) -> None:
-    for key in keys:
-        await results.put(await _Attempted(key, plan, pool, judge.session()).trial())
+    fresh = SUITE_SAYS_NO if plan.suite.cache is False else ""
+    for turn in turns:
+        session = judge.session(sample=turn.sample, fresh=fresh)
+        await results.put(await _Attempted(turn, plan, pool, session).trial())
     await results.put(None)
+
+
+def _first_samples(suite: Suite) -> list[int]:
+    """For each case how many trials before it say the same, so that no two trials ever share a kept answer.
+
+    Numbered among equals and not by place: a case that is put before another does not make that one new.
+    """
+    seen: Counter[tuple[Message, ...]] = Counter()
+    firsts = []
+    for case in suite.cases:
+        firsts.append(seen[case.messages])
+        seen[case.messages] += case.repeat
+    return firsts
+
+
+def why_fresh(suite: Suite, case: Case) -> str:
+    """Why a kept answer will not do for this case; empty if it will."""
+    if suite.cache is False:
+        return SUITE_SAYS_NO
+    if suite.temperature and not suite.cache:
+        return f"temperature {suite.temperature:g} asks for a new answer each time"
+    if type_ := needs_fresh(case):
+        return f"{type_} needs an answer of its own"
+    return ""
 
 
 class _Attempted:
     """One trial under way; keeps the answer, so that trouble in its grading does not lose it."""
 
-    def __init__(self, key: TrialKey, plan: Plan, pool: ModelPool, judge: JudgeSession) -> None:
-        self._key = key
+    def __init__(self, turn: _Turn, plan: Plan, pool: ModelPool, judge: JudgeSession) -> None:
+        self._key, self._sample = turn
         self._plan = plan
         self._pool = pool
         self._judge = judge
@@ -106,6 +144,8 @@ class _Attempted:
                 return await self._judged(self._plan.suite.cases[self._key.case_index])
         except TimeoutError:
             return self._error(TrialError(kind="timeout", message=f"The trial took longer than {limit:g} s."))
+        except CapReached as error:
+            return self._skipped(TrialError(kind="cap", message=error.message))
         except EngineError as error:
             failed = error.attempts if isinstance(error, ProviderError) else ()
             return msgspec.structs.replace(self._error(explain(error)), attempts=failed)
@@ -122,11 +162,15 @@ class _Attempted:
                 temperature=self._plan.suite.temperature,
                 max_tokens=self._plan.suite.max_tokens,
                 timeout_seconds=self._plan.trial_timeout_seconds,
+                sample=self._sample,
+                fresh=why_fresh(self._plan.suite, case),
             ),
         )
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")
         answer = Answer(text=self._completion.text, question=question, vars=case.vars, completion=self._completion)
-        graded = await grade(case, answer, self._judge)
+        graded = await grade(case, answer, self._judge, allow_code=self._plan.allow_code)
+        if graded.error is not None and graded.error.kind == "cap":
+            return self._skipped(graded.error)
         return msgspec.structs.replace(
             self._bare(),
             state=graded.state,
@@ -138,6 +182,9 @@ class _Attempted:
 
     def _error(self, error: TrialError) -> Trial:
         return msgspec.structs.replace(self._bare(), error=error)
+
+    def _skipped(self, why: TrialError) -> Trial:
+        return msgspec.structs.replace(self._bare(), state="skipped", error=why)
 
     def _bare(self) -> Trial:
         """The trial without a verdict: who, how long, and what was used so far."""

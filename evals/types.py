@@ -12,7 +12,9 @@ JsonValue = Any
 Role = Literal["system", "user", "assistant"]
 State = Literal["passed", "failed", "error", "skipped"]
 Conclusion = Literal["passed", "failed", "inconclusive"]
-ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal"]
+ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal", "cap"]
+StoppedBy = Literal["money_cap", "time_cap"]
+CacheState = Literal["hit", "miss", "bypass"]
 
 
 class Message(Struct, frozen=True):
@@ -55,6 +57,13 @@ class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: int | None = None  # where it stands in its file, counted from 1
 
 
+class DerivedMetric(Struct, frozen=True):
+    """A figure made of named scores after the run; `formula` is an expression (evals/derived.py)."""
+
+    name: str
+    formula: str
+
+
 class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A parsed test file."""
 
@@ -63,6 +72,8 @@ class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: float | None = None  # None: the model's default
     max_tokens: int = 1024  # output tokens of one trial
     judge: str | None = None  # model name for graded assertions that name none
+    derived_metrics: tuple[DerivedMetric, ...] = ()  # in order; a later one may use an earlier one
+    cache: bool | None = None  # False: ask anew each time; True: keep answers at any temperature
 
 
 class Instructions(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,6 +96,15 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: int
     error: str | None = None
     status: int | None = None  # HTTP status, where there was one
+    timed_out: bool = False  # nobody knows whether the provider charges for it
+
+
+class CacheUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a cache did for one answer: `hit` it was kept, `miss` it was not, `bypass` nobody looked. Public JSON."""
+
+    state: CacheState
+    reason: str
+    saved_usd: float | None = None  # of a hit: what the answer cost when it was asked for
 
 
 class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,6 +119,12 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | None = None
     logprobs: tuple[float, ...] | None = None
     attempts: tuple[Attempt, ...] = ()
+    cache: CacheUse | None = None  # None: there is no cache. A hit costs nothing and keeps all else as it was
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the answer was kept from an earlier call. Such answers are no new evidence."""
+        return self.cache is not None and self.cache.state == "hit"
 
 
 class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -113,7 +139,10 @@ class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TrialError(Struct, frozen=True, kw_only=True):
-    """Why a trial has no verdict; `message` says what to do and carries nothing of the provider's own text."""
+    """Why a trial has no verdict; `message` says what to do and carries nothing of the provider's own text.
+
+    The kind `cap` alone makes it skipped: it was not tried, as a cap was reached.
+    """
 
     kind: ErrorKind
     message: str

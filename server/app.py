@@ -22,6 +22,8 @@ from server.api.waiting import wait_outside
 from server.database import connect_database, connect_directly
 from server.open_files import free_files
 from server.pages.docs_page import DocsPage
+from server.services.admission import Admission
+from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
@@ -76,6 +78,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         except (RedisError, OSError):
             return False
 
+    queue = QueueBook(db)
     watch = JobWatch(db, connect=lambda: connect_directly(settings), most_readers=free_files())
 
     async def end_waits() -> None:
@@ -85,6 +88,8 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
     app.state.site = Site(
         db=db,
+        queue=queue,
+        admission=Admission(db, queue),
         wakeups=wakeups,
         jwt_rules=JwtRules(
             shared_secret=settings.jwt_secret.reveal() if settings.jwt_secret else None,
@@ -95,6 +100,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
         public_url=settings.public_url,
+        cache_days=settings.cache_days,
     )
     try:
         yield

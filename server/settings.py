@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_outcomes_days: int  # answers and assertions of jobs that ended
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
+    cache_days: int  # how old an answer may be to be answered again; 0: none is
 
     def require_database(self) -> str:
         """The database's address; raises InvalidSettings when it is unset."""
@@ -106,6 +107,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_outcomes_days=number("KEEP_OUTCOMES_DAYS", 365, least=1, most=36500),
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
+        cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
     )
     if trouble:
         raise InvalidSettings(" ".join(trouble))

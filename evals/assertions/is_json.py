@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from msgspec import UNSET
 
 from evals.assertions import Answer, Judgement, assertion
 from evals.errors import CannotJudge, InvalidAssertion
 from evals.javascript import NotJson, parse_json
+from evals.killable import off_the_loop
 from evals.schemas import Schema, compile_schema
-from evals.types import Assertion
+from evals.types import Assertion, JsonValue
 
 
 def read_schema(spec: Assertion) -> Schema | None:
@@ -24,7 +27,7 @@ def read_schema(spec: Assertion) -> Schema | None:
 
 
 @assertion("is-json", check=read_schema)
-def is_json(answer: Answer, spec: Assertion) -> Judgement:
+def is_json(answer: Answer, spec: Assertion) -> Judgement | Awaitable[Judgement]:
     """The whole answer is JSON; with a JSON Schema (draft-07) in `value`, it conforms to that."""
     try:
         value = parse_json(answer.text)
@@ -33,6 +36,12 @@ def is_json(answer: Answer, spec: Assertion) -> Judgement:
     schema = read_schema(spec)
     if schema is None:
         return Judgement(passed=True, score=1.0, reason="the answer is JSON")
+    if schema.is_linear:
+        return _judgement(schema, value, spec)
+    return off_the_loop(lambda: _judgement(schema, value, spec))
+
+
+def _judgement(schema: Schema, value: JsonValue, spec: Assertion) -> Judgement:
     try:
         problem = schema.problem_with(value)
     except CannotJudge as error:

@@ -14,11 +14,13 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from msgspec import Struct
 
-from evals.catalogue import ModelInfo
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated, TooMany
 from server.domain.jobs import Wakeups
+from server.domain.models import AnnouncedModel
 from server.services import reading
+from server.services.admission import Admission
+from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.watching import JobWatch
 
@@ -34,9 +36,9 @@ class ModelBook:
         self._db = db
         self._clock = clock
         self._read_at = float("-inf")
-        self._models: tuple[ModelInfo, ...] = ()
+        self._models: tuple[AnnouncedModel, ...] = ()
 
-    async def read(self) -> tuple[ModelInfo, ...]:
+    async def read(self) -> tuple[AnnouncedModel, ...]:
         """Every model of the catalogue, reachable or not. Empty while no worker ever started."""
         if not self._models or self._clock() - self._read_at > 1.0:
             self._models = await reading.list_models(self._db)
@@ -72,6 +74,8 @@ class Site(Struct, frozen=True, kw_only=True):
     """What a process of the API holds."""
 
     db: asyncpg.Pool
+    admission: Admission
+    queue: QueueBook
     wakeups: Wakeups
     jwt_rules: JwtRules
     models: ModelBook
@@ -79,6 +83,7 @@ class Site(Struct, frozen=True, kw_only=True):
     streams: StreamCounts
     redis_answers: Callable[[], Any]  # async () -> bool
     public_url: str | None
+    cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 
 async def provide_site(state: State) -> Site:

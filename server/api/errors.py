@@ -75,7 +75,7 @@ class ErrorBody(Struct, kw_only=True):
 DESCRIPTIONS = {
     400: "The request cannot be used; `details` name the fields.",
     401: "No token, or one that is not valid.",
-    402: "The month's runs are used up; `resets_at` says when new ones start.",
+    402: "The month's runs or money are used up; `resets_at` says when the next month starts.",
     403: "Free tier, or no right to do this.",
     404: "Not there, or not yours.",
     409: "In conflict with what is there.",

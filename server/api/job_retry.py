@@ -44,10 +44,11 @@ async def retry_test_job(
     """A new job with the same package version, suite and models, which counts as a run. A repeat within 10 s is one."""
     submission = await retrying.retry(
         site.db,
+        site.admission,
         site.wakeups,
-        caller,
         credential,
         parse_job_id(job_id),
+        caller=caller,
         models=await site.models.read(),
         idempotency_key=check_key(idempotency_key),
     )

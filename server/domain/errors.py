@@ -6,6 +6,7 @@ ServiceError
 ├── NotAllowed             known, but without the right or the tier
 ├── NotFound               does not exist, or is not to be seen
 ├── QuotaExceeded          the month's runs are used up
+│   └── MoneyExceeded      the month's money is
 ├── Conflict               an idempotency key or a version is taken; a job is not finished
 ├── TooLarge               more bytes than are read
 ├── TooSlow                bytes that did not come in time
@@ -52,6 +53,10 @@ class NotFound(ServiceError):
 
 class QuotaExceeded(ServiceError):
     code = "quota_exceeded"
+
+
+class MoneyExceeded(QuotaExceeded):
+    code = "money_exceeded"
 
 
 class Conflict(ServiceError):

@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from server.services.running import DATABASE_TROUBLE
 from server.store import news
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ from server.domain.accounts import Caller, Credential
 from server.domain.errors import Conflict, NotAllowed
 from server.domain.jobs import JobRequest, NewJob, Submission, Wakeups
 from server.domain.packages import PackageRef
+from server.services.admission import Admission
 from server.services.reading import read_job
 from server.services.submitting import choose_models, digest, submit_new
 from server.store import jobs
@@ -18,11 +19,12 @@ from server.store import jobs
 
 async def retry(
     db: asyncpg.Pool,
+    admission: Admission,
     wakeups: Wakeups,
-    caller: Caller,
     credential: Credential,
     job_id: UUID,
     *,
+    caller: Caller,
     models: tuple[ModelInfo, ...],
     idempotency_key: str | None = None,
 ) -> Submission:
@@ -36,12 +38,16 @@ async def retry(
         raise NotAllowed("Only the account that a job belongs to can run it again.")
     if not job.has_ended:
         raise Conflict(f"This job is {job.status}; it can be sent again when it has ended.", code="job_not_finished")
-    return await submit_new(
-        db, wakeups, _new_job(request, credential, key=idempotency_key, models=choose_models(request.models, models))
-    )
+    chosen = choose_models(request.models, models)
+    may_cost = any(model.free is not True for model in models if model.name in chosen)
+    new = _new_job(request, credential, key=idempotency_key, models=chosen, may_cost=may_cost)
+    return await submit_new(db, admission, wakeups, new)
 
 
-def _new_job(request: JobRequest, credential: Credential, *, key: str | None, models: list[str]) -> NewJob:
+def _new_job(
+    request: JobRequest, credential: Credential, *, key: str | None, models: list[str], may_cost: bool
+) -> NewJob:
+    """As the first submit described it; no kept outcome answers, as somebody wants to see it run."""
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -58,4 +64,7 @@ def _new_job(request: JobRequest, credential: Credential, *, key: str | None, mo
         framework=request.framework,
         upload_results=request.upload_results,
         verify_results=request.verify_results,
+        may_cost=may_cost,
+        max_cost_usd=request.max_cost_usd,
+        use_cache=request.use_cache,
     )

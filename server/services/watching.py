@@ -20,8 +20,8 @@ import structlog
 from server.domain.errors import Unavailable
 from server.domain.jobs import JobView
 from server.domain.news import Mark, TrialNews, WatchedCase, WatchedSuite
-from server.services.running import DATABASE_TROUBLE
 from server.store import jobs, news
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
 

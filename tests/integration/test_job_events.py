@@ -384,7 +384,7 @@ def test_wait__a_client_that_goes_leaves_nothing_behind(service: Service):
 async def test_events__D4_a_reader_that_takes_nothing_is_dropped_with_its_last_id(db: asyncpg.Pool, dsn: str):
     account = await an_account(db)
     job = a_new_job(account)
-    await jobs.submit_job(db, job)
+    await jobs.submit_jobs(db, [job])
     watch = JobWatch(db, connect=lambda: asyncpg.connect(dsn), most_readers=10)
     counts = StreamCounts(most=1)
     site: Any = SimpleNamespace(watch=watch, streams=counts)

@@ -223,3 +223,39 @@ def test_check__usable_assertions_pass() -> None:
     check_assertion(contains(YES, threshold=5, weight=0))
     check_assertion(Assertion(type="levenshtein", value="x", threshold=12))
     check_assertion(rubric(threshold=1))
+
+
+async def test_grade__R2_patterns_that_run_elsewhere_have_verdicts_and_can_be_turned_round() -> None:
+    assertions = [
+        Assertion(type="regex", value="ok(?= then)"),
+        Assertion(type="not-regex", value="ok(?= then)", weight=0),
+        Assertion(type="not-is-json", value={"pattern": "(?=a)"}),
+    ]
+
+    verdict = await graded(*assertions)
+
+    assert verdict.state == "passed"
+    assert [result.score for result in verdict.assertions] == [1.0, 0.0, 1.0]
+
+
+async def test_grade__R1_a_pattern_that_is_stopped_is_an_error_and_no_failure() -> None:
+    hanging = case(Assertion(type="regex", value="^(?=(a+)+$)"), contains("a"))
+
+    verdict = await grade(hanging, Answer(text="a" * 60 + "!"), None)
+
+    assert verdict.state == "error"
+    assert verdict.error is not None
+    assert verdict.error.kind == "assertion"
+    assert verdict.error.message == (
+        "regex: the pattern '^(?=(a+)+$)' took longer than 1 s and was stopped, on an answer of 61 characters; make it "
+        "simpler (no repeat inside a repeat), or say it with two assertions"
+    )
+
+
+async def test_grade__R5_a_schemas_pattern_that_is_stopped_is_an_error_and_no_failure() -> None:
+    hanging = case(Assertion(type="is-json", value={"pattern": "^(?=(a+)+$)"}))
+
+    verdict = await grade(hanging, Answer(text='"' + "a" * 60 + '!"'), None)
+
+    assert verdict.error is not None
+    assert verdict.error.message.startswith("is-json: the pattern '^(?=(a+)+$)' took longer than 1 s")
