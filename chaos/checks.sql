@@ -141,3 +141,13 @@ SELECT process, event, RIGHT(line, 300) AS line FROM chaos.faults;
 
 -- name: jobs were accepted and completed at all
 SELECT COUNT(*) AS accepted FROM test_jobs HAVING COUNT(*) FILTER (WHERE status = 'completed') = 0;
+
+-- name: E1 whoever follows a job hears of its end, as it was
+SELECT f.job_id, f.ended, j.status, j.completed_at, f.until FROM chaos.followed f JOIN test_jobs j ON j.id = f.job_id
+WHERE f.ended IS DISTINCT FROM j.status AND (f.ended IS NOT NULL OR j.completed_at < f.until - INTERVAL '10 seconds');
+
+-- name: E2 whoever follows a job hears of each trial once
+SELECT f.job_id, f.trials AS heard, f.repeated, stored.trials AS stored
+FROM chaos.followed f
+CROSS JOIN LATERAL (SELECT COUNT(*)::INT AS trials FROM trials t WHERE t.job_id = f.job_id) stored
+WHERE f.repeated > 0 OR (f.ended IS NOT NULL AND f.trials <> stored.trials);

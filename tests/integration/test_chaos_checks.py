@@ -75,6 +75,12 @@ BREAKS = {
     "V6 live leases never exceed the tier's concurrency": (
         "INSERT INTO chaos.overruns SELECT id, 3, 2, NOW() FROM users"
     ),
+    "E1 whoever follows a job hears of its end, as it was": (
+        "INSERT INTO chaos.followed SELECT id, NULL, 1, 0, NOW() + INTERVAL '1 hour' FROM test_jobs"
+    ),
+    "E2 whoever follows a job hears of each trial once": (
+        "INSERT INTO chaos.followed SELECT id, status, 99, 0, NOW() FROM test_jobs"
+    ),
     "V10 one Idempotency-Key, one job": (
         f"UPDATE test_jobs SET suite_id = (SELECT id FROM suites WHERE body LIKE '%{KEYED}%')"
     ),
