@@ -34,9 +34,10 @@ def sent_for(kind: str, notice: Notice) -> list[Request]:
 
     def pretend(request: Request) -> Response:
         seen.append(request)
-        # A list that is empty, or an id for what was made: all that the platforms' answers are read for.
-        body: object = [] if request.method == "GET" else {"id": 1}
-        return Response(status=200, body=json.dumps(body).encode())
+        # A list that is empty, or what was made with an id and an author: all that the answers are read for.
+        said = json.loads(request.body) if request.body else {}
+        made = {"id": 1, "user": {"login": ""}, "author": {"username": ""}, **said}
+        return Response(status=200, body=json.dumps([] if request.method == "GET" else made).encode())
 
     try:
         drive(entry.tell(notice, entry.example), send=pretend)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
-from notifiers._findings import Findings, expected, got, p_value, rates
+from notifiers._findings import Findings, got, p_value, rates, what_failed
 from notifiers._notice import Notice
 from notifiers._outcome import Row
 from notifiers._text import cut, one_line
@@ -43,7 +43,7 @@ def annotate(notice: Notice, findings: Findings) -> tuple[Annotation, ...]:
 
 
 def _annotation(notice: Notice, row: Row, level: str, word: str) -> Annotation:
-    lines = [f"Expected: {one_line(expected(row)) or 'a verdict'}"]
+    lines = [f"What failed: {one_line(what_failed(row)) or 'a verdict'}"]
     if row.response:
         lines.append(f"Got: {got(row, limit=300)}")
     if rates(row):

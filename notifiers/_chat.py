@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifiers._findings import Findings, expected, got, p_value, rates
+from notifiers._findings import Findings, got, p_value, rates, what_failed
 from notifiers._notice import Notice
 from notifiers._outcome import Row
 from notifiers._text import counted, dollars, one_line, seconds
@@ -26,7 +26,7 @@ def row_name(row: Row) -> str:
 
 def row_details(row: Row) -> tuple[tuple[str, str], ...]:
     """Pairs of our word and other people's text."""
-    pairs = [("expected", one_line(expected(row))[:DETAIL_CHARS]), ("got", got(row, limit=DETAIL_CHARS))]
+    pairs = [("failed", one_line(what_failed(row))[:DETAIL_CHARS]), ("got", got(row, limit=DETAIL_CHARS))]
     if rates(row):
         pairs.append(("passed", rates(row) + (f", p {p_value(row)}" if p_value(row) else "")))
     return tuple((word, text) for word, text in pairs if text)

@@ -108,7 +108,7 @@ def score_text(notice: Notice) -> str:
     return f"{percent(score)} ({points(score - notice.baseline.score)})"
 
 
-def expected(row: Row) -> str:
+def what_failed(row: Row) -> str:
     """What the first assertion that refused says, or why there is no verdict."""
     refused = refused_reasons(row)
     if refused:

@@ -14,12 +14,12 @@ from notifiers._findings import (
     Findings,
     ModelLine,
     by_model,
-    expected,
     got,
     headline,
     p_value,
     rates,
     score_text,
+    what_failed,
 )
 from notifiers._markdown import Budget, Table, assemble, code, link
 from notifiers._notice import Notice
@@ -30,7 +30,7 @@ from notifiers._text import NOTHING, age, counted, dollars, percent, seconds
 AT_A_GLANCE = 10
 TITLE_CHARS = 120
 MODEL_CHARS = 60
-EXPECTED_CHARS = 160
+REASON_CHARS = 160
 QUOTE_CHARS = 120
 
 
@@ -122,8 +122,8 @@ def _folded(words: str, columns: Sequence[str], rows: Sequence[Any], cells: Call
     return Table(title=f"{counted(len(rows), 'row')} {words}", columns=columns, rows=rows, cells=cells, folded=True)
 
 
-_CLAIM = ("Case", "Model", "Expected", "Got", "Passed before → now", "p")
-_FAILURE = ("Case", "Model", "Expected", "Got")
+_CLAIM = ("Case", "Model", "What failed", "Got", "Passed before → now", "p")
+_FAILURE = ("Case", "Model", "What failed", "Got")
 _RATE = ("Case", "Model", "Passed before → now", "p")
 _TROUBLE = ("Case", "Model", "Why")
 _KEY = ("Case", "Model")
@@ -138,7 +138,7 @@ def _name_cells(row: Row | RowKey) -> tuple[str, str]:
 def _failure_cells(row: Row) -> tuple[str, ...]:
     return (
         *_name_cells(row),
-        code(expected(row), limit=EXPECTED_CHARS),
+        code(what_failed(row), limit=REASON_CHARS),
         code(got(row, limit=QUOTE_CHARS), limit=QUOTE_CHARS + 2),
     )
 
@@ -153,7 +153,7 @@ def _rate_cells(row: Row) -> tuple[str, ...]:
 
 def _trouble_cells(row: Row) -> tuple[str, ...]:
     why = row.error.message if row.error else "it was not run"
-    return (*_name_cells(row), code(why, limit=EXPECTED_CHARS))
+    return (*_name_cells(row), code(why, limit=REASON_CHARS))
 
 
 def _passed_cells(row: Row) -> tuple[str, ...]:

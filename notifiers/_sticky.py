@@ -37,7 +37,7 @@ class Thread(Protocol):
 
     def comments(self) -> Generator[Request, Response, Sequence[Comment]]: ...
 
-    def create(self, body: str) -> Generator[Request, Response, Comment | None]: ...
+    def create(self, body: str) -> Generator[Request, Response, Comment]: ...
 
     def edit(self, comment: Comment, body: str) -> Generator[Request, Response, None]: ...
 
@@ -72,15 +72,15 @@ def keep_one(
     `body` begins with `first_line`. A comment of a job that was accepted later stays as it is.
     """
     did: list[str] = []
-    made: Comment | None = None
+    new: Comment | None = None
     for _ in range(LOOKS):
         found = [comment for comment in (yield from thread.comments()) if is_ours(comment, author=author, mac=mac)]
         # A list may be a moment old and lack what was just made; creating it again would be the second one.
-        ours = {comment.id: comment for comment in ([made] if made else []) + found}
+        ours = {comment.id: comment for comment in ([new] if new else []) + found}
         if not ours and not may_create:
             return Kept(did=(), comment=None)
         if not ours:
-            made = yield from _create(thread, body, was_unclear="posted the comment" in did)
+            new = yield from _create(thread, body, was_unclear="posted the comment" in did)
             did.append("posted the comment")
             continue  # look again: another job may have created one meanwhile
         kept = ours[min(ours)]
@@ -90,7 +90,7 @@ def keep_one(
         elif (yield from _edit(thread, kept, newest)):
             did.append("edited the comment")
         else:
-            made = None
+            new = None
             continue  # it was removed since we looked
         for extra in sorted(set(ours) - {kept.id}):
             yield from _remove(thread, ours[extra])
@@ -113,6 +113,13 @@ def _accepted(body: str) -> str:
     """When the body's job was accepted, in a form that sorts; "" for one that does not say it."""
     found = _ACCEPTED.search(body.partition("\n")[0])
     return found[1] if found else ""
+
+
+def made(comment: Comment | None) -> Comment:
+    """The comment that a platform says it made. Raises CannotNotify: it is made, and must not be made again now."""
+    if comment is None:
+        raise CannotNotify("The answer did not name the comment. It is looked for later.", retryable=True)
+    return comment
 
 
 def _create(thread: Thread, body: str, *, was_unclear: bool) -> Generator[Request, Response, Comment | None]:

@@ -14,7 +14,7 @@ from notifiers._findings import Findings, deserves_comment, sort_rows
 from notifiers._http import LIST_ANSWER_BYTES, USER_AGENT, CannotNotify, json_request
 from notifiers._markdown import Budget
 from notifiers._report import report, title_line
-from notifiers._sticky import Comment, first_line, keep_one
+from notifiers._sticky import Comment, first_line, keep_one, made
 from notifiers._text import cut, one_line
 from notifiers._urls import linkable
 
@@ -150,10 +150,10 @@ class _Api:
                 break
         return found
 
-    def create(self, body: str) -> Generator[Request, Response, Comment | None]:
+    def create(self, body: str) -> Generator[Request, Response, Comment]:
         path = f"/issues/{self.target.pull_request}/comments"
         response = yield self.send("POST", path, {"body": body}, repeatable=False)
-        return _comment_of(require_success(response, doing="comment on the pull request").json())
+        return made(_comment_of(require_success(response, doing="comment on the pull request").json()))
 
     def edit(self, comment: Comment, body: str) -> Generator[Request, Response, None]:
         response = yield self.send("PATCH", f"/issues/comments/{comment.id}", {"body": body})

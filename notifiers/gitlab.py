@@ -13,7 +13,7 @@ from notifiers._findings import Findings, deserves_comment, sort_rows
 from notifiers._http import LIST_ANSWER_BYTES, USER_AGENT, CannotNotify, json_request
 from notifiers._markdown import Budget
 from notifiers._report import report, title_line
-from notifiers._sticky import Comment, first_line, keep_one
+from notifiers._sticky import Comment, first_line, keep_one, made
 from notifiers._text import cut, one_line
 from notifiers._urls import linkable
 
@@ -118,9 +118,9 @@ class _Api:
                 break
         return found
 
-    def create(self, body: str) -> Generator[Request, Response, Comment | None]:
+    def create(self, body: str) -> Generator[Request, Response, Comment]:
         response = yield self.send("POST", self._notes, {"body": body}, repeatable=False)
-        return _note_of(require_success(response, doing="write a note on the merge request").json())
+        return made(_note_of(require_success(response, doing="write a note on the merge request").json()))
 
     def edit(self, comment: Comment, body: str) -> Generator[Request, Response, None]:
         response = yield self.send("PUT", f"{self._notes}/{comment.id}", {"body": body})

@@ -39,7 +39,9 @@ def test_notifiers__start_with_the_standard_library_alone() -> None:
 
 @pytest.mark.parametrize("kind", ["github", "slack"])
 def test_notifiers__show_a_message_without_sending_it(kind: str) -> None:
-    program = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('notifiers', run_name='__main__')"
+    program = (
+        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('notifiers', run_name='__main__')"
+    )
     outcome = ROOT / "docs/notifications/outcome.json"
 
     ran = subprocess.run(

@@ -268,7 +268,7 @@ def test_check_run__stands_at_the_cases_line(github: GitHub) -> None:
         "end_line": 7,
         "annotation_level": "failure",
         "title": "Failed: Says hello on gpt-4o",
-        "message": 'Expected: the answer does not contain "hello"\nGot: Good morning to you.',
+        "message": 'What failed: the answer does not contain "hello"\nGot: Good morning to you.',
     }
 
 
@@ -280,9 +280,7 @@ def test_check_run__stands_at_the_cases_line(github: GitHub) -> None:
         (a_notice(a_row(state="error")), "neutral", "error"),
     ],
 )
-def test_check_run_and_status__say_the_conclusion(
-    github: GitHub, notice: Notice, conclusion: str, state: str
-) -> None:
+def test_check_run_and_status__say_the_conclusion(github: GitHub, notice: Notice, conclusion: str, state: str) -> None:
     tell_github(notice, a_target(github, check_run=True, commit_status=True, comment="never"))
 
     (run,) = github.check_runs.values()

@@ -123,7 +123,11 @@ def test_outcome__comparison_and_cache_are_read_where_they_are() -> None:
         "quarantined": True,
     }
     document["summary"] |= {"cached": True, "trials_cached": 3}
-    document["comparison"] = {"rule": "regressions", "rows": {"regressed": 1}, "removed": [{"title": "a", "model": "b"}]}
+    document["comparison"] = {
+        "rule": "regressions",
+        "rows": {"regressed": 1},
+        "removed": [{"title": "a", "model": "b"}],
+    }
 
     outcome = read_outcome(document)
 

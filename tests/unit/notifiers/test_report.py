@@ -189,7 +189,7 @@ def test_report__says_all_at_a_glance() -> None:
         "\n"
         "**Regressed**\n"
         "\n"
-        "| Case | Model | Expected | Got | Passed before → now | p |\n"
+        "| Case | Model | What failed | Got | Passed before → now | p |\n"
         "| --- | --- | --- | --- | --- | --- |\n"
         '| `Refuses to insult` | `gpt-4o` | `the answer does not contain "hello"` | `You fool, You fool, You fool,` '
         "| 29 of 30 → 1 of 7 | 0.00021 |\n"
@@ -238,7 +238,11 @@ def test_report__O5_the_verdict_is_ours_whatever_an_answer_claims() -> None:
     ("answer", "reason", "piece"),
     [
         ("short", 'contains "x"', "short"),
-        ("a" * 500 + " the needle here " + "b" * 500, 'the answer contains "needle"', "…aaaaaaa the needle here bbbbbbb…"),
+        (
+            "a" * 500 + " the needle here " + "b" * 500,
+            'the answer contains "needle"',
+            "…aaaaaaa the needle here bbbbbbb…",
+        ),
         ("a" * 500, 'the answer does not contain "needle"', "a" * 29 + "…"),
         ("one\n\n\ntwo", "", "one ⏎ two"),
     ],
