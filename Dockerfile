@@ -26,6 +26,7 @@ RUN python -I -S deploy/check_start_hooks.py /opt/prpm
 
 COPY cli /opt/prpm/app/cli
 COPY evals /opt/prpm/app/evals
+COPY notifiers /opt/prpm/app/notifiers
 COPY server /opt/prpm/app/server
 COPY examples /opt/prpm/app/examples
 RUN printf '%s\n' '#!/opt/prpm/bin/python' 'from server.operator.main import main' 'main()' > /opt/prpm/bin/prpm-testing \

@@ -1,0 +1,230 @@
+"""GitHub's REST API as far as it is used: comments, check runs, statuses. As strict as the real one, and more.
+
+Bodies are closed, a missing User-Agent or version header is refused, and the limits hold in the measure in which they
+are enforced (the summary of a check in bytes).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+from tests.standins.web import Answer, Refused, Seen, StandIn, closed, is_whole_number, one_of, text
+
+VERSIONS = ("2022-11-28", "2026-03-10")
+SHA = re.compile(r"[0-9a-f]{40}")
+COMMENT_CHARS, COMMENT_BYTES = 65_536, 262_144
+OUTPUT_BYTES = 65_535
+
+
+class GitHub(StandIn):
+    """One repository, `owner/name`. `comments` and `check_runs` are its state, by id."""
+
+    repository = "acme/prompts"
+    token = "ghs_" + "t" * 60
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.login = "prpm-testing[bot]"
+        self.comments: dict[int, dict[str, Any]] = {}
+        self.check_runs: dict[int, dict[str, Any]] = {}
+        self.annotations: dict[int, list[dict[str, Any]]] = {}
+        self.statuses: list[dict[str, Any]] = []
+        self.ids = itertools.count(1001)
+        self.read_only: tuple[str, ...] = ()  # parts of a path that the token may not write to
+
+    def add_comment(self, login: str, body: str) -> int:
+        """A comment by somebody."""
+        number = next(self.ids)
+        self.comments[number] = {
+            "id": number,
+            "user": {"login": login, "type": "Bot" if login.endswith("[bot]") else "User"},
+            "body": body,
+            "html_url": f"https://github.com/{self.repository}/pull/12#issuecomment-{number}",
+        }
+        return number
+
+    def ours(self) -> list[str]:
+        """Bodies of the comments by our login."""
+        return [comment["body"] for comment in self.comments.values() if comment["user"]["login"] == self.login]
+
+    def answer(self, seen: Seen) -> Answer:
+        self._check_headers(seen)
+        prefix = f"/repos/{self.repository}"
+        if not seen.path.startswith(prefix + "/"):
+            return _not_found()
+        path = seen.path.removeprefix(prefix)
+        if seen.method != "GET" and any(part in path for part in self.read_only):
+            return Answer(status=403, body={"message": "Resource not accessible by integration"})
+        routes = (
+            ("GET", r"/issues/12/comments", self._list_comments),
+            ("POST", r"/issues/12/comments", self._create_comment),
+            ("PATCH", r"/issues/comments/(\d+)", self._edit_comment),
+            ("DELETE", r"/issues/comments/(\d+)", self._delete_comment),
+            ("GET", r"/commits/([0-9a-f]{40})/check-runs", self._list_check_runs),
+            ("POST", r"/check-runs", self._create_check_run),
+            ("PATCH", r"/check-runs/(\d+)", self._update_check_run),
+            ("POST", r"/statuses/([0-9a-f]{40})", self._create_status),
+        )
+        for method, pattern, handle in routes:
+            if seen.method == method and (found := re.fullmatch(pattern, path)):
+                return handle(seen, *found.groups())
+        return _not_found()
+
+    def _check_headers(self, seen: Seen) -> None:
+        if not seen.headers.get("user-agent") or seen.headers["user-agent"].startswith(
+            ("Python-urllib", "python-httpx")
+        ):
+            raise _refused(403, "no User-Agent of our own")
+        if seen.headers.get("x-github-api-version") not in VERSIONS:
+            raise _refused(410, "no or an unknown X-GitHub-Api-Version")
+        if seen.headers.get("accept") != "application/vnd.github+json":
+            raise _refused(415, "Accept is not GitHub's media type")
+        if seen.headers.get("authorization") != f"Bearer {self.token}":
+            raise _refused(401, "Bad credentials")
+        if seen.body and seen.headers.get("content-type") != "application/json":
+            raise _refused(415, "a body that is not JSON")
+
+    def _page(self, seen: Seen, allowed: set[str]) -> tuple[int, int]:
+        if unknown := set(seen.query) - {"per_page", "page"} - allowed:
+            raise _refused(422, f"unknown query parameters {sorted(unknown)}")
+        size, page = int(seen.query.get("per_page", 30)), int(seen.query.get("page", 1))
+        if not 1 <= size <= 100:
+            raise _refused(422, "per_page over 100")
+        return size, page
+
+    def _list_comments(self, seen: Seen) -> Answer:
+        size, page = self._page(seen, {"since"})
+        found = [self.comments[number] for number in sorted(self.comments)]
+        shown = found[(page - 1) * size : page * size]
+        more = {"Link": f'<{self.url}/x?page={page + 1}>; rel="next"'} if page * size < len(found) else {}
+        return Answer(body=shown, headers=more)
+
+    def _require_comment(self, seen: Seen) -> str:
+        body = seen.json()
+        _require(closed(body, {"body": text(COMMENT_CHARS, max_bytes=COMMENT_BYTES)}, required=("body",)))
+        return str(body["body"])
+
+    def _create_comment(self, seen: Seen) -> Answer:
+        number = self.add_comment(self.login, self._require_comment(seen))
+        return Answer(status=201, body=self.comments[number])
+
+    def _edit_comment(self, seen: Seen, number: str) -> Answer:
+        if int(number) not in self.comments:
+            return _not_found()
+        if self.comments[int(number)]["user"]["login"] != self.login:
+            raise _refused(403, "the comment is another's")
+        self.comments[int(number)]["body"] = self._require_comment(seen)
+        return Answer(body=self.comments[int(number)])
+
+    def _delete_comment(self, seen: Seen, number: str) -> Answer:
+        if int(number) not in self.comments:
+            return _not_found()
+        if self.comments[int(number)]["user"]["login"] != self.login:
+            raise _refused(403, "the comment is another's")
+        del self.comments[int(number)]
+        return Answer(status=204)
+
+    def _list_check_runs(self, seen: Seen, sha: str) -> Answer:
+        size, page = self._page(seen, {"check_name", "filter", "status", "app_id"})
+        found = [
+            {**run, "output": {**run["output"], "annotations_count": len(self.annotations[number])}}
+            for number, run in sorted(self.check_runs.items(), reverse=True)
+            if run["head_sha"] == sha and run["name"] == seen.query.get("check_name", run["name"])
+        ]
+        shown = found[(page - 1) * size : page * size]
+        return Answer(body={"total_count": len(found), "check_runs": shown})
+
+    def _require_check_run(self, seen: Seen, *, is_new: bool) -> dict[str, Any]:
+        body = seen.json()
+        fields = {
+            "name": text(1_000),
+            "head_sha": lambda value: is_new and bool(SHA.fullmatch(value)),
+            "details_url": _is_url,
+            "external_id": text(1_000),
+            "status": one_of("queued", "in_progress", "completed"),
+            "started_at": text(40),
+            "completed_at": text(40),
+            "conclusion": one_of(
+                "action_required", "cancelled", "failure", "neutral", "success", "skipped", "timed_out"
+            ),
+            "output": lambda value: not _wrong_output(value, is_new=is_new),
+        }
+        _require(closed(body, fields, required=("name", "head_sha") if is_new else ()))
+        if "output" in body:
+            _require(_wrong_output(body["output"], is_new=is_new))
+        if body.get("status") == "completed" and "conclusion" not in body:
+            raise _refused(422, "completed without a conclusion")
+        return dict(body)
+
+    def _create_check_run(self, seen: Seen) -> Answer:
+        body = self._require_check_run(seen, is_new=True)
+        number = next(self.ids)
+        self.annotations[number] = body.get("output", {}).pop("annotations", [])
+        self.check_runs[number] = {"id": number, "status": "queued", **body}
+        return Answer(status=201, body=self.check_runs[number])
+
+    def _update_check_run(self, seen: Seen, number: str) -> Answer:
+        if int(number) not in self.check_runs:
+            return _not_found()
+        body = self._require_check_run(seen, is_new=False)
+        self.annotations[int(number)] += body.get("output", {}).pop("annotations", [])  # appended, as the real one does
+        self.check_runs[int(number)] |= body
+        return Answer(body=self.check_runs[int(number)])
+
+    def _create_status(self, seen: Seen, sha: str) -> Answer:
+        body = seen.json()
+        fields = {
+            "state": one_of("error", "failure", "pending", "success"),
+            "target_url": _is_url,
+            "description": text(140),
+            "context": text(255),
+        }
+        _require(closed(body, fields, required=("state",)))
+        self.statuses.append({"sha": sha, **body})
+        return Answer(status=201, body={"id": next(self.ids), **body})
+
+
+def _wrong_output(output: Any, *, is_new: bool) -> list[str]:
+    fields = {
+        "title": text(1_000),
+        "summary": text(OUTPUT_BYTES, max_bytes=OUTPUT_BYTES),
+        "text": text(OUTPUT_BYTES, max_bytes=OUTPUT_BYTES),
+        "annotations": lambda value: isinstance(value, list) and len(value) <= 50,
+    }
+    wrong = closed(output, fields, required=("title", "summary") if is_new else ("summary",))
+    for annotation in output.get("annotations", []) if isinstance(output, dict) else []:
+        wrong += closed(
+            annotation,
+            {
+                "path": text(4_096),
+                "start_line": lambda value: is_whole_number(value) and value >= 1,
+                "end_line": is_whole_number,
+                "start_column": is_whole_number,
+                "end_column": is_whole_number,
+                "annotation_level": one_of("notice", "warning", "failure"),
+                "message": text(65_536, max_bytes=65_536),
+                "title": text(255),
+                "raw_details": text(65_536, max_bytes=65_536),
+            },
+            required=("path", "start_line", "end_line", "annotation_level", "message"),
+        )
+    return wrong
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"https?://[\x21-\x7e]+", value))
+
+
+def _require(wrong: list[str]) -> None:
+    if wrong:
+        raise _refused(422, "; ".join(wrong))
+
+
+def _refused(status: int, why: str) -> Refused:
+    return Refused(Answer(status=status, body={"message": why}), why)
+
+
+def _not_found() -> Answer:
+    return Answer(status=404, body={"message": "Not Found"})
