@@ -179,8 +179,8 @@ def table(pairs: Mapping[Queue, Pair], plan: str) -> Table:
     return Table(
         title="queue",
         how=f"One claim with all that running the job needs: two round trips, one commit that waits for no disk. "
-        f"{ROUNDS * CLAIMS} claims of each queue, {CLAIMS} at a time by turns with its control; each job is ended before "
-        "the next one.",
+        f"{ROUNDS * CLAIMS} claims of each queue, {CLAIMS} at a time by turns with its control; each job is ended "
+        "before the next one.",
         lines=tuple(_line(queue, pair) for queue, pair in pairs.items()),
         notes=(
             (
