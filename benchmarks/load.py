@@ -51,15 +51,20 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, separator, body = self._received.partition(b"\r\n\r\n")
-        if separator and len(body) >= _content_length(head):
-            self._statuses[head[9:12].decode()] += 1
+        if is_whole(self._received):
+            self._statuses[self._received[9:12].decode()] += 1
             self._received = b""
             self.send_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._finished.done():
             self._finished.set_exception(exc or ConnectionError("the server closed the connection"))
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether nothing of an answer with Content-Length is missing."""
+    head, separator, body = answer.partition(b"\r\n\r\n")
+    return bool(separator) and len(body) >= _content_length(head)
 
 
 def _content_length(head: bytes) -> int:

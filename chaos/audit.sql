@@ -53,6 +53,10 @@ CREATE TABLE chaos.answers (
 );
 -- What they were told when they wanted a job cancelled.
 CREATE TABLE chaos.cancels (job_id UUID NOT NULL, status INT NOT NULL, retry_after TEXT, body TEXT NOT NULL);
+-- What followers of events heard. `ended` NULL: they gave up at `until`.
+CREATE TABLE chaos.followed (
+  job_id UUID NOT NULL, ended TEXT, trials INT NOT NULL, repeated INT NOT NULL, until TIMESTAMPTZ NOT NULL
+);
 -- When the model was asked for which case.
 CREATE TABLE chaos.calls (intent TEXT NOT NULL, case_index INT NOT NULL, began_at TIMESTAMPTZ NOT NULL);
 -- Which ends the workers believe to have written, by their logs.

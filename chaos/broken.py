@@ -48,7 +48,7 @@ class Variant(Struct, frozen=True, kw_only=True):
 
 VARIANTS: Mapping[str, Variant] = {
     "fence": Variant(
-        faults={"worker SIGSTOP past its lease": 6, "worker cut off from PostgreSQL": 3},
+        faults={"worker woken up beside its heir": 4, "worker cut off from PostgreSQL": 1},
         seen_by=("V5 no trial is stored under an old fence", "V5 only the holder"),
         most_milliseconds=3000,  # so that whoever wakes up, and the heir, are in the middle of the job
         options=SiteOptions(worker_module=("chaos.unfenced_worker",)),

@@ -158,6 +158,7 @@ async def load(
         ],
         "answers": [(a.intent, a.status, a.retry_after, a.code, a.job_id, a.body) for a in log.answers],
         "cancels": [(a.job_id, a.status, a.retry_after, a.body) for a in log.cancels],
+        "followed": [(f.job_id, f.ended, f.trials, f.repeated, f.until) for f in log.followed],
         "calls": [(c.intent, c.case_index, c.began_at) for c in calls],
         "ends": [(e.job_id, e.fence, e.worker) for e in ends],
         "faults": [(f.process, f.event, f.line) for f in faults],

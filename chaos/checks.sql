@@ -13,12 +13,31 @@ SELECT id, status, attempt, lease_until FROM test_jobs WHERE status NOT IN ('com
 SELECT j.id, j.trials_total, COUNT(t.job_id) AS trials, o.job_id IS NOT NULL AS has_outcome
 FROM test_jobs j LEFT JOIN trials t ON t.job_id = j.id LEFT JOIN job_outcomes o ON o.job_id = j.id
 WHERE j.status = 'completed'
+  AND j.cached_from IS NULL
 GROUP BY j.id, o.job_id HAVING COUNT(t.job_id) <> j.trials_total OR o.job_id IS NULL;
+
+-- name: V2 the queue's front is what waits
+SELECT COALESCE(w.user_id, j.user_id) AS account, w.start_key AS kept, j.start_key AS head, w.jobs AS kept_jobs, j.jobs
+FROM waiting_accounts w FULL JOIN (
+  SELECT user_id, MIN(start_key) AS start_key, COUNT(*) AS jobs FROM test_jobs WHERE status = 'queued' GROUP BY user_id
+) j USING (user_id)
+WHERE w.start_key IS DISTINCT FROM j.start_key OR w.jobs IS DISTINCT FROM j.jobs;
+
+-- name: V2 a job that was answered by an identical one never ran, and that one is whole
+SELECT j.id, j.status, j.attempt, j.fence, source.status AS source_status FROM test_jobs j
+JOIN test_jobs source ON source.id = j.cached_from LEFT JOIN job_outcomes o ON o.job_id = source.id
+WHERE j.status <> 'completed' OR j.attempt <> 0 OR j.fence IS NOT NULL OR source.status <> 'completed'
+  OR source.cached_from IS NOT NULL OR o.job_id IS NULL OR EXISTS (SELECT FROM trials t WHERE t.job_id = j.id);
 
 -- name: V3 one charge a job and at most one refund
 SELECT j.id, ARRAY_AGG(l.kind) AS entries FROM test_jobs j LEFT JOIN usage_ledger l ON l.job_id = j.id
 GROUP BY j.id
 HAVING COUNT(*) FILTER (WHERE l.kind IN ('charge', 'cached')) <> 1 OR COUNT(*) FILTER (WHERE l.kind = 'refund') > 1;
+
+-- name: V3 a run is charged one, an answer from the cache none, and nothing of that is given back
+SELECT l.job_id, l.kind, l.runs, j.cached_from FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id
+WHERE (l.kind = 'cached') <> (j.cached_from IS NOT NULL)
+  OR l.runs <> CASE l.kind WHEN 'charge' THEN 1 WHEN 'cached' THEN 0 ELSE -1 END;
 
 -- name: V3 a refund has a reason, and goes to the month that was charged
 SELECT l.job_id, j.status, j.error_code, l.reason FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id
@@ -47,6 +66,19 @@ FULL JOIN (SELECT user_id, month, SUM(runs)::INT AS runs FROM usage_ledger GROUP
   USING (user_id, month)
 LEFT JOIN users a ON a.id = user_id LEFT JOIN tiers t ON t.name = a.subscription_tier
 WHERE u.test_runs_count IS DISTINCT FROM l.runs OR u.test_runs_count NOT BETWEEN 0 AND COALESCE(t.runs_per_month, 1000000);
+
+-- name: V4 a month's money is the sum of its jobs', and what they hold of it
+SELECT u.user_id, u.month, u.cost_usd, u.held_usd, j.cost_usd AS by_jobs, j.held_usd AS held_by_jobs
+FROM user_test_usage u
+FULL JOIN (
+  SELECT l.user_id, l.month, SUM(COALESCE(j.cost_usd, 0)) AS cost_usd, SUM(j.held_usd) AS held_usd
+  FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id WHERE l.kind IN ('charge', 'cached')
+  GROUP BY l.user_id, l.month
+) j USING (user_id, month)
+WHERE u.cost_usd IS DISTINCT FROM j.cost_usd OR u.held_usd IS DISTINCT FROM j.held_usd;
+
+-- name: V4 a job that does not run holds no money
+SELECT id, status, held_usd FROM test_jobs WHERE status <> 'running' AND held_usd <> 0;
 
 -- name: V5 a job ends once
 SELECT job_id, ARRAY_AGG(old_status || ' -> ' || new_status ORDER BY id) AS changes FROM chaos.history
@@ -109,3 +141,13 @@ SELECT process, event, RIGHT(line, 300) AS line FROM chaos.faults;
 
 -- name: jobs were accepted and completed at all
 SELECT COUNT(*) AS accepted FROM test_jobs HAVING COUNT(*) FILTER (WHERE status = 'completed') = 0;
+
+-- name: E1 whoever follows a job hears of its end, as it was
+SELECT f.job_id, f.ended, j.status, j.completed_at, f.until FROM chaos.followed f JOIN test_jobs j ON j.id = f.job_id
+WHERE f.ended IS DISTINCT FROM j.status AND (f.ended IS NOT NULL OR j.completed_at < f.until - INTERVAL '10 seconds');
+
+-- name: E2 whoever follows a job hears of each trial once
+SELECT f.job_id, f.trials AS heard, f.repeated, stored.trials AS stored
+FROM chaos.followed f
+CROSS JOIN LATERAL (SELECT COUNT(*)::INT AS trials FROM trials t WHERE t.job_id = f.job_id) stored
+WHERE f.repeated > 0 OR (f.ended IS NOT NULL AND f.trials <> stored.trials);

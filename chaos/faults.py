@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
+from uuid import UUID
 
 import asyncpg
 
@@ -14,6 +16,7 @@ from chaos.programs import Program
 from chaos.proxy import WRITES
 from chaos.site import Site
 
+MOST_TRIES = 5  # to find a worker in the middle of a job
 SKEWS = (-3600, -20, 20, 3600)  # seconds
 
 
@@ -98,6 +101,66 @@ async def pause_worker(storm: Storm) -> None:
         program.send(signal.SIGCONT)
 
 
+async def wake_beside_heir(storm: Storm) -> None:
+    """SIGSTOP for a worker in the middle of a job, until another one is in the middle of it; then SIGCONT.
+
+    Where luck alone decides when a paused worker wakes up, most find the job ended, and nothing to break.
+    """
+    for _ in range(MOST_TRIES):
+        holder = await _a_holder(storm)
+        if holder is not None and await _wake_beside_heir(storm, *holder):
+            return
+        await asyncio.sleep(0.3)
+
+
+async def _wake_beside_heir(storm: Storm, program: Program, job_id: UUID, fence: int) -> bool:
+    if storm.part(program.name).locked():
+        return False  # another fault has it just now
+    async with storm.part(program.name):
+        program.send(signal.SIGSTOP)
+        heir = await _until_row(storm, HEIR, job_id, fence)
+        if heir is not None:
+            await asyncio.sleep(0.2)
+        program.send(signal.SIGCONT)
+        return heir is not None
+
+
+# A job with much left to do, and who has it.
+HOLDER = """
+SELECT j.id, j.fence, SPLIT_PART(REVERSE(j.lease_owner), '-', 2) AS reversed_pid FROM test_jobs j
+WHERE j.status = 'running' AND j.lease_until > CLOCK_TIMESTAMP() AND j.cancel_requested_at IS NULL
+  AND j.trials_total - (SELECT COUNT(*) FROM trials t WHERE t.job_id = j.id) >= 5
+ORDER BY j.started_at DESC LIMIT 1
+"""
+HEIR = "SELECT id FROM test_jobs WHERE id = $1 AND fence > $2 AND status = 'running' AND lease_owner IS NOT NULL"
+
+
+async def _a_holder(storm: Storm) -> tuple[Program, UUID, int] | None:
+    row = await _until_row(storm, HOLDER)
+    if row is None:
+        return None
+    pid = row["reversed_pid"][::-1]
+    program = next((worker for worker in storm.site.workers if str(worker.pid) == pid), None)
+    return (program, row["id"], row["fence"]) if program else None
+
+
+async def _until_row(storm: Storm, statement: str, *values: object) -> asyncpg.Record | None:
+    """The first row that there is, within three leases. None: there was none, or the database is away."""
+    ends_at = time.monotonic() + 3 * storm.site.options.lease_seconds
+    try:
+        connection = await asyncpg.connect(storm.site.dsn, timeout=5)
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        return None
+    try:
+        while (row := await connection.fetchrow(statement, *values)) is None and time.monotonic() < ends_at:
+            await asyncio.sleep(0.02)
+        return row
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return None
+    finally:
+        connection.terminate()
+
+
 async def cut_off_worker(storm: Storm) -> None:
     """Nothing passes between a worker and PostgreSQL for longer than a lease; then all that waited arrives late."""
     program = storm.a_worker()
@@ -167,6 +230,7 @@ FAULTS: Mapping[str, Callable[[Storm], Awaitable[None]]] = {
     "API kill -9": kill_api,
     "worker SIGTERM": stop_worker,
     "worker SIGSTOP past its lease": pause_worker,
+    "worker woken up beside its heir": wake_beside_heir,
     "worker cut off from PostgreSQL": cut_off_worker,
     "clock skew": skew_clock,
     "FLUSHALL": flush_redis,
@@ -183,6 +247,7 @@ PER_HUNDRED = {
     "API kill -9": 25,
     "worker SIGTERM": 10,
     "worker SIGSTOP past its lease": 20,
+    "worker woken up beside its heir": 10,
     "worker cut off from PostgreSQL": 12,
     "clock skew": 10,
     "FLUSHALL": 12,

@@ -20,7 +20,7 @@ WRITES = {
     "submit": b"INSERT INTO submissions",
     "store trials": b"INSERT INTO trials",
     "finish": b"INSERT INTO job_outcomes",
-    "claim": b"COMMIT",
+    "claim": b"claim_next_job",
 }
 
 

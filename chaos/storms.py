@@ -50,6 +50,7 @@ async def run_storm(*, seed: int, kills: int) -> Report:
         faults=deck(kills, random),
         drain_seconds=DRAIN_SECONDS,
         keeps_evidence=True,
+        followed_share=0.3,
     )
 
 
@@ -86,6 +87,7 @@ async def _run(
     statements: str = "",
     most_milliseconds: int = 500,
     keeps_evidence: bool = False,
+    followed_share: float = 0.0,
 ) -> Report:
     async with open_site(options) as site:
         if statements:
@@ -98,7 +100,7 @@ async def _run(
         stop = asyncio.Event()
         submitting = [
             asyncio.create_task(submit_until(stop, habits, url=site.url, log=log, random=Random(random.random())))
-            for habits in await _submitters(site, most_milliseconds=most_milliseconds)
+            for habits in await _submitters(site, most_milliseconds=most_milliseconds, followed_share=followed_share)
         ]
         await asyncio.sleep(WARM_UP_SECONDS)
         await storm.rage(faults, most_gap_seconds=2.4)
@@ -123,7 +125,7 @@ async def _run(
         )
 
 
-async def _submitters(site: Site, *, most_milliseconds: int) -> list[Habits]:
+async def _submitters(site: Site, *, most_milliseconds: int, followed_share: float) -> list[Habits]:
     """One an account; the last wants more than its tier has."""
     *usual, greedy = await site.add_accounts(*TIERS)
     return [
@@ -131,6 +133,7 @@ async def _submitters(site: Site, *, most_milliseconds: int) -> list[Habits]:
             Habits(
                 account=account,
                 most_milliseconds=most_milliseconds,
+                followed_share=followed_share,
                 most_pause_seconds=1.2 * most_milliseconds / 500,  # longer jobs come less often
             )
             for account in usual
@@ -185,6 +188,8 @@ async def _figures(site: Site, log: AnswerLog, sampler: LeaseSampler) -> dict[st
     return {
         "jobs wanted": len(log.ended),
         "requests without an answer": log.unanswered,
+        "jobs followed by events": len(log.followed),
+        "connections of followers": sum(followed.connections for followed in log.followed),
         "jobs accepted": row["jobs"],
         "completed": row["completed"],
         "given back": row["refunds"],

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from chaos.followers import Followed, follow
 from chaos.model import PROMPT
 from chaos.site import PACKAGE_NAME, Account
 
@@ -56,6 +57,7 @@ class AnswerLog:
         self.answers: list[Answer] = []
         self.ended: list[Ended] = []
         self.cancels: list[Answer] = []
+        self.followed: list[Followed] = []
         self.unanswered = 0
         self._path = path
 
@@ -74,6 +76,7 @@ class Habits(Struct, frozen=True, kw_only=True):
     most_pause_seconds: float = 1.2
     keyed_share: float = 0.7
     cancelled_share: float = 0.1
+    followed_share: float = 0.0  # whose events are followed to the end
     most_cases: int = 10
     most_milliseconds: int = 500
 
@@ -82,12 +85,21 @@ async def submit_until(stop: asyncio.Event, habits: Habits, *, url: str, log: An
     """Want one job after another until `stop`, then see the last one through."""
     headers = {"Authorization": f"Bearer {habits.account.token}"}
     async with aiohttp.ClientSession(url, headers=headers, timeout=aiohttp.ClientTimeout(total=15)) as session:
+        following: list[asyncio.Task[Followed]] = []
         while not stop.is_set():
             intent = new_intent(habits, random)
             await want(intent, session=session, log=log, random=random)
+            if random.random() < habits.followed_share and (job_id := promised(intent, log)):
+                following.append(asyncio.create_task(follow(job_id, session=session)))
             await asyncio.sleep(random.uniform(0.0, habits.most_pause_seconds))
             if random.random() < habits.cancelled_share:
                 await cancel(intent, session=session, log=log)
+        log.followed += await asyncio.gather(*following)
+
+
+def promised(intent: Intent, log: AnswerLog) -> UUID | None:
+    """The job that the intent was last told of."""
+    return next((answer.job_id for answer in reversed(log.answers) if answer.intent == intent.id), None)
 
 
 def new_intent(habits: Habits, random: Random) -> Intent:
@@ -147,7 +159,7 @@ async def post(intent: Intent, *, session: aiohttp.ClientSession) -> Answer:
 
 async def cancel(intent: Intent, *, session: aiohttp.ClientSession, log: AnswerLog) -> None:
     """Ask once for the job's end, if it was ever promised."""
-    job_id = next((answer.job_id for answer in reversed(log.answers) if answer.intent == intent.id), None)
+    job_id = promised(intent, log)
     if job_id is None:
         return
     try:

@@ -13,6 +13,7 @@ from server import worker
 from server.services import running
 from server.services.holding import Hold
 from server.store import jobs, trials
+from server.store.trouble import DATABASE_TROUBLE
 
 FENCE = "fence = $2"
 NO_FENCE = "$2::BIGINT IS NOT NULL"  # the parameter must stay, and needs a type
@@ -33,7 +34,7 @@ async def keep_blindly(db: Any, job: Any, *, pace: running.Pace, hold: Hold) -> 
         await asyncio.sleep(pace.heartbeat_seconds)
         try:
             await jobs.extend_lease(db, job, lease_seconds=pace.lease_seconds)
-        except running.DATABASE_TROUBLE:
+        except DATABASE_TROUBLE:
             continue
 
 

@@ -69,6 +69,37 @@ class SubmittedJob(Struct, frozen=True, kw_only=True):
     usage: JobUsage | None = None
 
 
+class Asking(Struct, frozen=True, kw_only=True):
+    """A trial that has not finished: the first of them in the suite's order."""
+
+    case: str = ""
+    model: str = ""
+    repeat: int = 1
+
+
+class TrialDone(Struct, frozen=True, kw_only=True):
+    """A trial that has just finished."""
+
+    state: str
+    case: str = ""
+    model: str = ""
+    repeat: int = 1
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """A worker has the job."""
+
+    attempt: int = 1
+    trials_total: int = 0
+    asking: Asking | None = None
+
+
+class Queued(Struct, frozen=True, kw_only=True):
+    """The job waits."""
+
+    position_in_queue: int | None = None
+
+
 class Progress(Struct, frozen=True, kw_only=True):
     """How far a running job is."""
 
@@ -77,6 +108,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     passed: int = 0
     failed: int = 0
     errored: int = 0
+    asking: Asking | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -93,7 +125,12 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int = 0
     conclusion: str | None = None
     cost_is_partial: bool = False
+    trials_cached: int = 0
+    cached: bool = False
+    cached_at: str | None = None
     test_result_id: str | None = None
+    stopped_by: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def concluded(self) -> str:
@@ -127,6 +164,7 @@ class ListedJob(Struct, frozen=True, kw_only=True):
     results: Summary | None = None
     conclusion: str | None = None
     error: str | None = None
+    cached: bool = False
 
 
 class JobList(Struct, frozen=True, kw_only=True):
@@ -153,6 +191,13 @@ class ErrorShown(Struct, frozen=True, kw_only=True):
     kind: str = ""
 
 
+class CacheShown(Struct, frozen=True, kw_only=True):
+    """What a cache did for an answer: hit, miss or bypass."""
+
+    state: str
+    reason: str = ""
+
+
 class AttemptShown(Struct, frozen=True, kw_only=True):
     """One call of one deployment."""
 
@@ -173,6 +218,38 @@ class TrialShown(Struct, frozen=True, kw_only=True):
     error: ErrorShown | None = None
     answered_by: str | None = None
     attempts: tuple[AttemptShown, ...] = ()
+    cache: CacheShown | None = None
+
+
+class RateShown(Struct, frozen=True, kw_only=True):
+    """Passed trials out of those with a verdict; `low` and `high` hold the true rate with 95 % confidence."""
+
+    passed: int
+    total: int
+    low: float = 0.0
+    high: float = 1.0
+
+
+class ChangeShown(Struct, frozen=True, kw_only=True):
+    """What a comparison says about a row."""
+
+    status: str
+    rule: str = ""
+    baseline: RateShown | None = None
+    reruns: RateShown | None = None
+    p_value: float | None = None
+
+
+class ComparisonShown(Struct, frozen=True, kw_only=True):
+    """A run against its baseline."""
+
+    rule: str
+    rows: dict[str, int] = {}
+    baseline_trials: int = 0
+    rerun_trials: int = 0
+    base_trials: int = 0
+    removed: tuple[dict[str, Any], ...] = ()
+    changed: tuple[dict[str, Any], ...] = ()
 
 
 class RowShown(Struct, frozen=True, kw_only=True):
@@ -189,7 +266,12 @@ class RowShown(Struct, frozen=True, kw_only=True):
     error: ErrorShown | None = None
     answered_by: str | None = None
     attempts: tuple[AttemptShown, ...] = ()
+    cache: CacheShown | None = None
     trials: tuple[TrialShown, ...] = ()
+    pass_rate: RateShown | None = None
+    stopped_early: bool = False
+    quarantined: bool = False
+    change: ChangeShown | None = None
 
     @property
     def stands(self) -> str:
@@ -202,6 +284,56 @@ class Results(Struct, frozen=True, kw_only=True):
 
     test_cases: tuple[RowShown, ...]
     summary: dict[str, Any] = {}
+    comparison: ComparisonShown | None = None
+
+
+class CountRange(Struct, frozen=True, kw_only=True):
+    """From the least that is likely to the most."""
+
+    low: int
+    high: int
+
+
+class MoneyRange(Struct, frozen=True, kw_only=True):
+    """USD."""
+
+    low: float
+    high: float
+
+
+class ModelShare(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one model takes of a run."""
+
+    model: str
+    calls: CountRange
+    tokens: CountRange
+    cost_usd: MoneyRange | None = None
+
+
+class EstimateCaps(Struct, frozen=True, kw_only=True):
+    """What the estimate was held against."""
+
+    tests_remaining: int
+    trials_per_job: int
+    money_per_job_usd: float
+    money_left_usd: float
+
+
+class Estimate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run would take."""
+
+    dry_run: Literal[True]
+    package: PackageRef
+    suite_source: str
+    cases: int
+    trials: int
+    models: tuple[ModelShare, ...]
+    tokens: CountRange
+    caps: EstimateCaps
+    fits: Literal["yes", "maybe", "no"]
+    judges: tuple[ModelShare, ...] = ()
+    obstacles: tuple[str, ...] = ()
+    cost_usd: MoneyRange | None = None
 
 
 class MonthUsage(Struct, frozen=True, kw_only=True):
@@ -227,12 +359,25 @@ class Remaining(Struct, frozen=True, kw_only=True):
     test_runs: int
 
 
-class UsageReport(Struct, frozen=True, kw_only=True):
+class AccountCaps(Struct, frozen=True, kw_only=True):
+    """What one job may be, and what models may cost in USD."""
+
+    trials_per_job: int
+    output_tokens_per_answer: int
+    seconds_per_job: int
+    money_per_job_usd: float
+    money_per_month_usd: float
+    money_left_usd: float
+    money_held_usd: float = 0.0
+
+
+class UsageReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer of test-usage."""
 
     current_month: MonthUsage
     limits: TierLimits
     remaining: Remaining
+    caps: AccountCaps | None = None
 
 
 class User(Struct, frozen=True, kw_only=True):

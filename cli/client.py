@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -13,7 +14,8 @@ import httpx
 import msgspec
 
 from cli import answers
-from cli.errors import AuthenticationRequired, CannotReachServer, InvalidAnswer, RequestRefused
+from cli.errors import AuthenticationRequired, CannotReachServer, InvalidAnswer, NoEvents, RequestRefused
+from cli.event_stream import ServerEvent, read_events
 from cli.user_config import is_loopback
 from evals.models import Secret
 
@@ -59,11 +61,13 @@ class RegistryClient:
     def submit_test_job(self, request: Mapping[str, Any]) -> answers.SubmittedJob:
         """A job is queued, once: one Idempotency-Key covers all tries; a lost answer costs no second run."""
         self._need_token("Authentication required for hosted testing")
-        headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
-        content = msgspec.json.encode(request)
+        return self._submit("/api/v1/test-jobs/run", msgspec.json.encode(request))
+
+    def _submit(self, path: str, content: bytes) -> answers.SubmittedJob:
+        headers = {"Idempotency-Key": str(uuid.uuid4())} | ({"Content-Type": "application/json"} if content else {})
         for attempt in range(1, SUBMIT_TRIES + 1):
             try:
-                body = self._call("POST", "/api/v1/test-jobs/run", content=content, headers=headers)
+                body = self._call("POST", path, content=content, headers=headers)
                 return self._decode(body, answers.SubmittedJob)
             except (CannotReachServer, RequestRefused) as error:
                 refused_for_good = isinstance(error, RequestRefused) and error.status not in _TRY_AGAIN
@@ -71,6 +75,13 @@ class RegistryClient:
                     raise
                 self._sleep(_pause_seconds(error, attempt=attempt))
         raise AssertionError("unreachable")
+
+    def estimate_test_job(self, request: Mapping[str, Any]) -> answers.Estimate:
+        """What a run would take; `request` says `dry_run`. Nothing is kept or charged."""
+        self._need_token("Authentication required for an estimate")
+        headers = {"Content-Type": "application/json"}
+        body = self._call("POST", "/api/v1/test-jobs/run", content=msgspec.json.encode(request), headers=headers)
+        return self._decode(body, answers.Estimate)
 
     def upload_snapshot(self, archive: bytes) -> answers.Snapshot:
         """A working folder's tar.gz is stored by its content; sending it twice changes nothing."""
@@ -88,6 +99,52 @@ class RegistryClient:
         self._need_token("Authentication required")
         path = f"/api/v1/test-jobs/{quote(job_id, safe='')}"
         return self._decode(self._call("GET", path, sentence="Failed to get test job"), answers.Job)
+
+    def wait_for_test_job(
+        self, job_id: str, *, wait_seconds: int, version: str | None
+    ) -> tuple[answers.Job | None, str | None]:
+        """The job and its version, as soon as it is another than `version` or after the wait; no job if it is not.
+
+        Servers that know neither answer at once, without a version.
+        """
+        self._need_token("Authentication required")
+        path = f"/api/v1/test-jobs/{quote(job_id, safe='')}" + (f"?wait={wait_seconds}" if wait_seconds else "")
+        headers = {"If-None-Match": version} if version else {}
+        response, body = self._send("GET", self.base_url + path, headers=headers)
+        if response.status_code == 304 and version:
+            return None, version
+        body = self._checked(response, body, sentence="Failed to get test job")
+        return self._decode(body, answers.Job), response.headers.get("etag")
+
+    @contextmanager
+    def job_events(
+        self, job_id: str, *, after: str | None, silence_seconds: float
+    ) -> Iterator[Iterator[ServerEvent | None]]:
+        """The job's events behind the id `after`, as they come; None for a sign of life.
+
+        Raises NoEvents where there are none to be had, and CannotReachServer when the connection breaks or is
+        silent for so long.
+        """
+        self._need_token("Authentication required")
+        url = f"{self.base_url}/api/v1/test-jobs/{quote(job_id, safe='')}/events"
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        timeout = httpx.Timeout(30.0, connect=10.0, read=silence_seconds)
+        with _as_unreachable(url), self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
+            kind = response.headers.get("content-type", "")
+            if response.status_code != 200 or not kind.startswith("text/event-stream"):
+                raise NoEvents(f"{_host(url)} sends no events.")
+            yield read_events(response.iter_lines())
+
+    def decode_event(self, event: ServerEvent, kind: type[Answer]) -> Answer:
+        """What an event says. Raises InvalidAnswer."""
+        return self._decode(event.data.encode(), kind)
+
+    def retry_test_job(self, job_id: str) -> answers.SubmittedJob:
+        """A finished job is sent again as a new one, once: as `submit_test_job`."""
+        self._need_token("Authentication required")
+        return self._submit(f"/api/v1/test-jobs/{quote(job_id, safe='')}/retry", b"")
 
     def get_test_results(self, job_id: str) -> bytes:
         """The results of a finished job as JSON text; `read_results` reads them."""
@@ -181,6 +238,9 @@ class RegistryClient:
     ) -> bytes:
         """The body of a 2xx answer. `sentence` opens the message of a refusal."""
         response, body = self._send(method, self.base_url + path, content=content, headers=headers)
+        return self._checked(response, body, sentence=sentence)
+
+    def _checked(self, response: httpx.Response, body: bytes, *, sentence: str | None) -> bytes:
         if response.is_success:
             return body
         if response.is_redirect:
@@ -203,16 +263,11 @@ class RegistryClient:
         sent = dict(headers or {})
         if self._token is not None and with_token:
             sent["Authorization"] = f"Bearer {self._token.reveal()}"
-        try:
-            with self._http.stream(method, url, content=content, headers=sent) as response:
-                return response, _read(response, limit=limit)
-        except httpx.TimeoutException as error:
-            raise CannotReachServer(f"{_host(url)} did not answer in time.") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # Neither the error's text nor its request is shown: both can hold the token.
-            raise CannotReachServer(
-                f"Cannot reach {_host(url)} ({_cause(error)}). Check the address and your connection."
-            ) from error
+        with (
+            _as_unreachable(url),
+            self._http.stream(method, url, content=content, headers=sent) as response,
+        ):
+            return response, _read(response, limit=limit)
 
     def _decode(self, body: bytes, kind: type[Answer]) -> Answer:
         try:
@@ -238,6 +293,20 @@ class RegistryClient:
             hints=("   Run `prpm login`, or set PRPM_TOKEN.",) if response.status_code == 401 else (),
             retry_after_seconds=_retry_after(response),
         )
+
+
+@contextmanager
+def _as_unreachable(url: str) -> Iterator[None]:
+    """Whatever breaks on the way to `url` is a CannotReachServer."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise CannotReachServer(f"{_host(url)} did not answer in time.") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # Neither the error's text nor its request is shown: both can hold the token.
+        raise CannotReachServer(
+            f"Cannot reach {_host(url)} ({_cause(error)}). Check the address and your connection."
+        ) from error
 
 
 def _read(response: httpx.Response, *, limit: int) -> bytes:

@@ -7,6 +7,7 @@ CommandError                exit 2: could not run
 ├── CannotReachServer       nothing answers there; `transient`, so a wait may go on
 ├── RequestRefused          the server said no; keeps its `status`, code and details
 ├── InvalidAnswer           the server answered something that is not this API
+├── NoEvents                no events from this server, or not through the proxy before it; ask it otherwise
 ├── NoLocalModels           local testing finds no proxy that it could ask
 ├── JobFailed               exit 1: the run could not be done
 ├── TimedOut                exit 1: nothing moved for too long, the job goes on
@@ -79,6 +80,10 @@ class RequestRefused(CommandError):
 
 class InvalidAnswer(CommandError):
     code = "invalid_answer"
+
+
+class NoEvents(CommandError):
+    code = "no_events"
 
 
 class NoLocalModels(CommandError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +13,6 @@ import msgspec
 from cli import answers
 from cli.client import MAX_ARCHIVE_BYTES, RegistryClient
 from cli.errors import (
-    CannotReachServer,
     CommandError,
     Interrupted,
     InvalidAnswer,
@@ -22,11 +21,13 @@ from cli.errors import (
     RequestRefused,
     TimedOut,
 )
-from cli.progress import Display, waiting
+from cli.following import JobFollower, Listener
+from cli.progress import following
+from cli.reports import ReportFile, find_reports, write_reports
 from cli.request import RunRequest, hosted_fields
 from cli.subject import ArchiveFile, Folder, Registered
 from cli.terminal import Terminal
-from cli.wording import INDENT, result_lines, summary_lines, usage_line
+from cli.wording import INDENT, estimate_lines, result_lines, summary_lines, usage_line
 
 EXIT_CODES = {"passed": 0, "failed": 1}  # anything else is 2: no verdict on something
 
@@ -56,24 +57,57 @@ class HostedRun:
 
     def run(self, request: RunRequest) -> int:
         """The exit code: 0 passed, 1 a test failed, 2 inconclusive."""
+        refuse_local_only(request)
+        reports = find_reports(request.outputs)
         self._say("🚀 Using PRPM hosted testing (prpm+)", "")
         suite = self._suite(request)
         subject = self._subject_fields(request)
         self._say("📤 Submitting test job...", "")
         submitted = self._client.submit_test_job(subject | hosted_fields(request, suite=suite))
         self._announce(submitted)
+        return self._see_through(
+            submitted,
+            verbose=request.verbose,
+            upload=request.upload,
+            timeout_seconds=request.timeout_seconds,
+            reports=reports,
+        )
+
+    def _see_through(
+        self,
+        submitted: answers.SubmittedJob,
+        *,
+        verbose: bool,
+        upload: bool,
+        timeout_seconds: float,
+        live: bool = False,
+        reports: Sequence[ReportFile] = (),
+    ) -> int:
+        """Follow a job of ours, which nobody else waits for: Ctrl-C ends it."""
         try:
             return self.follow(
                 submitted.job_id,
-                verbose=request.verbose,
-                upload=request.upload,
-                timeout_seconds=request.timeout_seconds,
+                verbose=verbose,
+                upload=upload,
+                timeout_seconds=timeout_seconds,
+                live=live,
+                reports=reports,
             )
         except KeyboardInterrupt:
             raise self._with_job(Interrupted(self._cancel(submitted.job_id)), submitted.job_id) from None
         except CommandError as error:
             error.facts.setdefault("job_id", submitted.job_id)
             raise
+
+    def estimate(self, request: RunRequest) -> int:
+        """What the run would take is shown. The exit code: 0, or 2 if it does not fit the caps. Charges nothing."""
+        suite = self._suite(request)
+        found = self._client.estimate_test_job(self._subject_fields(request) | hosted_fields(request, suite=suite))
+        for line in estimate_lines(found):
+            self._terminal.say(line.text, colour=line.colour)
+        if self._terminal.machine:
+            self._terminal.document(msgspec.to_builtins(found))
+        return 2 if found.fits == "no" else 0
 
     def _cancel(self, job_id: str) -> str:
         """End what nobody waits for any more, and say whether that worked. A second Ctrl-C does not wait for it."""
@@ -128,10 +162,22 @@ class HostedRun:
             self._say(f"{INDENT}{usage_line(job.usage)}")
         self._say("", "⏳ Waiting for results...", "")
 
-    def follow(self, job_id: str, *, verbose: bool, upload: bool, timeout_seconds: float) -> int:
-        """Wait for the job's end, show its results, and return the exit code. `upload`: say where they are."""
-        with waiting(self._terminal) as display:
-            job = self._wait(job_id, display, timeout_seconds=timeout_seconds)
+    def follow(
+        self,
+        job_id: str,
+        *,
+        verbose: bool,
+        upload: bool,
+        timeout_seconds: float,
+        live: bool = False,
+        reports: Sequence[ReportFile] = (),
+    ) -> int:
+        """Wait for the job's end, show its results, and return the exit code.
+
+        `upload`: say where they are. `live`: a line for each trial when it finishes.
+        """
+        with following(self._terminal, live=live) as listener:
+            job = self._wait(job_id, listener, timeout_seconds=timeout_seconds)
         if job.status == "failed":
             raise self._with_job(JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code), job_id)
         if job.results is None:
@@ -139,39 +185,33 @@ class HostedRun:
         body = self._client.get_test_results(job_id)
         results = self._client.read_results(body)
         self._show(job, job.results, results, verbose=verbose, upload=upload)
+        write_reports(reports, body, terminal=self._terminal)
         if self._terminal.machine:
             self._terminal.document(self._document(job, job.results, body))
         return EXIT_CODES.get(job.results.concluded, 2)
 
-    def _wait(self, job_id: str, display: Display, *, timeout_seconds: float) -> answers.Job:
-        """The finished job. Only standstill counts against `timeout_seconds`: each change starts it anew."""
-        seen: Any = None
-        moved_at = self._now()
-        while True:
-            job = self._look(job_id)
-            if job is not None and job.status in ("completed", "failed"):
-                return job
-            if job is not None and (job.status, job.progress, job.position_in_queue) != seen:
-                seen = (job.status, job.progress, job.position_in_queue)
-                moved_at = self._now()
-            if self._now() - moved_at >= timeout_seconds:
-                raise self._with_job(TimedOut("Timeout waiting for test results"), job_id)
-            if job is not None and job.status == "running":
-                display.show(job.progress)
-            left = moved_at + timeout_seconds - self._now()
-            self._sleep(max(min(self._poll_seconds, left), 0.0))
+    def retry(self, job_id: str, *, verbose: bool, timeout_seconds: float, live: bool = False) -> int:
+        """Send a finished job again as a new one, and follow that. The exit code is the new one's."""
+        self._say("📤 Submitting the test job again...", "")
+        submitted = self._client.retry_test_job(job_id)
+        self._announce(submitted)
+        return self._see_through(submitted, verbose=verbose, upload=True, timeout_seconds=timeout_seconds, live=live)
 
-    def _look(self, job_id: str) -> answers.Job | None:
-        """The job now; None when the server cannot say at the moment, which ends no job and so no waiting."""
+    def _wait(self, job_id: str, listener: Listener, *, timeout_seconds: float) -> answers.Job:
+        """The finished job. Only standstill counts against `timeout_seconds`: each change starts it anew."""
+        follower = JobFollower(
+            self._client,
+            job_id,
+            listener,
+            timeout_seconds=timeout_seconds,
+            poll_seconds=self._poll_seconds,
+            sleep=self._sleep,
+            now=self._now,
+        )
         try:
-            return self._client.get_test_job(job_id)
-        except CannotReachServer:
-            return None
-        except RequestRefused as error:
-            if error.status == 429 or error.status >= 500:
-                self._sleep(min(error.retry_after_seconds or 0.0, 30.0))
-                return None
-            raise
+            return follower.wait()
+        except TimedOut as error:
+            raise self._with_job(error, job_id) from None
 
     def _show(
         self, job: answers.Job, summary: answers.Summary, results: answers.Results, *, verbose: bool, upload: bool
@@ -208,6 +248,14 @@ class HostedRun:
     def _say(self, *lines: str) -> None:
         for line in lines:
             self._terminal.say(line)
+
+
+def refuse_local_only(request: RunRequest) -> None:
+    """Raises InvalidUse for what only local testing can do."""
+    if request.baselines or request.base is not None:
+        raise InvalidUse("--baseline and --base compare runs on this machine. Add --local, or leave them out.")
+    if request.all_repeats:
+        raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 
 
 def read_archive_file(path: Path) -> bytes:

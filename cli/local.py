@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -12,20 +12,25 @@ from cli import answers
 from cli.client import RegistryClient
 from cli.errors import CommandError, InvalidUse, NoLocalModels
 from cli.hosted import EXIT_CODES, read_archive_file
+from cli.outcome_file import read_outcome_file
 from cli.progress import Display, waiting
 from cli.proxy import list_models
+from cli.reports import find_reports, write_reports
 from cli.request import RunRequest
-from cli.subject import ArchiveFile, Folder, Registered
+from cli.subject import ArchiveFile, Folder, Registered, Subject
 from cli.suite_file import find_suite_file
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
-from cli.wording import result_lines, summary_lines
+from cli.wording import comparison_lines, result_lines, summary_lines
 
 if TYPE_CHECKING:
+    from evals.comparing import BaseRun
+    from evals.comparison import Baseline
     from evals.outcome import Outcome
     from evals.packages import Package
+    from evals.pool import ModelPool
     from evals.runner import Plan
-    from evals.types import Trial
+    from evals.types import Instructions, Trial
 
 DEFAULT_MODEL = "claude-sonnet-4"
 CONCURRENCY = 8
@@ -54,17 +59,40 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     terminal.say("🔧 Using local testing")
     terminal.say()
     models = request.models or (DEFAULT_MODEL,)
+    baseline = read_baselines(request)
+    reports = find_reports(request.outputs)
     need_proxy(config, models=models, package=request.text)
     plan = make_plan(request, models=models, client=client, terminal=terminal)
+    base = load_package(request.base, client).instructions if request.base is not None else None
+    against = Against(baseline, base) if baseline is not None else None
     terminal.say("⚡ Running tests with LiteLLM...")
     terminal.say()
-    outcome = run_plan(plan, config=config, terminal=terminal)
+    outcome = run_plan(plan, config=config, terminal=terminal, against=against)
     show(outcome, terminal=terminal, verbose=request.verbose)
+    write_reports(reports, msgspec.json.encode(outcome), terminal=terminal)
     return EXIT_CODES.get(outcome.summary.conclusion, 2)
+
+
+class Against(NamedTuple):
+    """What a run is compared with: stored trials, and the package as it was, to be run where they are too few."""
+
+    baseline: Baseline
+    base: Instructions | None
+
+
+class Ran(NamedTuple):
+    """All trials of a run, and what it was compared with in the end."""
+
+    trials: list[Trial]
+    base: BaseRun | None
 
 
 def refuse_hosted_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only the service can do."""
+    if request.estimate:
+        raise InvalidUse("Only the service tells prices. Leave out --local, or log in with `prpm login`.")
+    if request.max_cost_usd is not None:
+        raise InvalidUse("Locally no price is known, so --max-cost cannot hold. Set a budget in your proxy instead.")
     if request.upload:
         raise InvalidUse("Local results cannot be uploaded: nobody else can check them. Leave out -u, or test hosted.")
     if request.verify:
@@ -97,13 +125,13 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
     from evals.runner import Plan
     from evals.suites import read_suite
 
-    package = load_package(request, client)
+    package = load_package(request.subject, client)
     found = find_suite_file(request.suite_file) if request.suite_file is not None else package.suite
     if found is None:
         raise CommandError(
             "The package has no tests. Add a file prpm.test.yaml, or name one with --suite.", code="no_suite"
         )
-    read = read_suite(found)
+    read = read_suite(found, allow_code=request.allow_code)
     for sentence in (*package.notes, *read.notes):
         terminal.note(sentence)
     return Plan(
@@ -112,16 +140,27 @@ def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryC
         models=models,
         concurrency=CONCURRENCY,
         trial_timeout_seconds=request.timeout_seconds,
+        allow_code=request.allow_code,
+        early_stop=not request.all_repeats,
+        in_rounds=True,
     )
 
 
-def load_package(request: RunRequest, client: RegistryClient) -> Package:
+def read_baselines(request: RunRequest) -> Baseline | None:
+    """What the stored outcomes know; None if nothing is to be compared. Raises InvalidUse or InvalidBaseline."""
+    if not request.baselines and request.base is None:
+        return None
+    from evals.baselines import read_baseline
+
+    return read_baseline([(str(path), read_outcome_file(path)) for path in request.baselines])
+
+
+def load_package(subject: Subject, client: RegistryClient) -> Package:
     """What is tested, from where it is. Raises InvalidPackage or CommandError."""
     from evals.archives import read_archive
     from evals.folders import read_folder
     from evals.packages import read_package
 
-    subject = request.subject
     if isinstance(subject, Folder):
         return read_package(read_folder(subject.path))
     if isinstance(subject, ArchiveFile):
@@ -146,26 +185,36 @@ def find_version(subject: Registered, known: answers.PackageInfo, client: Regist
     return known.latest_version
 
 
-def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal) -> Outcome:
-    """The outcome of every trial. Progress is shown while they run."""
+def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Against | None = None) -> Outcome:
+    """The outcome of every trial, compared if there is something to compare with. Progress is shown while they run."""
     from evals import ENGINE_VERSION
     from evals.outcome import build_outcome
+    from evals.provenance import provenance_of, record_of
 
     started = time.monotonic()
     with waiting(terminal) as display:
-        trials = asyncio.run(run_trials(plan, config=config, display=display))
-    return build_outcome(
+        trials, base = asyncio.run(run_trials(plan, config=config, display=display, against=against))
+    base_trials = base.trials if base is not None else ()
+    outcome = build_outcome(
         plan.suite,
         plan.models,
         trials,
         total_duration_ms=round((time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
+        baseline=base.baseline if base is not None else None,
+        base_trials=base_trials,
+    )
+    return msgspec.structs.replace(
+        outcome,
+        provenance=provenance_of(plan.instructions, plan.suite, plan.models, trials),
+        record=record_of(plan.suite, plan.models, trials, base_trials=base_trials),
     )
 
 
-async def run_trials(plan: Plan, *, config: UserConfig, display: Display) -> list[Trial]:
-    """Every trial of the plan, in the order in which they ended."""
+async def run_trials(plan: Plan, *, config: UserConfig, display: Display, against: Against | None = None) -> Ran:
+    """Every trial of the plan, in the order in which they ended, then those of rows that stand against the baseline."""
     from evals.catalogue import single_proxy_catalogue
+    from evals.comparing import rerun_suspects
     from evals.pool import ModelPool
     from evals.runner import run, trial_count
 
@@ -176,7 +225,22 @@ async def run_trials(plan: Plan, *, config: UserConfig, display: Display) -> lis
         async for trial in run(plan, pool=pool, done=()):
             trials.append(trial)
             display.show(count(trials, total=total))
-    return trials
+        if against is None:
+            return Ran(trials, None)
+        base = await complete_baseline(plan, trials, against=against, pool=pool)
+        async for trial in rerun_suspects(plan, tuple(trials), baseline=base.baseline, pool=pool):
+            trials.append(trial)
+            display.show(count(trials, total=max(total, len(trials))))
+    return Ran(trials, base)
+
+
+async def complete_baseline(plan: Plan, trials: list[Trial], *, against: Against, pool: ModelPool) -> BaseRun:
+    """The baseline with the package as it was run too, if that is at hand."""
+    from evals.comparing import BaseRun, run_base
+
+    if against.base is None:
+        return BaseRun(against.baseline, ())
+    return await run_base(plan, tuple(trials), base=against.base, baseline=against.baseline, pool=pool)
 
 
 def count(trials: list[Trial], *, total: int) -> answers.Progress:
@@ -204,6 +268,8 @@ def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> None:
         terminal.say(line.text, colour=line.colour)
     terminal.say()
     for line in summary_lines(msgspec.convert(results.summary, answers.Summary)):
+        terminal.say(line.text, colour=line.colour)
+    for line in comparison_lines(results.comparison, conclusion=outcome.summary.conclusion):
         terminal.say(line.text, colour=line.colour)
     if terminal.machine:
         terminal.document({"conclusion": outcome.summary.conclusion} | msgspec.json.decode(body))

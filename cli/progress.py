@@ -13,13 +13,72 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from cli.answers import Progress
+    from cli.answers import Progress, Started, TrialDone
 
 
 class Display(Protocol):
     """Shows how far the work is. `None`: running, nothing counted yet."""
 
     def show(self, progress: Progress | None) -> None: ...
+
+
+@contextmanager
+def following(terminal: Terminal, *, live: bool) -> Iterator[JobDisplay]:
+    """What shows a hosted job while it is waited for: a bar or dots, or with `live` a line for each trial."""
+    if live:
+        yield LiveLines(terminal)
+        return
+    with waiting(terminal) as display:
+        yield JobDisplay(display)
+
+
+class JobDisplay:
+    """A hosted job on a display."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+
+    def queued(self, position: int | None) -> None:
+        """Its place was said at the start."""
+
+    def started(self, started: Started) -> None:
+        """What is asked first."""
+        self._display.show(_at_start(started))
+
+    def trial(self, trial: TrialDone) -> None:
+        """The counts come behind it."""
+
+    def progress(self, progress: Progress | None) -> None:
+        """How far it is."""
+        self._display.show(progress)
+
+
+class LiveLines(JobDisplay):
+    """A line for each thing that happens."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(Dots(visible=False))
+        self._terminal = terminal
+
+    def queued(self, position: int | None) -> None:
+        """Where it stands."""
+        self._terminal.say(f"⏳ Position in queue: {position}" if position else "⏳ In the queue")
+
+    def started(self, started: Started) -> None:
+        """That it runs."""
+        again = f" (attempt {started.attempt})" if started.attempt > 1 else ""
+        self._terminal.say(f"▶️  Started: {started.trials_total} trials{again}")
+
+    def trial(self, trial: TrialDone) -> None:
+        """What came of it."""
+        from cli.wording import COLOURS, SIGNS
+        from evals.printable import shortened
+
+        number = f" #{trial.repeat}" if trial.repeat > 1 else ""
+        self._terminal.say(
+            f"{SIGNS.get(trial.state, '⚠️')} {shortened(trial.case, limit=200)}{number} · {trial.model}",
+            colour=COLOURS.get(trial.state),
+        )
 
 
 @contextmanager
@@ -72,7 +131,23 @@ class Bar:
                 total=progress.trials_total or None,
                 completed=progress.trials_finished,
                 verdicts=verdicts(progress),
+                asked=asked(progress),
             )
+
+
+def _at_start(started: Started) -> Progress:
+    from cli.answers import Progress
+
+    return Progress(trials_total=started.trials_total, asking=started.asking)
+
+
+def asked(progress: Progress) -> str:
+    """`claude-sonnet-4: Review function`: what is being asked, as far as it is known."""
+    if progress.asking is None:
+        return ""
+    from evals.printable import printable, shortened
+
+    return printable(shortened(f"{progress.asking.model}: {progress.asking.case}", limit=60))
 
 
 def verdicts(progress: Progress) -> str:
@@ -95,7 +170,7 @@ def _bar() -> Iterator[Bar]:
 
     columns = (
         SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[verdicts]}"),
-        TimeElapsedColumn(),
+        TimeElapsedColumn(), TextColumn("{task.fields[asked]}", style="dim", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as rich_progress:
-        yield Bar(rich_progress, rich_progress.add_task("", total=None, verdicts=""))
+        yield Bar(rich_progress, rich_progress.add_task("", total=None, verdicts="", asked=""))

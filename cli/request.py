@@ -23,10 +23,18 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     plugins: tuple[str, ...] = ()
     framework: Framework | None = None
     suite_file: Path | None = None
+    baselines: tuple[Path, ...] = ()  # outcomes to compare with, oldest first
+    base: Subject | None = None  # the package as it was, run where the baselines know too little
+    outputs: tuple[Path, ...] = ()  # reports to write, each in the format of its extension
+    all_repeats: bool = False
     upload: bool = False
     verify: bool = False
     verbose: bool = False
+    use_cache: bool = True
+    allow_code: bool = False
     timeout_seconds: float = 120.0
+    max_cost_usd: float | None = None  # lowers the tier's cap for this run
+    estimate: bool = False  # tell what the run would take instead
 
 
 def comma_separated(text: str | None, *, option: str) -> tuple[str, ...]:
@@ -46,6 +54,9 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "plugins": list(request.plugins),
         "framework": request.framework,
         "suite": suite,
+        "max_cost_usd": request.max_cost_usd,
+        "dry_run": request.estimate,
     }
+    anew = {} if request.use_cache else {"cache": False}
     always = {"upload_results": request.upload, "verify_results": request.verify}
-    return {name: value for name, value in optional.items() if value} | always
+    return {name: value for name, value in optional.items() if value} | anew | always

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 
 from cli.errors import CommandError
-from cli.printable import printable
+from evals.printable import printable
 
 
 class Terminal:

@@ -6,12 +6,33 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cli.answers import AssertionShown, AttemptShown, ErrorShown, JobUsage, RowShown, Summary, TrialShown
-from cli.printable import excerpt, printable_lines, shortened
+from cli.answers import (
+    AssertionShown,
+    AttemptShown,
+    CacheShown,
+    ChangeShown,
+    ComparisonShown,
+    ErrorShown,
+    Estimate,
+    JobUsage,
+    ModelShare,
+    MoneyRange,
+    RateShown,
+    RowShown,
+    Summary,
+    TrialShown,
+)
+from evals.printable import excerpt, printable_lines, shortened
 
 SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
 COLOURS = {"passed": "green", "failed": "red", "error": "yellow", "skipped": "yellow"}
 INDENT = "   "
+_WORDS = {"not_enough_data": "not enough data"}
+_RULES = {
+    "regressions": "Decided by regressions: a failure that the baseline explains does not count.",
+    "failures": "Decided by failures: the baseline has too few trials of every row.",
+    "both": "Decided by regressions, and by failures where the baseline has too few trials.",
+}
 _QUOTED = re.compile(r"[\"“`']([^\"”`']{2,200})[\"”`']")
 
 
@@ -54,10 +75,33 @@ def result_lines(rows: Sequence[RowShown], *, verbose: bool) -> Iterator[Line]:
         if verbose and number:
             yield Line()
         yield Line(_headline(row, name_model=several_models), COLOURS.get(row.stands))
+        if row.change is not None:
+            yield Line(f"{INDENT}{_change_text(row, row.change)}", _change_colour(row.change))
         if verbose:
             yield from _whole_row(row)
         elif row.stands != "passed":
             yield from _why(row)
+
+
+def comparison_lines(comparison: ComparisonShown | None, *, conclusion: str) -> Iterator[Line]:
+    """What the comparison found, which rule the conclusion rests on, and it; nothing without a baseline."""
+    if comparison is None:
+        return
+    counts = ", ".join(f"{count} {_WORDS.get(status, status)}" for status, count in comparison.rows.items() if count)
+    yield Line()
+    yield Line("📐 Against the baseline:")
+    yield Line()
+    yield Line(f"{INDENT}{counts}")
+    base = (
+        f" ({comparison.base_trials:,} of them made now with the package as it was)" if comparison.base_trials else ""
+    )
+    yield Line(f"{INDENT}{comparison.baseline_trials:,} trials before{base}; {comparison.rerun_trials:,} run again")
+    yield Line(f"{INDENT}{_RULES.get(comparison.rule, comparison.rule)}")
+    for word, rows in (("Removed", comparison.removed), ("Changed, so not compared", comparison.changed)):
+        for row in rows:
+            name = f"{row.get('title', '')} · {row.get('model', '')}"
+            yield Line(f"{INDENT}{word}: {shortened(name, limit=200)}", "yellow")
+    yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
 
 
 def summary_lines(summary: Summary) -> Iterator[Line]:
@@ -76,6 +120,64 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
     yield Line(f"{INDENT}Total Duration: {summary.total_duration_ms / 1000:.1f}s")
     yield Line(f"{INDENT}Total Tokens: {summary.total_tokens:,}")
     yield Line(f"{INDENT}{_cost(summary)}")
+    if summary.cached:
+        since = f" of {_minute(summary.cached_at)}" if summary.cached_at else ""
+        yield Line(f"{INDENT}Cached: yes, from an identical run{since}; --no-cache runs it again")
+    elif summary.trials_cached:
+        count = f"{summary.trials_cached:,} answer" + ("" if summary.trials_cached == 1 else "s")
+        yield Line(f"{INDENT}Cached: {count} from earlier runs")
+    for note in summary.notes:
+        yield Line()
+        yield Line(f"⚠️ {note}", "yellow")
+
+
+def estimate_lines(found: Estimate) -> Iterator[Line]:
+    """What a run would take, model by model, and whether it fits."""
+    yield Line(f"🧮 Estimate for {found.package.name}@{found.package.version} (nothing was run or charged)")
+    yield Line()
+    yield Line(f"{INDENT}Tests: {_count(found.cases, 'case')}, {_count(found.trials, 'trial')}")
+    for share in found.models:
+        yield Line(f"{INDENT}{share.model}: {_share(share)}")
+    for share in found.judges:
+        yield Line(f"{INDENT}{share.model} as judge: {_share(share)}")
+    yield Line(f"{INDENT}Total Tokens: {_between(found.tokens.low, found.tokens.high)}")
+    yield Line(f"{INDENT}Cost: {_cost_range(found.cost_usd)}")
+    yield Line()
+    caps = found.caps
+    yield Line(
+        f"{INDENT}Caps: {dollars(caps.money_per_job_usd)} and {caps.trials_per_job:,} trials a job; "
+        f"{dollars(caps.money_left_usd)} are left of this month"
+    )
+    yield Line({"yes": "✅ It fits.", "maybe": "⚠️ It may fit.", "no": "❌ It does not fit."}[found.fits])
+    for obstacle in found.obstacles:
+        yield Line(f"{INDENT}{obstacle}", "yellow")
+
+
+def _share(share: ModelShare) -> str:
+    calls = _between(share.calls.low, share.calls.high)
+    tokens = _between(share.tokens.low, share.tokens.high)
+    return f"{calls} {'call' if share.calls.high == 1 else 'calls'}, {tokens} tokens, {_cost_range(share.cost_usd)}"
+
+
+def _between(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _cost_range(cost: MoneyRange | None) -> str:
+    if cost is None:
+        return "unknown (a price is not known)"
+    if cost.high == 0:
+        return "free"
+    return f"{dollars(cost.low)} to {dollars(cost.high)}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def _minute(moment: str) -> str:
+    """`2026-01-02 03:04 UTC` of `2026-01-02T03:04:05.678Z`."""
+    return f"{moment[:10]} {moment[11:16]} UTC"
 
 
 def _cost(summary: Summary) -> str:
@@ -89,13 +191,31 @@ def _cost(summary: Summary) -> str:
 def _headline(row: RowShown, *, name_model: bool) -> str:
     model = f" · {row.model}" if name_model else ""
     share = f" ({percent(row.score)})" if row.stands in ("passed", "failed") else ""
-    return f"{SIGNS.get(row.stands, '⚠️')} {shortened(row.title, limit=200)}{share}{model}"
+    quarantine = " · in quarantine" if row.quarantined else ""
+    return f"{SIGNS.get(row.stands, '⚠️')} {shortened(row.title, limit=200)}{share}{model}{quarantine}"
+
+
+def _change_text(row: RowShown, change: ChangeShown) -> str:
+    """`regressed: 29 of 30 passed before, 1 of 7 when run again (p 0.0002)`."""
+    word = _WORDS.get(change.status, change.status)
+    # In quarantine nothing counts, and a pass needs no rule.
+    counts = ", so a failure counts" if change.rule == "failure" and not (row.quarantined or row.passed) else ""
+    if change.baseline is None:
+        return f"{word}: nothing to compare with in the baseline{counts}"
+    before = f"{change.baseline.passed} of {change.baseline.total} passed before"
+    now = f", {change.reruns.passed} of {change.reruns.total} when run again" if change.reruns else ""
+    p_value = f" (p {change.p_value:.2g})" if change.p_value is not None else ""
+    return f"{word}: {before}{now}{p_value}{counts}"
+
+
+def _change_colour(change: ChangeShown) -> str | None:
+    return {"regressed": "red", "fixed": "green", "flaky": "yellow"}.get(change.status)
 
 
 def _why(row: RowShown) -> Iterator[Line]:
     if row.trials:
         passed = sum(trial.state == "passed" for trial in row.trials)
-        yield Line(f"{INDENT}{passed} of {len(row.trials)} repeats passed")
+        yield Line(f"{INDENT}{passed} of {_run_count(row)} repeats passed{_likely(row.pass_rate)}")
     if row.error is not None:
         yield Line(f"{INDENT}{_error_text(row.error)}")
     elif row.stands == "skipped":
@@ -107,6 +227,18 @@ def _why(row: RowShown) -> Iterator[Line]:
         yield Line(f"{INDENT}Answer: {_piece(row.response, refused)}")
 
 
+def _run_count(row: RowShown) -> str:
+    """`5`, or `2` with the reason why it was not 5."""
+    run = [trial for trial in row.trials if trial.state != "skipped"]
+    if row.stopped_early and len(run) < len(row.trials):
+        return f"{len(run)} (the other {len(row.trials) - len(run)} could not change the verdict)"
+    return str(len(row.trials))
+
+
+def _likely(rate: RateShown | None) -> str:
+    return f"; the true rate is {percent(rate.low)} to {percent(rate.high)}" if rate else ""
+
+
 def _piece(answer: str, refused: Sequence[AssertionShown]) -> str:
     """The shortest useful piece of the answer: around what a reason quotes, else how it begins."""
     quoted = [found for assertion in refused for found in _QUOTED.findall(assertion.reason)]
@@ -116,15 +248,18 @@ def _piece(answer: str, refused: Sequence[AssertionShown]) -> str:
 def _whole_row(row: RowShown) -> Iterator[Line]:
     yield Line(f"{INDENT}Model: {row.model}" + _answered_by(row.answered_by, row.model) + _seconds(row.duration_ms))
     if not row.trials:
-        yield from _whole_answer(row.response, row.assertions, row.attempts, row.error)
+        yield from _whole_answer(row.response, row.assertions, row.attempts, row.error, cache=row.cache)
     for number, trial in enumerate(row.trials, start=1):
         yield from _whole_trial(number, trial)
 
 
 def _whole_trial(number: int, trial: TrialShown) -> Iterator[Line]:
     sign = SIGNS.get(trial.state, "⚠️")
+    if trial.state == "skipped" and trial.error is None:
+        yield Line(f"{INDENT}{sign} Repeat {number}: not run")
+        return
     yield Line(f"{INDENT}{sign} Repeat {number} ({percent(trial.score)}){_seconds(trial.duration_ms)}")
-    for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error):
+    for line in _whole_answer(trial.response, trial.assertions, trial.attempts, trial.error, cache=trial.cache):
         yield Line(INDENT + line.text, line.colour)
 
 
@@ -133,7 +268,11 @@ def _whole_answer(
     assertions: Sequence[AssertionShown],
     attempts: Sequence[AttemptShown],
     error: ErrorShown | None,
+    *,
+    cache: CacheShown | None,
 ) -> Iterator[Line]:
+    if cache is not None:
+        yield Line(f"{INDENT}Cache: {cache.state}, {cache.reason}")
     for attempt in attempts:
         ended = attempt.error or "answered"
         status = f" (HTTP {attempt.status})" if attempt.status else ""

@@ -2,6 +2,7 @@
 
 Three kinds of rows are known by their fields: one assertion (`type`), a whole case (`assert`, `expect_pass`) and a CSV
 cell (`expected_column`). The last line counts the rows that match: `exact 123/123 parser 45/50 optional 6/6 quirk 7/9`.
+A CSV cell that is refused on purpose, as promptfoo changes its meaning in silence, is shown and counted as a quirk.
 Exit code 0 when every exact row matches, 1 when one does not, 2 when the file cannot be replayed.
 """
 
@@ -20,11 +21,13 @@ import msgspec
 from msgspec import Struct
 
 from evals.assertions import Answer
+from evals.assertions._tool_calls import read_calls
 from evals.errors import EngineError, InvalidAssertion
 from evals.grading import NEGATION, SET_TYPE, Graded, find_assertion, grade
-from evals.javascript import json_text, text_of
+from evals.javascript import equal, json_text, parse_json, text_of
+from evals.suites.cells import InvalidCell, read_cell
 from evals.templates import render, render_value
-from evals.types import Assertion, AssertionSet, Case, Completion, JsonValue
+from evals.types import Assertion, AssertionSet, Case, Completion, Guardrails, JsonValue
 
 TIERS = ("exact", "parser", "optional", "quirk")
 _TOLERANCE = 1e-9
@@ -120,7 +123,14 @@ async def replay(rows: Sequence[Row], *, universe: Sequence[Row] | None = None) 
     that nobody knows, recorded to show the error.
     """
     judged = {type_ for row in universe or rows if not row.get("expect_error") for type_ in _types_of(row)}
-    return [Outcome(row["id"], _tier(row), await _difference(row, judged=judged)) for row in rows]
+    return [await _outcome(row, judged=judged) for row in rows]
+
+
+async def _outcome(row: Row, *, judged: set[str]) -> Outcome:
+    try:
+        return Outcome(row["id"], _tier(row), await _difference(row, judged=judged))
+    except _RefusedOnPurpose as refusal:
+        return Outcome(row["id"], "quirk", _differs(expected=_expected(row), got=refusal.message))
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -146,6 +156,8 @@ async def _difference(row: Row, *, judged: set[str]) -> str | None:
         return f"unknown type {unknown[0]}"
     try:
         return await replayer(row) if replayer else "not a recorded row"
+    except _RefusedOnPurpose:
+        raise
     except EngineError as error:
         if row.get("expect_error"):
             return None
@@ -218,7 +230,8 @@ async def _grade(row: Row, items: Sequence[Row], *, threshold: float | None) -> 
     )
     output = row.get("output")
     text = output if isinstance(output, str) else json_text(output)
-    return await grade(case, Answer(text=text, vars=variables, completion=_completion(row, text)), None)
+    answer = Answer(text=text, vars=variables, completion=_completion(row, text), is_text=isinstance(output, str))
+    return await grade(case, answer, None)
 
 
 def _read_item(item: Row, variables: dict[str, JsonValue]) -> Assertion | AssertionSet:
@@ -258,7 +271,9 @@ def _refuse_other_fields(item: Row, *, known: frozenset[str]) -> None:
 
 def _completion(row: Row, text: str) -> Completion | None:
     """What the provider reported; None when it reported nothing, as then no latency is known either."""
-    if not any(key.startswith("provider_") for key in row):
+    # What is recorded as a value was reported as one: a text that spells tool calls is none.
+    tool_calls = () if isinstance(row.get("output"), str) else read_calls(row.get("output"))
+    if not tool_calls and not any(key.startswith("provider_") for key in row):
         return None
     logprobs = row.get("provider_logprobs")
     return Completion(
@@ -269,6 +284,20 @@ def _completion(row: Row, text: str) -> Completion | None:
         finish_reason=row.get("provider_finish_reason"),
         cost_usd=row.get("provider_cost"),
         logprobs=tuple(logprobs) if logprobs is not None else None,
+        tool_calls=tool_calls,
+        tools=tuple(row.get("provider_tools") or ()),
+        guardrails=_guardrails(row.get("provider_guardrails")),
+    )
+
+
+def _guardrails(reported: Row | None) -> Guardrails | None:
+    if reported is None:
+        return None
+    return Guardrails(
+        flagged=bool(reported.get("flagged")),
+        flagged_input=bool(reported.get("flaggedInput")),
+        flagged_output=bool(reported.get("flaggedOutput")),
+        reason=str(reported.get("reason") or ""),
     )
 
 
@@ -276,7 +305,21 @@ def _completion(row: Row, text: str) -> Completion | None:
 
 
 async def _replay_cell(row: Row) -> str | None:
-    return _differs(expected=_expected(row), got="nothing: CSV cells cannot be read yet")
+    try:
+        read = [read_cell(row["expected_column"])]
+    except InvalidCell as error:
+        raise _RefusedOnPurpose(f"refused on purpose: {error.message}") from None
+    same = equal(_plain(read), _plain(row["assert"]))
+    return None if same else _differs(expected=_expected(row), got=json_text(read))
+
+
+class _RefusedOnPurpose(EngineError):
+    """docs/suite-format.md says which cells, and why."""
+
+
+def _plain(value: JsonValue) -> JsonValue:
+    """The value as JSON has it: a whole number is a whole number, however it is written."""
+    return parse_json(json_text(value))
 
 
 # --- words

@@ -9,6 +9,7 @@ EngineError
 ├── UnknownModel          no such name in the catalogue
 ├── ModelUnreachable      the catalogue knows it, no deployment can be called
 ├── InvalidCatalogue      the models file cannot be used
+├── CapReached            somebody's cap leaves no room for another call
 ├── CannotJudge           an assertion has no verdict: an error, never a failure
 └── ProviderError         a deployment gave no usable answer
 """
@@ -64,6 +65,10 @@ class CannotJudge(EngineError):
     def __init__(self, message: str, *, kind: Literal["assertion", "judge", "timeout"] = "assertion") -> None:
         super().__init__(message)
         self.kind: Literal["assertion", "judge", "timeout"] = kind
+
+
+class CapReached(EngineError):
+    """Not asked, as a cap was reached: a trial that needed the answer is skipped, not an error."""
 
 
 class ProviderError(EngineError):

@@ -18,6 +18,7 @@ from evals.manifests import (
     is_companion,
     read_every_manifest,
 )
+from evals.suites.references import referenced_files
 
 _MAX_ENTRIES = 20_000  # looked at while searching for a package; a home folder has more
 _NEVER = frozenset((".git", ".hg", ".svn", "node_modules", ".venv", "__pycache__"))
@@ -75,7 +76,14 @@ def _guessed(folder: _Folder) -> list[str]:
 def _companions(folder: _Folder) -> list[str]:
     suites = [path for path in (*SUITE_PATHS, FOREIGN_SUITE_PATH) if folder.has(path)]
     texts = [name for name in folder.names() if name != MANIFEST and is_companion(name) and name not in suites]
-    return [*suites, *(name for name in texts if folder.is_file(name))]
+    return [*suites, *(name for name in texts if folder.is_file(name)), *_named_by(suites, folder)]
+
+
+def _named_by(suites: list[str], folder: _Folder) -> list[str]:
+    """The files that the suites name; the folder is looked through only if there are any."""
+    if not any(b"file://" in folder.read(suite) for suite in suites):
+        return []
+    return referenced_files(frozenset(folder.walk("")), folder.read)
 
 
 class _Folder:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Event
 from typing import Literal, cast
 
 from msgspec import Struct
 
 from evals.assertions import ASSERTIONS, Answer, AssertionType, Deterministic, Judge, Judgement
 from evals.assertions import Graded as GradedFunction
-from evals.errors import CannotJudge, InvalidAssertion
-from evals.types import Assertion, AssertionResult, AssertionSet, Case, TrialError
+from evals.errors import CannotJudge, CapReached, InvalidAssertion
+from evals.types import Assertion, AssertionResult, AssertionSet, Case, JsonValue, TrialError
 
 NEGATION = "not-"
 SET_TYPE = "assert-set"
+
+# An answer of so many characters is judged beside the event loop; handing it over takes a tenth of a millisecond.
+_LONG_ANSWER = 4_000
+_LONG_VALUE = 4_000
+_MOST_CHARACTERS = 500_000  # of an answer: as much as 100,000 tokens are
+_THREADS = 2  # each one that works may keep the event loop waiting for 5 ms, Python's switch interval
 
 
 class Graded(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,9 +59,10 @@ def find_assertion(type_: str) -> Known:
     raise InvalidAssertion(_unknown(type_))
 
 
-def check_assertion(assertion: Assertion) -> None:
+def check_assertion(assertion: Assertion, *, allow_code: bool = False) -> None:
     """Raises InvalidAssertion unless the assertion can be asked of any answer. Its value is already rendered."""
     known = find_assertion(assertion.type)
+    _require_allowed(known, assertion, allow_code=allow_code)
     _check_number(assertion, "weight", assertion.weight)
     if assertion.threshold is not None:
         _check_number(assertion, "threshold", assertion.threshold)
@@ -62,23 +72,104 @@ def check_assertion(assertion: Assertion) -> None:
         known.type.check(assertion)
 
 
-async def grade(case: Case, answer: Answer, judge: Judge | None) -> Graded:
-    """The verdict on one answer.
+def _require_allowed(known: Known, assertion: Assertion, *, allow_code: bool) -> None:
+    if known.type.runs_code and not allow_code:
+        raise InvalidAssertion(
+            f"{assertion.type}: runs the author's code, which happens on the author's own machine only: "
+            "`prpm test --local --allow-code`"
+        )
+
+
+def needs_fresh(case: Case) -> str | None:
+    """The first type in the case that judges the call itself, so that a kept answer will not do."""
+    for item in _flatten(case):
+        try:
+            known = find_assertion(item.type)
+        except InvalidAssertion:
+            continue
+        if known.type.needs_fresh:
+            return item.type
+    return None
+
+
+async def grade(
+    case: Case,
+    answer: Answer,
+    judge: Judge | None,
+    *,
+    allow_code: bool = False,
+    known: Mapping[int, Judgement] | None = None,
+) -> Graded:
+    """The verdict on one answer. `allow_code` lets assertions run the code that the suite brings.
+
+    `known` has judgements that stand already, by `id` of the assertion: these are not asked again.
 
     Deterministic assertions are asked first, in order; then the graded ones, all at once. One that cannot be asked
     makes the case an error, never a failure. Raises nothing but cancellation.
     """
     singles = tuple(_flatten(case))
-    asked: dict[int, Judgement | TrialError] = {}
-    graded: list[Assertion] = []
-    for assertion in singles:
-        if _is_graded(assertion):
-            graded.append(assertion)
-        else:
-            asked[id(assertion)] = await _ask(assertion, answer, judge)
-    opinions = await asyncio.gather(*(_ask(assertion, answer, judge) for assertion in graded))
-    asked.update(zip(map(id, graded), opinions, strict=True))
+    asked: dict[int, Judgement | TrialError] = dict(known or {})
+    unasked = [assertion for assertion in singles if id(assertion) not in asked]
+    graded = [assertion for assertion in unasked if _is_graded(assertion)]
+    others = [assertion for assertion in unasked if not _is_graded(assertion)]
+    outcomes = await _ask_in_order(others, answer, allow_code=allow_code)
+    opinions = await asyncio.gather(
+        *(_ask_judge(assertion, answer, judge, allow_code=allow_code) for assertion in graded)
+    )
+    asked.update(zip(map(id, (*others, *graded)), (*outcomes, *opinions), strict=True))
     return _combine(case, asked)
+
+
+def _is_long_work(assertions: Sequence[Assertion], answer: Answer) -> bool:
+    """Whether asking these could keep the event loop, and so everybody else's trials, waiting."""
+    if not assertions:
+        return False
+    return len(answer.text) > _LONG_ANSWER or any(
+        _is_slow(item) or (isinstance(item.value, str | list | tuple) and _size(item.value) > _LONG_VALUE)
+        for item in assertions
+    )
+
+
+def _size(value: JsonValue) -> int:
+    return len(value) if isinstance(value, str) else sum(len(item) if isinstance(item, str) else 1 for item in value)
+
+
+def _is_slow(assertion: Assertion) -> bool:
+    try:
+        return find_assertion(assertion.type).type.slow
+    except InvalidAssertion:
+        return False
+
+
+async def _ask_in_order(
+    assertions: Sequence[Assertion], answer: Answer, *, allow_code: bool
+) -> list[Judgement | TrialError]:
+    """What each deterministic assertion says, turned round for `not-`; or why it says nothing."""
+    if _is_long_work(assertions, answer):
+        said = await _beside_the_loop(assertions, answer, allow_code=allow_code)
+    else:
+        said = _ask_each(assertions, answer, Event(), allow_code=allow_code)
+    try:
+        return [await _settled(item, assertion) for item, assertion in zip(said, assertions, strict=True)]
+    finally:
+        _drop(said)
+
+
+async def _beside_the_loop(assertions: Sequence[Assertion], answer: Answer, *, allow_code: bool) -> list[Said]:
+    """As _ask_each, in a thread; when the trial is cancelled, the thread ends after the assertion that it is at."""
+    stop = Event()
+    asking = _threads().submit(_ask_each, assertions, answer, stop, allow_code=allow_code)
+    try:
+        return await asyncio.wrap_future(asking)
+    except asyncio.CancelledError:
+        stop.set()
+        asking.add_done_callback(lambda asked: None if asked.cancelled() else _drop(asked.result()))
+        raise
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="assertions")
 
 
 def _flatten(case: Case) -> Iterator[Assertion]:
@@ -89,6 +180,15 @@ def _flatten(case: Case) -> Iterator[Assertion]:
             yield item
 
 
+def needs_only_the_answer(assertion: Assertion) -> bool:
+    """Whether it can be asked again without a model and without the author's code; True for an unknown type."""
+    try:
+        type_ = find_assertion(assertion.type).type
+    except InvalidAssertion:
+        return True
+    return not (type_.graded or type_.runs_code)
+
+
 def _is_graded(assertion: Assertion) -> bool:
     try:
         return find_assertion(assertion.type).type.graded
@@ -96,26 +196,72 @@ def _is_graded(assertion: Assertion) -> bool:
         return False
 
 
-async def _ask(assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement | TrialError:
-    """The judgement on the answer, turned round for `not-`; or why there is none."""
+# What an assertion gives at first: its judgement, a promise of one that is kept elsewhere, or trouble.
+Said = Judgement | Awaitable[Judgement] | TrialError
+
+
+def _ask_each(assertions: Sequence[Assertion], answer: Answer, stop: Event, *, allow_code: bool) -> list[Said]:
+    """What each deterministic assertion gives, in order. Nobody reads the list once `stop` is set."""
+    said: list[Said] = []
+    for assertion in assertions:
+        if stop.is_set():
+            break
+        try:
+            known = find_assertion(assertion.type)
+            _require_allowed(known, assertion, allow_code=allow_code)
+            _require_readable(answer, assertion)
+            said.append(cast("Deterministic", known.type.judge)(answer, assertion))
+        except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run
+            said.append(_explained(error, assertion))
+    return said
+
+
+def _require_readable(answer: Answer, assertion: Assertion) -> None:
+    if len(answer.text) > _MOST_CHARACTERS:
+        raise CannotJudge(f"{assertion.type}: the answer has more than {_MOST_CHARACTERS:,} characters")
+
+
+async def _settled(said: Said, assertion: Assertion) -> Judgement | TrialError:
+    if isinstance(said, TrialError):
+        return said
+    try:
+        judgement = said if isinstance(said, Judgement) else await said
+    except Exception as error:  # noqa: BLE001 - as above
+        return _explained(error, assertion)
+    return _turned(judgement, negated=find_assertion(assertion.type).negated)
+
+
+def _drop(said: Iterable[Said]) -> None:
+    """Promises that nobody will wait for are closed, as Python warns of those that are forgotten."""
+    for item in said:
+        if isinstance(item, Coroutine):
+            item.close()
+
+
+async def _ask_judge(
+    assertion: Assertion, answer: Answer, judge: Judge | None, *, allow_code: bool
+) -> Judgement | TrialError:
+    """The judge's opinion on the answer, turned round for `not-`; or why there is none."""
     try:
         known = find_assertion(assertion.type)
-        return _turned(await _judgement(known.type, assertion, answer, judge), negated=known.negated)
-    except CannotJudge as error:
+        _require_allowed(known, assertion, allow_code=allow_code)
+        if judge is None:
+            raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
+        judgement = await cast("GradedFunction", known.type.judge)(answer, assertion, judge)
+        return _turned(judgement, negated=known.negated)
+    except Exception as error:  # noqa: BLE001 - as above
+        return _explained(error, assertion)
+
+
+def _explained(error: Exception, assertion: Assertion) -> TrialError:
+    if isinstance(error, CannotJudge):
         return TrialError(kind=error.kind, message=error.message)
-    except InvalidAssertion as error:
+    if isinstance(error, CapReached):
+        return TrialError(kind="cap", message=error.message)
+    if isinstance(error, InvalidAssertion):
         return TrialError(kind="assertion", message=error.message)
-    except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run
-        name = type(error).__name__
-        return TrialError(kind="assertion", message=f"{assertion.type}: the assertion itself failed with {name}")
-
-
-async def _judgement(type_: AssertionType, assertion: Assertion, answer: Answer, judge: Judge | None) -> Judgement:
-    if not type_.graded:
-        return cast("Deterministic", type_.judge)(answer, assertion)
-    if judge is None:
-        raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
-    return await cast("GradedFunction", type_.judge)(answer, assertion, judge)
+    name = type(error).__name__
+    return TrialError(kind="assertion", message=f"{assertion.type}: the assertion itself failed with {name}")
 
 
 def _turned(judgement: Judgement, *, negated: bool) -> Judgement:
@@ -198,9 +344,9 @@ def _single(assertion: Assertion, outcome: Judgement | TrialError) -> _Component
             type=assertion.type,
             # Weight 0 measures without deciding: the score is kept, the assertion cannot fail.
             passed=outcome.passed or assertion.weight == 0,
-            score=outcome.score,
+            score=float(outcome.score),  # a judge may say 1, which is 1.0 once it is stored and read again
             reason=outcome.reason,
-            weight=assertion.weight,
+            weight=float(assertion.weight),
             metric=assertion.metric,
         )
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 
 from evals.types import JsonValue
@@ -18,7 +19,7 @@ WHITESPACE = (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 
-_SPACES = str.maketrans(dict.fromkeys(WHITESPACE, " "))
+_WORD = re.compile(f"[^{WHITESPACE}]+")
 
 # A JSON integer of up to 15 digits is exact in a double; a longer one is rounded as JavaScript rounds it.
 _EXACT_DIGITS = 15
@@ -135,6 +136,16 @@ def parse_json(text: str) -> JsonValue:
         raise NotJson("nested too deeply to be read") from None
 
 
+def parse_json_at(text: str, start: int) -> tuple[JsonValue, int]:
+    """The value of the strict JSON that starts there, and where it ends. Raises NotJson."""
+    try:
+        return _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise NotJson("nested too deeply to be read") from None
+
+
 def _refuse_constant(name: str) -> JsonValue:
     raise NotJson(f"{name} is not a JSON number")
 
@@ -143,6 +154,9 @@ def _read_integer(digits: str) -> float:
     if digits == "-0":
         return -0.0
     return int(digits) if len(digits) <= _EXACT_DIGITS else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_read_integer)
 
 
 def equal(left: JsonValue, right: JsonValue) -> bool:
@@ -176,7 +190,7 @@ def strip(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The pieces between JavaScript's white space, empty ones left out."""
-    return [word for word in text.translate(_SPACES).split(" ") if word]
+    return _WORD.findall(text)
 
 
 def utf16_units(text: str) -> list[int]:

@@ -20,6 +20,8 @@ _ASKS = 2
 _LONGEST_OPINION = 50_000  # characters that are searched for JSON
 _MOST_BRACES = 200  # places that are tried, as an answer may be nothing but braces
 
+# A graded assertion that quotes an answer names its fence in the system message, in this form.
+_FENCE = re.compile(r"\bDATA-[0-9a-f]{24}\b")
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _ANSWER_AGAIN = (
     "That answer could not be used: {finding}. Answer again with one JSON object that fits what was asked "
@@ -35,9 +37,9 @@ class ModelJudge:
         self._pool = pool
         self._default_model = default_model
 
-    def session(self) -> JudgeSession:
-        """A judge that counts what it uses."""
-        return JudgeSession(self._pool, default_model=self._default_model)
+    def session(self, *, sample: int = 0, fresh: str = "") -> JudgeSession:
+        """A judge that counts what it uses. `sample` and `fresh` as in CompletionRequest."""
+        return JudgeSession(self._pool, default_model=self._default_model, sample=sample, fresh=fresh)
 
     async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
         """As JudgeSession.ask, with nobody counting."""
@@ -47,9 +49,11 @@ class ModelJudge:
 class JudgeSession:
     """The judge of one trial. `tokens` and `cost_usd` are what it used so far; unknown prices add nothing."""
 
-    def __init__(self, pool: ModelPool, *, default_model: str) -> None:
+    def __init__(self, pool: ModelPool, *, default_model: str, sample: int = 0, fresh: str = "") -> None:
         self._pool = pool
         self._default_model = default_model
+        self._sample = sample
+        self._fresh = fresh
         self.tokens = 0
         self.cost_usd = 0.0
 
@@ -79,12 +83,24 @@ class JudgeSession:
                     f"The model {name} is too small to judge; name another one for graded assertions.",
                     kind="judge",
                 )
-            completion = await self._pool.complete(name, _request(messages))
+            completion = await self._pool.complete(name, self._request(messages))
         except (ProviderError, UnknownModel, ModelUnreachable) as error:
             _cannot_judge(error)
         self.tokens += (completion.input_tokens or 0) + (completion.output_tokens or 0)
         self.cost_usd = round(self.cost_usd + (completion.cost_usd or 0.0), 9)
         return completion
+
+    def _request(self, messages: tuple[Message, ...]) -> CompletionRequest:
+        return CompletionRequest(
+            messages=messages,
+            temperature=0.0,
+            max_tokens=JUDGE_MAX_TOKENS,
+            timeout_seconds=JUDGE_TIMEOUT_SECONDS,
+            json_object=True,
+            sample=self._sample,
+            nonce=_fence(messages),
+            fresh=self._fresh,
+        )
 
 
 class Opinion(Struct, frozen=True):
@@ -106,14 +122,11 @@ def read_opinion(text: str, schema: dict[str, Any]) -> Opinion:
     return Opinion(None, finding)
 
 
-def _request(messages: tuple[Message, ...]) -> CompletionRequest:
-    return CompletionRequest(
-        messages=messages,
-        temperature=0.0,
-        max_tokens=JUDGE_MAX_TOKENS,
-        timeout_seconds=JUDGE_TIMEOUT_SECONDS,
-        json_object=True,
-    )
+def _fence(messages: tuple[Message, ...]) -> str:
+    """The fence that the instructions name. It is new each time, so that no answer can foresee it."""
+    instructions = messages[0].content if messages and messages[0].role == "system" else ""
+    found = _FENCE.search(instructions)
+    return found[0] if found else ""
 
 
 def _again(completion: Completion, finding: str) -> tuple[Message, Message]:

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
+from typing import Literal, TypeVar
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from evals.scoring import conclude, decide_row
-from evals.types import AssertionResult, Attempt, Conclusion, State, Suite, Trial, TrialError
+from evals.comparison import (
+    Baseline,
+    Change,
+    Present,
+    Rate,
+    RowKey,
+    Status,
+    changed_rows,
+    compare,
+    rate_of,
+    removed_rows,
+)
+from evals.derived import derive
+from evals.digests import case_digest
+from evals.provenance import Provenance, Record
+from evals.scoring import GatedRow, count_verdicts, decide_row, gate
+from evals.types import (
+    AssertionResult,
+    Attempt,
+    CacheUse,
+    Conclusion,
+    RowIndex,
+    State,
+    StoppedBy,
+    Suite,
+    Trial,
+    TrialError,
+)
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,6 +55,7 @@ class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int | UnsetType = UNSET
     cost_usd: float | UnsetType = UNSET
     attempts: tuple[Attempt, ...] = ()
+    cache: CacheUse | UnsetType = UNSET
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -45,7 +76,14 @@ class Row(Struct, frozen=True, kw_only=True):
     cost_usd: float | UnsetType = UNSET
     named_scores: dict[str, float] | UnsetType = UNSET
     attempts: tuple[Attempt, ...] | UnsetType = UNSET
+    cache: CacheUse | UnsetType = UNSET  # of the answer that the row shows
     trials: tuple[TrialResult, ...] | UnsetType = UNSET  # only when the case repeats
+    case_digest: str | UnsetType = UNSET  # equal for cases that ask the same; baselines are compared by it
+    pass_rate: Rate | UnsetType = UNSET  # of the trials that have a verdict, with its 95 % interval
+    stopped_early: bool | UnsetType = UNSET  # true: repeats that could not change the verdict were left out
+    quarantined: bool | UnsetType = UNSET  # true: the row decides nothing
+    change: Change | UnsetType = UNSET  # against the baseline, where there is one
+    reruns: tuple[TrialResult, ...] | UnsetType = UNSET  # made as the row stood against its baseline
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -62,7 +100,39 @@ class Summary(Struct, frozen=True, kw_only=True):
     tests_skipped: int
     conclusion: Conclusion
     cost_is_partial: bool | UnsetType = UNSET  # true: some answers had no known price
+    stopped_by: StoppedBy | UnsetType = UNSET  # which cap left tests without a verdict
+    notes: tuple[str, ...] | UnsetType = UNSET  # sentences for people: what was cut short, and what to do
+    trials_cached: int | UnsetType = UNSET  # whose answer was kept from an earlier run; left out when none was
+    cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
+    cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
     test_result_id: str | UnsetType = UNSET
+    derived_metrics: dict[str, dict[str, float]] | UnsetType = UNSET  # by model, where the suite has formulas
+
+
+class ChangeCounts(Struct, frozen=True, kw_only=True):
+    """How many rows have which status; they add up to `total_tests`."""
+
+    regressed: int
+    fixed: int
+    flaky: int
+    stable: int
+    not_enough_data: int
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """The run against its baseline. `rule`: what the conclusion rests on.
+
+    "regressions": each row that gates was tested, or had nothing to test; "failures": none had enough of a baseline, so
+    each failure counts; "both": some of each, as `change.rule` of each row says.
+    """
+
+    rule: Literal["regressions", "failures", "both"]
+    rows: ChangeCounts
+    baseline_trials: int
+    rerun_trials: int
+    base_trials: int | UnsetType = UNSET  # made with the package as it was, where the baseline knew too little
+    removed: tuple[RowKey, ...] = ()  # rows of the baseline that this run does not have
+    changed: tuple[RowKey, ...] = ()  # rows that ask something else than in the baseline
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -71,61 +141,179 @@ class Outcome(Struct, frozen=True, kw_only=True):
     test_cases: tuple[Row, ...]
     summary: Summary
     engine_version: str
+    comparison: Comparison | UnsetType = UNSET
+    provenance: Provenance | UnsetType = UNSET
+    record: Record | UnsetType = UNSET  # what `prpm score` needs; answers stand in the rows
+
+
+Trials = dict[RowIndex, tuple[Trial, ...]]
 
 
 def build_outcome(
-    suite: Suite, models: Sequence[str], trials: Iterable[Trial], *, total_duration_ms: int, engine_version: str
+    suite: Suite,
+    models: Sequence[str],
+    trials: Iterable[Trial],
+    *,
+    total_duration_ms: int,
+    engine_version: str,
+    notes: Sequence[str] = (),
+    out_of_time: bool = False,
+    baseline: Baseline | None = None,
+    base_trials: Sequence[Trial] = (),
 ) -> Outcome:
-    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`."""
+    """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
+
+    Trials numbered after a case's own repeats are those of `run_again`. With a baseline the conclusion rests on what
+    can be claimed against it. `base_trials` were made for the baseline in the same run: they are in its sums alone.
+    `notes` are sentences for people; `out_of_time`: the run's time limit left trials out.
+    """
+    by_row = _by_row(models, trials)
+    indexes = [RowIndex(case, model) for case in range(len(suite.cases)) for model in models]
+    present = present_rows(suite, models, by_row)
+    changes = compare(present, baseline) if baseline is not None else (None,) * len(indexes)
+    rows = tuple(
+        build_row(suite, index, by_row.get(index, ()), change=change)
+        for index, change in zip(indexes, changes, strict=True)
+    )
+    every_trial = [*(trial for group in by_row.values() for trial in group), *base_trials]
+    stopped_by: StoppedBy | UnsetType = "time_cap" if out_of_time else UNSET
+    return Outcome(
+        test_cases=rows,
+        summary=msgspec.structs.replace(
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
+            notes=tuple(notes) or UNSET,
+            derived_metrics=derived_by_model(suite, models, rows),
+        ),
+        engine_version=engine_version,
+        comparison=UNSET
+        if baseline is None
+        else msgspec.structs.replace(summarise_changes(present, rows, baseline), base_trials=len(base_trials) or UNSET),
+    )
+
+
+def find_cap(trials: Iterable[Trial]) -> str | None:
+    """Why trials were skipped, if a cap did it."""
+    return next((trial.error.message for trial in trials if trial.error and trial.error.kind == "cap"), None)
+
+
+def derived_by_model(
+    suite: Suite, models: Sequence[str], rows: Sequence[Row]
+) -> dict[str, dict[str, float]] | UnsetType:
+    """The suite's formulas for each model, over its rows that have a verdict."""
+    if not suite.derived_metrics:
+        return UNSET
+    derived: dict[str, dict[str, float]] = {}
+    for model in models:
+        judged = [row for row in rows if row.model == model and row.state in ("passed", "failed")]
+        sums: dict[str, float] = {}
+        for row in judged:
+            for metric, score in (row.named_scores or {}).items():
+                sums[metric] = sums.get(metric, 0.0) + score
+        derived[model] = derive(suite.derived_metrics, sums=sums, count=len(judged))
+    return derived
+
+
+def present_rows(suite: Suite, models: Sequence[str], trials: Iterable[Trial] | Trials) -> tuple[Present, ...]:
+    """The rows as a comparison sees them, in the outcome's order."""
+    by_row = trials if isinstance(trials, dict) else _by_row(models, trials)
+    numbers: Counter[tuple[str, str]] = Counter()
+    found = []
+    for case_index, case in enumerate(suite.cases):
+        digest = case_digest(suite, case)
+        for model in models:
+            first, again = _parted(suite, by_row.get(RowIndex(case_index, model), ()))
+            found.append(
+                Present(
+                    key=RowKey(case.title, model, numbers[case.title, model]),
+                    state=decide_row(case, first).state,
+                    first=count_verdicts(first),
+                    again=count_verdicts(again),
+                    case_digest=digest,
+                    quarantined=case.quarantine,
+                )
+            )
+            numbers[case.title, model] += 1
+    return tuple(found)
+
+
+def _by_row(models: Sequence[str], trials: Iterable[Trial]) -> Trials:
     order = {name: position for position, name in enumerate(models)}
-    by_row = {
+    return {
         key: tuple(group)
         for key, group in groupby(
             sorted(trials, key=lambda t: (t.case_index, order[t.model], t.repeat_index)),
-            key=lambda t: (t.case_index, t.model),
+            key=lambda t: RowIndex(t.case_index, t.model),
         )
     }
-    rows = tuple(
-        build_row(suite, case_index, model, by_row.get((case_index, model), ()))
-        for case_index in range(len(suite.cases))
-        for model in models
-    )
-    every_trial = [trial for group in by_row.values() for trial in group]
-    return Outcome(
-        test_cases=rows,
-        summary=summarise(rows, every_trial, total_duration_ms=total_duration_ms),
-        engine_version=engine_version,
-    )
 
 
-def build_row(suite: Suite, case_index: int, model: str, trials: Sequence[Trial]) -> Row:
+def _parted(suite: Suite, trials: Sequence[Trial]) -> tuple[Sequence[Trial], Sequence[Trial]]:
+    """The case's own repeats, and what was tried anew."""
+    own = [trial for trial in trials if trial.repeat_index < suite.cases[trial.case_index].repeat]
+    return own, trials[len(own) :]
+
+
+def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change: Change | None = None) -> Row:
     """One row; the trial that explains its state best (the first that did not pass) lends its answer."""
-    case = suite.cases[case_index]
-    verdict = decide_row(case, trials)
-    if not trials:
-        return Row(
-            title=case.title, passed=False, score=0.0, response="", model=model, duration_ms=0,
-            assertions=(), state="skipped",
-        )  # fmt: skip
-    shown = next((trial for trial in trials if trial.state == verdict.state), trials[0])
-    completion = shown.completion
+    case = suite.cases[index.case_index]
+    own, again = _parted(suite, trials)
+    verdict = decide_row(case, own)
+    shown = next((trial for trial in own if trial.state == verdict.state), own[0] if own else None)
+    completion = shown.completion if shown else None
+    counts = count_verdicts(own)
     return Row(
         title=case.title,
         passed=verdict.state == "passed",
         score=verdict.score,
         response=completion.text if completion else "",
-        model=model,
+        model=index.model,
         duration_ms=sum(trial.duration_ms for trial in trials),
-        assertions=shown.assertions,
+        assertions=shown.assertions if shown else (),
         state=verdict.state,
-        error=shown.error or UNSET,
+        error=shown.error or UNSET if shown else UNSET,
         answered_by=completion.answered_by if completion else UNSET,
         input_tokens=_total(trials, "input_tokens"),
         output_tokens=_total(trials, "output_tokens"),
         cost_usd=_total_cost(trials),
-        named_scores=shown.named_scores or UNSET,
-        attempts=(completion.attempts if completion else shown.attempts) or UNSET,
-        trials=tuple(trial_result(trial) for trial in trials) if case.repeat > 1 else UNSET,
+        named_scores=shown.named_scores or UNSET if shown else UNSET,
+        attempts=_attempts(shown) or UNSET if shown else UNSET,
+        cache=(completion.cache if completion else None) or UNSET,
+        trials=tuple(map(trial_result, own)) if case.repeat > 1 and own else UNSET,
+        case_digest=case_digest(suite, case),
+        pass_rate=rate_of(counts) if counts.total else UNSET,
+        stopped_early=True if _is_stopped_early(verdict.state, own) else UNSET,
+        quarantined=True if case.quarantine else UNSET,
+        change=change or UNSET,
+        reruns=tuple(map(trial_result, again)) or UNSET,
+    )
+
+
+def _attempts(trial: Trial) -> tuple[Attempt, ...]:
+    return trial.completion.attempts if trial.completion else trial.attempts
+
+
+def _is_stopped_early(state: State, trials: Sequence[Trial]) -> bool:
+    return state in ("passed", "failed") and any(trial.state == "skipped" and trial.error is None for trial in trials)
+
+
+def summarise_changes(present: Sequence[Present], rows: Sequence[Row], baseline: Baseline) -> Comparison:
+    """The comparison as a whole. Quarantined rows are counted, and do not enter the rule."""
+    statuses: Counter[Status] = Counter(row.change.status for row in rows if row.change)
+    rules = {row.change.rule for row in rows if row.change and not row.quarantined}
+    return Comparison(
+        rule="both" if len(rules) > 1 else "failures" if rules == {"failure"} else "regressions",
+        rows=ChangeCounts(
+            regressed=statuses["regressed"],
+            fixed=statuses["fixed"],
+            flaky=statuses["flaky"],
+            stable=statuses["stable"],
+            not_enough_data=statuses["not_enough_data"],
+        ),
+        baseline_trials=sum(past.counts.total for past in baseline.values()),
+        rerun_trials=sum(len(row.reruns) for row in rows if row.reruns),
+        removed=removed_rows(present, baseline),
+        changed=changed_rows(present, baseline),
     )
 
 
@@ -143,7 +331,8 @@ def trial_result(trial: Trial) -> TrialResult:
         input_tokens=_total([trial], "input_tokens"),
         output_tokens=_total([trial], "output_tokens"),
         cost_usd=_total_cost([trial]),
-        attempts=completion.attempts if completion else trial.attempts,
+        attempts=_attempts(trial),
+        cache=(completion.cache if completion else None) or UNSET,
     )
 
 
@@ -165,9 +354,60 @@ def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms
         ),
         tests_errored=states.count("error"),
         tests_skipped=states.count("skipped"),
-        conclusion=conclude(states),
+        conclusion=gate([gated_row(row) for row in rows]),
         cost_is_partial=True if any(c.cost_usd is None for c in answered) else UNSET,
+        trials_cached=sum(c.is_cached for c in answered) or UNSET,
     )
+
+
+def gated_row(row: Row) -> GatedRow:
+    """What the row brings to the conclusion."""
+    return GatedRow(row.state, quarantined=row.quarantined is True, change=row.change or None)
+
+
+def summary_as_cached(summary: Summary, *, trials: int) -> Summary:
+    """What an identical job is told: the same verdicts, at no cost. `trials` is how many there are."""
+    return msgspec.structs.replace(
+        summary,
+        total_cost_usd=0.0,
+        cost_is_partial=UNSET,
+        trials_cached=trials,
+        cached=True,
+        test_result_id=UNSET,
+    )
+
+
+def outcome_as_cached(outcome: Outcome, *, ended_at: datetime) -> Outcome:
+    """The outcome as an identical job shows it: every answer marked as kept, none with a cost.
+
+    `ended_at` is when the job that ran it ended.
+    """
+    at = ended_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    rows = tuple(_as_cached(row, ended_at=at) for row in outcome.test_cases)
+    summary = summary_as_cached(outcome.summary, trials=count_trials(outcome))
+    return msgspec.structs.replace(outcome, test_cases=rows, summary=msgspec.structs.replace(summary, cached_at=at))
+
+
+def count_trials(outcome: Outcome) -> int:
+    """Trials in all rows, as far as the rows show them."""
+    return sum(len(row.trials) if row.trials else 1 for row in outcome.test_cases)
+
+
+Shown = TypeVar("Shown", Row, TrialResult)
+
+
+def _as_cached(shown: Shown, *, ended_at: str) -> Shown:
+    use = CacheUse(
+        state="hit",
+        reason=f"an identical job ended at {ended_at}",
+        saved_usd=shown.cost_usd if shown.cost_usd is not UNSET else None,
+    )
+    free = msgspec.structs.replace(shown, cache=use, cost_usd=UNSET if shown.cost_usd is UNSET else 0.0)
+    # Nobody was called for this job.
+    if not isinstance(free, Row):
+        return msgspec.structs.replace(free, attempts=())
+    trials = tuple(_as_cached(trial, ended_at=ended_at) for trial in free.trials) if free.trials else UNSET
+    return msgspec.structs.replace(free, attempts=UNSET, trials=trials)
 
 
 def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:

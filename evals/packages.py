@@ -14,8 +14,17 @@ from evals.archives import quoted_path
 from evals.errors import InvalidPackage
 from evals.frontmatter import PromptText, read_prompt_text
 from evals.json_reader import InvalidText, read_json
-from evals.manifests import ListedFile, Manifest, bare_name, is_companion, read_manifest, suite_notes
+from evals.manifests import (
+    ListedFile,
+    Manifest,
+    bare_name,
+    find_candidates,
+    is_companion,
+    read_manifest,
+    suite_notes,
+)
 from evals.suites import FoundSuite, find_suite
+from evals.suites.references import referenced_files
 from evals.types import Case, Instructions, Message
 
 __all__ = ["Manifest", "Package", "conversation", "read_manifest", "read_package"]
@@ -159,9 +168,17 @@ def _rank(path: str, manifest: Manifest) -> int:
 def _paths(files: Mapping[str, bytes], manifest: Manifest) -> list[str]:
     """Paths of what belongs to the package and speaks to the model, in the manifest's order, each once."""
     if not manifest.files:
-        return [path for path in sorted(files) if not is_companion(path)]
+        return _untold_left_out(files)
     listed = [path for file in _own(manifest) for path in _expand(file, files)]
     return [path for path in dict.fromkeys(listed) if not is_companion(path)]
+
+
+def _untold_left_out(files: Mapping[str, bytes]) -> list[str]:
+    """All files but companions and those that a suite names, unless a package is all that it names."""
+    paths = [path for path in sorted(files) if not is_companion(path)]
+    named = frozenset(referenced_files(files.keys(), files.__getitem__))
+    told = [path for path in paths if path not in named]
+    return told or [path for candidate in find_candidates(paths) for path in candidate.paths] or paths
 
 
 def _own(manifest: Manifest) -> tuple[ListedFile, ...]:

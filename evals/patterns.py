@@ -1,9 +1,9 @@
-"""JavaScript patterns, run by re2: the same verdicts as a JavaScript engine, in time linear in the answer.
+"""JavaScript patterns: the verdicts of a JavaScript engine, in bounded time.
 
-A pattern is read by JavaScript's grammar and written anew for re2. Without the `u` flag JavaScript sees
-UTF-16 units, so an emoji is two characters: its halves are moved to a plane of Unicode that no answer
-holds afterwards.
-What re2 cannot run (look-around, back-references) is refused, never approximated.
+A pattern is read by JavaScript's grammar and written anew for re2, whose time is linear in the answer. Without the
+`u` flag JavaScript sees UTF-16 units, so an emoji is two characters: its halves are moved to a plane of Unicode that
+no answer holds afterwards.
+What re2 cannot run (look-around, back-references) QuickJS runs in a process of its own, for one second at most.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from msgspec import Struct
 
 from evals.errors import CannotJudge, InvalidAssertion
 from evals.javascript import WHITESPACE
+from evals.killable import off_the_loop
+from evals.scripts import PATTERN_SECONDS, search
 
 MAX_LENGTH: Final = 1000  # characters of a pattern
-MAX_REPEAT: Final = 1000  # re2's own limit
+_MAX_REPEAT = 1000  # re2's own limit
 _MAX_DEPTH = 100  # nested groups
 
-# re2's slowest machine takes some 10 ns for one instruction on one byte, so this is well below a second.
+# re2's slowest machine takes some 10 ns for one instruction on one byte, and a character has mostly one to three, so
+# this is below a second.
 _MAX_WORK = 60_000_000
 
 _LAST_UNIT, _LAST_POINT = 0xFFFF, 0x10FFFF
@@ -45,17 +48,36 @@ class Pattern(Struct, frozen=True):
 
     source: str
     unicode: bool
-    compiled: Any  # re2 brings no types
+    compiled: Any  # re2 brings no types; None for what re2 cannot run
 
-    def search(self, text: str) -> bool:
-        """Whether the pattern matches somewhere in the text. Raises CannotJudge if that could take long."""
-        subject = (_points(text) if self.unicode else _units(text)).encode("utf-8")
-        if len(subject) * self.compiled.programsize > _MAX_WORK:
+    @property
+    def is_linear(self) -> bool:
+        """Whether re2 runs it. If not, a search blocks its thread for up to a second."""
+        return self.compiled is not None
+
+    def is_linear_on(self, text: str) -> bool:
+        """Whether re2 searches this text, in well below a second."""
+        return self.compiled is not None and len(text) * 3 * self.compiled.programsize <= _MAX_WORK
+
+    def search(self, text: str, *, seconds: float = PATTERN_SECONDS) -> bool:
+        """Whether the pattern matches somewhere in the text. May block for `seconds`: see `find`.
+
+        Raises CannotJudge when it takes longer, or more memory than there is.
+        """
+        if self.is_linear_on(text):
+            subject = _points(text) if self.unicode else _units(text)
+            return self.compiled.search(subject.encode("utf-8")) is not None
+        try:
+            return search(self.source, unicode=self.unicode, text=text, seconds=seconds)
+        except CannotJudge as error:
             raise CannotJudge(
-                f"the pattern is too large for an answer of {len(text):,} characters; "
-                "use smaller repeat counts or a simpler pattern"
-            )
-        return self.compiled.search(subject) is not None
+                f"the pattern {_shown(self.source)} {error.message}, on an answer of {len(text):,} characters; "
+                "make it simpler (no repeat inside a repeat), or say it with two assertions"
+            ) from None
+
+    async def find(self, text: str) -> bool:
+        """As `search`, with the event loop free all the while."""
+        return self.search(text) if self.is_linear_on(text) else await off_the_loop(lambda: self.search(text))
 
 
 class InvalidPattern(InvalidAssertion):
@@ -66,21 +88,21 @@ class InvalidPattern(InvalidAssertion):
 def compile_pattern(source: str, *, unicode: bool = False) -> Pattern:
     """The pattern, without flags or with JavaScript's `u` alone. Safe to call often.
 
-    Raises InvalidPattern for what JavaScript refuses, InvalidAssertion for what re2 cannot run.
+    Raises InvalidPattern for what JavaScript refuses, InvalidAssertion for what is too long or nested too deeply.
     """
     reader = _read(source, unicode=unicode)
-    if reader.refused:
-        raise InvalidAssertion(f"the pattern {_shown(source)} {reader.refused[0]}")
+    return Pattern(source, unicode, _compiled(reader.written) if reader.is_linear else None)
+
+
+def _compiled(written: str) -> Any:
+    """What re2 makes of its form of the pattern; None if it is too large or names a script that re2 does not know."""
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True
     try:
-        return Pattern(source, unicode, re2.compile(reader.written.encode("utf-8"), options))
+        return re2.compile(written.encode("utf-8"), options)
     except re2.error:
-        raise InvalidAssertion(
-            f"the pattern {_shown(source)} is too large: nested repeats multiply, "
-            f"keep their product at or below {MAX_REPEAT}"
-        ) from None
+        return None
 
 
 def is_pattern(source: str, *, unicode: bool) -> bool:
@@ -141,7 +163,7 @@ class _Reader:
 
     def __init__(self, text: str, *, unicode: bool) -> None:
         self.written = ""
-        self.refused: list[str] = []  # what re2 cannot run, each a piece of a sentence
+        self.is_linear = True  # False as soon as there is a piece that re2 cannot run
         self._text = text
         self._unicode = unicode
         self._at = 0
@@ -198,10 +220,7 @@ class _Reader:
 
     def _look_around(self, opening: str) -> str:
         behind = "<" in opening
-        self.refused.append(
-            f"uses look-{'behind' if behind else 'ahead'} {opening}...), which cannot be searched for "
-            "in bounded time; say it with two assertions instead (regex and not-regex, for instance)"
-        )
+        self.is_linear = False
         self._group_body()
         if behind or self._unicode:
             self._refuse_quantifier()
@@ -224,8 +243,8 @@ class _Reader:
         least, comma, most = counts.groups()
         if most and int(most) < int(least):
             raise _Refusal(f"the numbers in {counts[0]} are out of order")
-        if max(int(least), int(most or 0)) > MAX_REPEAT:
-            self.refused.append(f"repeats more than {MAX_REPEAT} times ({counts[0]}); {MAX_REPEAT} is the most")
+        if max(int(least), int(most or 0)) > _MAX_REPEAT:
+            self.is_linear = False
             return ""
         return f"{{{int(least)}{comma or ''}{int(most) if most else ''}}}"
 
@@ -283,7 +302,7 @@ class _Reader:
         name = self._take_match(_NAME)
         if name is None or name[1] not in self._names:
             raise _Refusal("\\k names no group")
-        return self._refuse_reference(f"\\k<{name[1]}>")
+        return self._reference_found()
 
     def _reference(self, first: str) -> str | None:
         rest = _DIGITS.match(self._text, self._at)
@@ -293,13 +312,11 @@ class _Reader:
                 raise _Refusal(f"\\{number} names no group")
             return None
         self._at = rest.end() if rest else self._at
-        return self._refuse_reference(f"\\{number}")
+        return self._reference_found()
 
-    def _refuse_reference(self, shown: str) -> str:
-        self.refused.append(
-            f"uses the back-reference {shown}, which cannot be searched for in bounded time; write the text out"
-        )
-        return ""
+    def _reference_found(self) -> str:
+        self.is_linear = False
+        return "(?:)"
 
     def _class_escape(self, letter: str) -> list[Span]:
         spans = list(_CLASSES[letter.lower()])
@@ -311,10 +328,7 @@ class _Reader:
             raise _Refusal(f"\\{letter} wants a name in braces, such as \\{letter}{{Lu}}")
         value = name["script"] or name["category"]
         if not value:
-            self.refused.append(
-                f"uses \\{letter}{{{name['other']}}}; general categories (\\p{{L}}, \\p{{Lu}}) and scripts "
-                "(\\p{Script=Greek}) can be used"
-            )
+            self.is_linear = False
             return ""
         return f"\\{letter}{{{value}}}"
 

@@ -160,6 +160,7 @@ class _Call:
                 duration_ms=round(seconds * 1000),
                 error=error.message if error else None,
                 status=error.status if error else None,
+                timed_out=error.timed_out if error else False,
             )
         )
 

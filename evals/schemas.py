@@ -1,7 +1,8 @@
 """JSON Schema for `is-json`: draft-07, strict (an unknown keyword or format is an error), offline and bounded.
 
-The `jsonschema` library applies the schema. Replaced are the keywords whose cost an author could blow up (patterns
-run on re2; enum and uniqueItems compare in linear time), and those that strict validators read differently.
+The `jsonschema` library applies the schema. Replaced are the keywords whose cost an author could blow up (patterns are
+those of `evals/patterns.py`; enum and uniqueItems compare in linear time), and those that strict validators read
+differently.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -22,14 +23,16 @@ from referencing.jsonschema import DRAFT7
 from evals.errors import CannotJudge, InvalidAssertion
 from evals.javascript import json_text
 from evals.json_reader import InvalidText
-from evals.patterns import compile_pattern
+from evals.patterns import Pattern, compile_pattern
 from evals.schema_formats import FORMATS, NUMBER_FORMATS, TEXT_FORMATS
+from evals.turns import Turns
 from evals.types import JsonValue
 from evals.yaml_reader import read_yaml
 
 MAX_VALUES: Final = 10_000  # objects, lists and scalars of one schema
 _MAX_DEPTH = 40
 _CPU_SECONDS = 0.5  # of one validation
+_SCRIPT_SECONDS = 1.0  # of all its patterns that re2 cannot run
 _SHOWN_CHARACTERS = 200
 
 _ONE = frozenset(("not", "if", "then", "else", "additionalItems", "contains", "propertyNames", "additionalProperties"))
@@ -53,9 +56,13 @@ class Schema(Struct, frozen=True):
     """A schema that is ready to use. Made by `compile_schema`."""
 
     validator: Any  # jsonschema's classes are made at run time and have no static type
+    is_linear: bool = True  # False when a pattern needs QuickJS: then `problem_with` may block for a second
 
     def problem_with(self, value: JsonValue) -> str | None:
-        """What keeps the value from conforming, or None. Raises CannotJudge after half a second of CPU time."""
+        """What keeps the value from conforming, or None.
+
+        Raises CannotJudge after half a second of CPU time, or a second of patterns that QuickJS runs.
+        """
         token = _RUN.set(_Run())
         try:
             error = next(self.validator.iter_errors(value), None)
@@ -79,10 +86,11 @@ def compile_schema(value: JsonValue) -> Schema:
     base = resource.id() or ""
     try:
         resolver = Registry().with_resource(base, resource).resolver(base)
-        _Inspection().inspect(schema, resolver=resolver, path="schema")
+        inspection = _Inspection()
+        inspection.inspect(schema, resolver=resolver, path="schema")
     except ValueError:
         raise InvalidAssertion("the JSON schema has an $id or $ref that is no address") from None
-    return Schema(_Validator(schema, registry=Registry()))
+    return Schema(_Validator(schema, registry=Registry()), inspection.is_linear)
 
 
 def _read_text(text: str) -> JsonValue:
@@ -116,6 +124,7 @@ class _Inspection:
     """Walks the parts of a schema that can be reached, and refuses what strict validators refuse."""
 
     def __init__(self) -> None:
+        self.is_linear = True  # until a pattern is found that re2 cannot run
         self._seen: set[int] = set()
 
     def inspect(self, schema: JsonValue, *, resolver: Any, path: str) -> None:
@@ -126,11 +135,21 @@ class _Inspection:
         resolver = resolver.in_subresource(DRAFT7.create_resource(schema))
         _require_known_words(schema, path=path)
         _require_used_words(schema, path=path)
-        _require_patterns(schema, path=path)
+        self._inspect_patterns(schema, path=path)
         if "$ref" in schema:
             self._inspect_reference(schema["$ref"], resolver=resolver, path=path)
         for step, inner in _subschemas(schema):
             self.inspect(inner, resolver=resolver, path=f"{path}/{step}")
+
+    def _inspect_patterns(self, schema: dict[str, JsonValue], *, path: str) -> None:
+        try:
+            patterns = [compile_pattern(source, unicode=True) for source in schema.get("patternProperties", {})]
+            _require_apart(patterns, schema)
+            if "pattern" in schema:
+                patterns.append(compile_pattern(schema["pattern"], unicode=True))
+        except InvalidAssertion as error:
+            raise InvalidAssertion(f"{path}: {error.message}") from None
+        self.is_linear = self.is_linear and all(pattern.is_linear for pattern in patterns)
 
     def _inspect_reference(self, reference: str, *, resolver: Any, path: str) -> None:
         try:
@@ -141,6 +160,14 @@ class _Inspection:
                 "so copy it into `definitions`"
             ) from None
         self.inspect(found.contents, resolver=found.resolver, path=f"{path}/$ref")
+
+
+def _require_apart(patterns: Iterable[Pattern], schema: dict[str, JsonValue]) -> None:
+    """A property belongs to `properties` or to a pattern. Patterns that re2 cannot run are not asked while loading."""
+    for pattern in patterns:
+        for name in schema.get("properties", {}):
+            if pattern.is_linear and pattern.search(name):
+                raise InvalidAssertion(f"property {name[:50]!r} also matches the pattern {pattern.source[:50]!r}")
 
 
 def _subschemas(schema: dict[str, JsonValue]) -> Iterator[tuple[str, JsonValue]]:
@@ -182,19 +209,6 @@ def _require_used_words(schema: dict[str, JsonValue], *, path: str) -> None:
         raise InvalidAssertion(f"{path}: {problem}")
 
 
-def _require_patterns(schema: dict[str, JsonValue], *, path: str) -> None:
-    try:
-        if "pattern" in schema:
-            compile_pattern(schema["pattern"], unicode=True)
-        for source in schema.get("patternProperties", {}):
-            pattern = compile_pattern(source, unicode=True)
-            for name in schema.get("properties", {}):
-                if pattern.search(name):
-                    raise InvalidAssertion(f"property {name[:50]!r} also matches the pattern {source[:50]!r}")
-    except InvalidAssertion as error:
-        raise InvalidAssertion(f"{path}: {error.message}") from None
-
-
 # --- applying a schema
 
 
@@ -203,12 +217,27 @@ class _Run:
 
     def __init__(self) -> None:
         self._ends = time.thread_time() + _CPU_SECONDS
+        self._turns = Turns()
+        self._script_seconds = _SCRIPT_SECONDS
         self._allowed: dict[int, frozenset[str]] = {}
 
     def step(self) -> None:
         """Raises CannotJudge when the time is used up."""
-        if time.thread_time() > self._ends:
+        if self._turns.step() > self._ends:
             raise CannotJudge("the schema takes too long on this answer; make it simpler")
+
+    def matches(self, source: str, text: str) -> bool:
+        """Whether the text has the pattern. Raises CannotJudge when the time for patterns is used up."""
+        pattern = compile_pattern(source, unicode=True)
+        if pattern.is_linear:
+            return pattern.search(text)
+        if self._script_seconds <= 0:
+            raise CannotJudge("the patterns of the schema take too long on this answer; make them simpler")
+        started = time.monotonic()
+        try:
+            return pattern.search(text, seconds=self._script_seconds)
+        finally:
+            self._script_seconds -= time.monotonic() - started
 
     def allowed(self, values: list[JsonValue]) -> frozenset[str]:
         known = self._allowed.get(id(values))
@@ -275,7 +304,7 @@ def _multiple_of(validator: Any, step: float, instance: JsonValue, _: Any) -> Er
 
 
 def _pattern(validator: Any, source: str, instance: JsonValue, _: Any) -> Errors:
-    if validator.is_type(instance, "string") and not compile_pattern(source, unicode=True).search(instance):
+    if validator.is_type(instance, "string") and not _RUN.get().matches(source, instance):
         yield ValidationError(f"must match the pattern {source!r}")
 
 
@@ -283,9 +312,8 @@ def _pattern_properties(validator: Any, patterns: dict[str, JsonValue], instance
     if not validator.is_type(instance, "object"):
         return
     for source, inner in patterns.items():
-        pattern = compile_pattern(source, unicode=True)
         for name, item in instance.items():
-            if pattern.search(name):
+            if _RUN.get().matches(source, name):
                 yield from validator.descend(item, inner, path=name, schema_path=source)
 
 
@@ -294,9 +322,10 @@ def _additional_properties(
 ) -> Errors:
     if not validator.is_type(instance, "object"):
         return
-    patterns = [compile_pattern(source, unicode=True) for source in schema.get("patternProperties", {})]
     for name, item in instance.items():
-        if name in schema.get("properties", {}) or any(pattern.search(name) for pattern in patterns):
+        if name in schema.get("properties", {}):
+            continue
+        if any(_RUN.get().matches(source, name) for source in schema.get("patternProperties", {})):
             continue
         if inner is False:
             yield ValidationError(f"must not have the property {name[:_SHOWN_CHARACTERS]!r}")

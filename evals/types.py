@@ -12,7 +12,9 @@ JsonValue = Any
 Role = Literal["system", "user", "assistant"]
 State = Literal["passed", "failed", "error", "skipped"]
 Conclusion = Literal["passed", "failed", "inconclusive"]
-ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal"]
+ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal", "cap"]
+StoppedBy = Literal["money_cap", "time_cap"]
+CacheState = Literal["hit", "miss", "bypass"]
 
 
 class Message(Struct, frozen=True):
@@ -52,7 +54,15 @@ class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
     vars: dict[str, JsonValue] = {}
     repeat: int = 1
     pass_rate: float = 1.0  # share of the repeats that must pass, 0..1
+    quarantine: bool = False  # runs and reports, decides nothing
     line: int | None = None  # where it stands in its file, counted from 1
+
+
+class DerivedMetric(Struct, frozen=True):
+    """A figure made of named scores after the run; `formula` is an expression (evals/derived.py)."""
+
+    name: str
+    formula: str
 
 
 class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,6 +73,8 @@ class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: float | None = None  # None: the model's default
     max_tokens: int = 1024  # output tokens of one trial
     judge: str | None = None  # model name for graded assertions that name none
+    derived_metrics: tuple[DerivedMetric, ...] = ()  # in order; a later one may use an earlier one
+    cache: bool | None = None  # False: ask anew each time; True: keep answers at any temperature
 
 
 class Instructions(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,6 +97,31 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: int
     error: str | None = None
     status: int | None = None  # HTTP status, where there was one
+    timed_out: bool = False  # nobody knows whether the provider charges for it
+
+
+class ToolCall(Struct, frozen=True):
+    """One call of a tool, as the provider reported it; `arguments` is the JSON text that the model wrote."""
+
+    name: str
+    arguments: str
+
+
+class Guardrails(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the provider's own safety checks said; `reason` is the provider's word for it."""
+
+    flagged: bool = False
+    flagged_input: bool = False
+    flagged_output: bool = False
+    reason: str = ""
+
+
+class CacheUse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a cache did for one answer: `hit` it was kept, `miss` it was not, `bypass` nobody looked. Public JSON."""
+
+    state: CacheState
+    reason: str
+    saved_usd: float | None = None  # of a hit: what the answer cost when it was asked for
 
 
 class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,6 +136,15 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | None = None
     logprobs: tuple[float, ...] | None = None
     attempts: tuple[Attempt, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tools: tuple[JsonValue, ...] = ()  # that the model could call, in OpenAI's form
+    guardrails: Guardrails | None = None
+    cache: CacheUse | None = None  # None: there is no cache. A hit costs nothing and keeps all else as it was
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the answer was kept from an earlier call. Such answers are no new evidence."""
+        return self.cache is not None and self.cache.state == "hit"
 
 
 class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -113,7 +159,10 @@ class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TrialError(Struct, frozen=True, kw_only=True):
-    """Why a trial has no verdict; `message` says what to do and carries nothing of the provider's own text."""
+    """Why a trial has no verdict; `message` says what to do and carries nothing of the provider's own text.
+
+    The kind `cap` alone makes it skipped: it was not tried, as a cap was reached.
+    """
 
     kind: ErrorKind
     message: str
@@ -148,6 +197,13 @@ class TrialKey(Struct, frozen=True):
     case_index: int
     model: str
     repeat_index: int
+
+
+class RowIndex(Struct, frozen=True, order=True):
+    """Names a row within its job."""
+
+    case_index: int
+    model: str
 
 
 class Price(Struct, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ TITLE_CHARS = 120
 MODEL_CHARS = 60
 REASON_CHARS = 160
 QUOTE_CHARS = 120
+NOTE_CHARS = 300
+MOST_NOTES = 3
 
 
 def report(notice: Notice, findings: Findings, *, budget: Budget, marker: str = "") -> str:
@@ -54,7 +56,10 @@ def _head(notice: Notice, findings: Findings) -> str:
     sign = SIGNS.get(notice.conclusion, "⚠️")
     about = f"{code(notice.package, limit=214)} · {code(notice.suite, limit=120)}"
     verdict = f"### {sign} Prompt tests: {headline(notice, findings)}"
-    return f"{verdict}\n\n{about} · **score {score_text(notice)}**\n\n{_facts(notice)}\n\n"
+    notes = "".join(
+        f"⚠️ {code(note, limit=NOTE_CHARS)}\n\n" for note in (notice.outcome.summary.notes or ())[:MOST_NOTES]
+    )
+    return f"{verdict}\n\n{about} · **score {score_text(notice)}**\n\n{_facts(notice)}\n\n{notes}"
 
 
 def _facts(notice: Notice) -> str:

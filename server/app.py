@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import pkgutil
@@ -13,14 +14,19 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from redis.exceptions import RedisError
 
-from server.api.context import DEPENDENCIES, ModelBook, Site
+from server.api.context import DEPENDENCIES, ModelBook, Site, StreamCounts
 from server.api.errors import EXCEPTION_HANDLERS
 from server.api.guards import ASGIApp, add_headers, answer_head, keep_encoded_slashes, limit_bodies
 from server.api.strict_request import StrictRequest
-from server.database import connect_database
+from server.api.waiting import wait_outside
+from server.database import connect_database, connect_directly
+from server.open_files import free_files
 from server.pages.docs_page import DocsPage
+from server.services.admission import Admission
+from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
 from server.services.signing_keys import SigningKeys
+from server.services.watching import JobWatch
 from server.settings import Settings
 from server.tasks.wakeups import ArqWakeups, connect_redis
 
@@ -34,11 +40,11 @@ def find_handlers(*packages: str) -> list[Any]:
     return found
 
 
-def make_app(settings: Settings) -> ASGIApp:
-    """The ASGI app with everything before it."""
+def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> ASGIApp:
+    """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
     litestar = Litestar(
         route_handlers=find_handlers("server.api", "server.pages"),
-        lifespan=[lambda app: open_site(app, settings)],
+        lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event())],
         dependencies=DEPENDENCIES,
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
@@ -55,11 +61,11 @@ def make_app(settings: Settings) -> ASGIApp:
             render_plugins=[DocsPage()],
         ),
     )
-    return add_headers(answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar)))))
+    return add_headers(wait_outside(answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))))
 
 
 @contextlib.asynccontextmanager
-async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, None]:
+async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) -> AsyncGenerator[None, None]:
     """Everything that the process holds, closed again at its end."""
     db = await connect_database(settings.require_database(), most_connections=40)
     redis = connect_redis(settings.require_redis(), attempts=1)
@@ -72,19 +78,35 @@ async def open_site(app: Litestar, settings: Settings) -> AsyncGenerator[None, N
         except (RedisError, OSError):
             return False
 
+    queue = QueueBook(db)
+    watch = JobWatch(db, connect=lambda: connect_directly(settings), most_readers=free_files())
+
+    async def end_waits() -> None:
+        await stopping.wait()
+        watch.close()
+
+    watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
     app.state.site = Site(
         db=db,
+        queue=queue,
+        admission=Admission(db, queue),
         wakeups=wakeups,
         jwt_rules=JwtRules(
             shared_secret=settings.jwt_secret.reveal() if settings.jwt_secret else None,
             keys=SigningKeys(settings.jwks_url) if settings.jwks_url else None,
         ),
         models=ModelBook(db),
+        watch=watch,
+        streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
         public_url=settings.public_url,
+        cache_days=settings.cache_days,
     )
     try:
         yield
     finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await wakeups.aclose()
         await db.close()

@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import structlog
 
+from server.settings import Settings
 from server.store.migrations import is_current
 
 log = structlog.get_logger()
@@ -23,6 +24,14 @@ async def connect_database(dsn: str, *, most_connections: int) -> asyncpg.Pool:
         server_settings={"application_name": "prpm-testing"},
         init=plan_once,
         reset=keep_session,
+    )
+
+
+async def connect_directly(settings: Settings) -> asyncpg.Connection:
+    """A connection past any pooler, for what lives in a session: LISTEN. Raises what asyncpg does."""
+    dsn = settings.database_direct_url.reveal() if settings.database_direct_url else settings.require_database()
+    return await asyncpg.connect(
+        dsn, timeout=5, command_timeout=30, server_settings={"application_name": "prpm-testing listener"}
     )
 
 

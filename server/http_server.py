@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
-from collections.abc import Callable, Generator
+import socket
+from collections.abc import Generator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvicorn
@@ -73,6 +75,8 @@ class PatientProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stay_open()
         super().on_headers_complete()
+        # For an app whose client takes nothing: closing would wait until it does.
+        cast(dict[str, Any], self.scope)["prpm.abort"] = self.transport.abort
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -137,12 +141,28 @@ def refusal(status: HTTPStatus) -> bytes:
 
 
 class Server(uvicorn.Server):
-    """Stops on SIGTERM and Ctrl-C without raising the signal again, which would skip every `finally` around it."""
+    """Stops on SIGTERM and Ctrl-C without raising the signal again, which would skip every `finally` around it.
+
+    `stopping` is set first, so that requests that wait for something can end before their time to do so is over.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, stopping: asyncio.Event | None = None) -> None:
+        super().__init__(config)
+        self._stopping = stopping or asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ready for requests."""
+        await super().startup(sockets)
+        collect_less()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         loop = asyncio.get_running_loop()
-        stop: Callable[[], None] = lambda: setattr(self, "should_exit", True)  # noqa: E731 - one line says it
+
+        def stop() -> None:
+            self.should_exit = True
+            self._stopping.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
         try:
@@ -152,9 +172,20 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def serve(app: ASGIApp, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C; running requests have 3 s to end."""
-    await Server(configure(app, host=host, port=port)).serve()
+def collect_less() -> None:
+    """Look for garbage in cycles less often, and never among what was loaded at the start.
+
+    With ten thousand requests open, the collector's usual pace was measured to take half of the process's time: it
+    goes through all of them again and again, though next to nothing of theirs is in a cycle.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+async def serve(app: ASGIApp, *, host: str, port: int, stopping: asyncio.Event | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C, which set `stopping`; running requests have 3 s to end."""
+    await Server(configure(app, host=host, port=port), stopping=stopping).serve()
 
 
 def configure(

@@ -37,10 +37,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     worker_jobs: int  # jobs that one worker process runs side by side
     job_concurrency: int  # model calls that one job has in flight
     lease_seconds: int  # how soon another worker takes over what a killed one held
+    streams_per_token: int  # event streams that one token may have open in one API process
     keep_trials_days: int  # single trials of jobs that ended
     keep_outcomes_days: int  # answers and assertions of jobs that ended
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
+    cache_days: int  # how old an answer may be to be answered again; 0: none is
 
     def require_database(self) -> str:
         """The database's address; raises InvalidSettings when it is unset."""
@@ -100,10 +102,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),
         job_concurrency=number("JOB_CONCURRENCY", 20, least=1, most=1000),
         lease_seconds=number("LEASE_SECONDS", 15, least=3, most=300),
+        streams_per_token=number("STREAMS_PER_TOKEN", 2000, least=1, most=100_000),
         keep_trials_days=number("KEEP_TRIALS_DAYS", 30, least=1, most=36500),
         keep_outcomes_days=number("KEEP_OUTCOMES_DAYS", 365, least=1, most=36500),
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
+        cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
     )
     if trouble:
         raise InvalidSettings(" ".join(trouble))

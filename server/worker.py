@@ -72,6 +72,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         slots=settings.worker_jobs,
         job_concurrency=settings.job_concurrency,
         pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
+        cache_days=settings.cache_days,
     )
 
     async def claim() -> None:
@@ -107,6 +108,7 @@ def what_to_keep(settings: Settings) -> Keep:
         outcomes_days=settings.keep_outcomes_days,
         uploads_days=settings.keep_uploads_days,
         keys_days=settings.keep_keys_days,
+        cache_days=settings.cache_days,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 
-from server.services.accounts import create_account
+from server.services.accounts import create_account, set_caps
 from server.services.identity import issue_token
 
 JWT_SECRET = "a secret for tests alone, 32 bytes or more"
@@ -70,14 +70,15 @@ class Service:
         self.clients.append(client)
         return client
 
-    def an_account(self, *, tier: str = "plus", is_admin: bool = False) -> Account:
-        """A new account with its token."""
+    def an_account(self, *, tier: str = "plus", is_admin: bool = False, money_usd: float | None = 1000) -> Account:
+        """A new account with its token, and money for the catalogue's steep prices (None: its tier's)."""
         username = f"user-{uuid.uuid4().hex[:10]}"
 
         async def make() -> tuple[uuid.UUID, str]:
             pool = await asyncpg.create_pool(self.dsn, min_size=0, max_size=1)
             try:
                 account = await create_account(pool, username, tier=tier, is_admin=is_admin)
+                await set_caps(pool, username, per_job_usd=money_usd, per_month_usd=money_usd)
                 return account.id, (await issue_token(pool, username, name="test")).token
             finally:
                 await pool.close()
@@ -121,6 +122,7 @@ def start_service(*, dsn: str, redis_url: str, folder: Path, **settings: str) ->
         "PRPM_JWT_SECRET": JWT_SECRET,
         "PRPM_CATALOGUE": str(folder / "catalogue.yaml"),
         "PRPM_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "PRPM_CACHE_DAYS": "0",  # what a test submits is run, also the second time
         **settings,
     }
     api = start_process("api", environment, folder)

@@ -53,4 +53,5 @@ def _verdict(job: ListedJob) -> str:
     if job.results is None:
         return f"⏳ {job.status}"
     concluded = job.results.concluded
-    return f"{MARKS.get(concluded, '⚠️')} {job.results.tests_passed}/{job.results.total_tests} passed"
+    cached = " (cached)" if job.cached else ""
+    return f"{MARKS.get(concluded, '⚠️')} {job.results.tests_passed}/{job.results.total_tests} passed{cached}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from cli.answers import UsageReport
+    from cli.answers import AccountCaps, UsageReport
 
 
 @click.command("usage", short_help="Show this month's test runs and what is left")
@@ -47,4 +47,23 @@ def usage_lines(report: UsageReport) -> list[str]:
         f"   Concurrent jobs: {limits.concurrent_jobs}",
         f"   Total Tokens: {month.tokens_used:,}",
         f"   Cost: {dollars(month.cost_usd)}",
+        *_cap_lines(report.caps),
+    ]
+
+
+def _cap_lines(caps: AccountCaps | None) -> list[str]:
+    """Older servers do not tell their caps."""
+    from cli.wording import dollars
+
+    if caps is None:
+        return []
+    return [
+        "",
+        "🧢 Caps:",
+        "",
+        f"   Money a month: {dollars(caps.money_per_month_usd)}, {dollars(caps.money_left_usd)} left",
+        f"   Money a job: {dollars(caps.money_per_job_usd)}",
+        f"   Trials a job: {caps.trials_per_job:,}",
+        f"   Tokens an answer: {caps.output_tokens_per_answer:,}",
+        f"   Time a job: {caps.seconds_per_job // 60} min",
     ]

@@ -5,7 +5,8 @@
         ...
 
 `not-<name>` exists for every name: the engine turns the judgement round unless it is `final`.
-A graded assertion is an `async def` that takes a third argument, the Judge.
+What takes longer than a few milliseconds is an `async def`, so that other trials go on (`evals/killable.py` runs it
+elsewhere). A graded assertion is an `async def` that takes a third argument, the Judge.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     question: str = ""  # the last thing the user said, for graded assertions
     vars: dict[str, JsonValue] = {}
     completion: Completion | None = None
+    is_text: bool = True  # False where a model gave no text but a value; `text` then shows it as JSON
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
@@ -50,7 +52,7 @@ class Judge(Protocol):
         """
 
 
-Deterministic = Callable[[Answer, Assertion], Judgement]
+Deterministic = Callable[[Answer, Assertion], Judgement | Awaitable[Judgement]]
 Graded = Callable[[Answer, Assertion, Judge], Awaitable[Judgement]]
 
 
@@ -66,13 +68,22 @@ class AssertionType(Struct, frozen=True, kw_only=True):
     judge: Deterministic | Graded
     check: Callable[[Assertion], object] | None = None
     graded: bool = False
+    runs_code: bool = False  # the author's code: refused unless the one who runs the suite allows it
+    needs_fresh: bool = False  # judges the call and not the answer, so a kept answer tells nothing
+    slow: bool = False  # even a short answer may take more than a few milliseconds: asked beside the event loop
 
 
 ASSERTIONS: Registry[AssertionType] = Registry("evals.assertions")
 
 
 def assertion(
-    name: str, *, check: Callable[[Assertion], object] | None = None, graded: bool = False
+    name: str,
+    *,
+    check: Callable[[Assertion], object] | None = None,
+    graded: bool = False,
+    runs_code: bool = False,
+    needs_fresh: bool = False,
+    slow: bool = False,
 ) -> Callable[[Any], Any]:
     """Register a function as the assertion `name`."""
 
@@ -80,7 +91,16 @@ def assertion(
         summary = (function.__doc__ or "").strip().splitlines()
         ASSERTIONS.register(
             name,
-            AssertionType(name=name, summary=summary[0] if summary else "", judge=function, check=check, graded=graded),
+            AssertionType(
+                name=name,
+                summary=summary[0] if summary else "",
+                judge=function,
+                check=check,
+                graded=graded,
+                runs_code=runs_code,
+                needs_fresh=needs_fresh,
+                slow=slow,
+            ),
         )
         return function
 

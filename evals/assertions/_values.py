@@ -40,7 +40,7 @@ def require_texts(spec: Assertion) -> list[str]:
     if isinstance(spec.value, list | tuple):
         return [text_of(item) for item in spec.value]
     if isinstance(spec.value, str) and spec.value:
-        return _split_at_commas(spec.value, type_=spec.type)
+        return split_at_commas(spec.value, type_=spec.type)
     raise InvalidAssertion(f"{spec.type}: `value` must be a list of texts, or one text with commas between them")
 
 
@@ -57,6 +57,12 @@ def refuse_value(spec: Assertion) -> None:
         raise InvalidAssertion(f"{spec.type}: takes no `value`; the limit belongs in `threshold`")
 
 
+def refuse_settings(spec: Assertion) -> None:
+    """Raises InvalidAssertion if a value is given to an assertion that looks at the answer alone."""
+    if spec.value is not UNSET and spec.value is not None:
+        raise InvalidAssertion(f"{spec.type}: takes no `value`; it looks at the answer alone, so leave `value` out")
+
+
 def number_of(value: object) -> float | None:
     """The number that the value is or, as text, spells; None for anything else, infinity included."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -68,7 +74,7 @@ def number_of(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _split_at_commas(text: str, *, type_: str) -> list[str]:
+def split_at_commas(text: str, *, type_: str) -> list[str]:
     """The fields of the text: trimmed, empty ones left out; a field in double quotes is kept as it is."""
     fields: list[str] = []
     at = 0

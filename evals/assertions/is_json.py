@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET
+from collections.abc import Awaitable
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.errors import CannotJudge, InvalidAssertion
+from evals.assertions._conformity import judge_by, read_schema
+from evals.errors import CannotJudge
 from evals.javascript import NotJson, parse_json
-from evals.schemas import Schema, compile_schema
-from evals.types import Assertion
+from evals.schemas import Schema
+from evals.types import Assertion, JsonValue
 
 
-def read_schema(spec: Assertion) -> Schema | None:
-    """The schema in the value, None without one. Raises InvalidAssertion."""
-    if spec.value is UNSET or spec.value is None or spec.value == "":
-        return None
-    if not isinstance(spec.value, dict | str):
-        raise InvalidAssertion(f"{spec.type}: `value` must be a JSON schema: an object, or a text of JSON or YAML")
-    try:
-        return compile_schema(spec.value)
-    except InvalidAssertion as error:
-        raise InvalidAssertion(f"{spec.type}: {error.message}") from None
-
-
-@assertion("is-json", check=read_schema)
-def is_json(answer: Answer, spec: Assertion) -> Judgement:
+@assertion("is-json", check=read_schema, slow=True)
+def is_json(answer: Answer, spec: Assertion) -> Judgement | Awaitable[Judgement]:
     """The whole answer is JSON; with a JSON Schema (draft-07) in `value`, it conforms to that."""
     try:
         value = parse_json(answer.text)
@@ -33,6 +22,10 @@ def is_json(answer: Answer, spec: Assertion) -> Judgement:
     schema = read_schema(spec)
     if schema is None:
         return Judgement(passed=True, score=1.0, reason="the answer is JSON")
+    return judge_by(lambda: _judgement(schema, value, spec), schema)
+
+
+def _judgement(schema: Schema, value: JsonValue, spec: Assertion) -> Judgement:
     try:
         problem = schema.problem_with(value)
     except CannotJudge as error:

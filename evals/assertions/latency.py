@@ -15,12 +15,14 @@ def require_limit(spec: Assertion) -> float:
     return require_threshold(spec)
 
 
-@assertion("latency", check=require_limit)
+@assertion("latency", check=require_limit, needs_fresh=True)
 def latency(answer: Answer, spec: Assertion) -> Judgement:
     """The model took at most `threshold` milliseconds."""
     limit = require_limit(spec)
     if answer.completion is None:
         raise CannotJudge(f"{spec.type}: it is not known how long the answer took")
+    if answer.completion.is_cached:
+        raise CannotJudge(f"{spec.type}: the answer comes from the cache, so it took no time; run without the cache")
     passed = answer.completion.duration_ms <= limit
     return Judgement(
         passed=passed,

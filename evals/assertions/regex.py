@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from evals.assertions import Answer, Judgement, assertion
 from evals.assertions._values import quoted, require_text
-from evals.errors import InvalidAssertion
+from evals.errors import CannotJudge, InvalidAssertion
 from evals.patterns import Pattern, compile_pattern
 from evals.types import Assertion
 
@@ -19,12 +21,24 @@ def require_pattern(spec: Assertion) -> Pattern:
 
 
 @assertion("regex", check=require_pattern)
-def regex(answer: Answer, spec: Assertion) -> Judgement:
+def regex(answer: Answer, spec: Assertion) -> Judgement | Awaitable[Judgement]:
     """The JavaScript pattern `value` (no flags) matches somewhere in the answer."""
     pattern = require_pattern(spec)
-    passed = pattern.search(answer.text)
+    if pattern.is_linear_on(answer.text):
+        return _judgement(pattern, found=pattern.search(answer.text))
+    return _judge_elsewhere(pattern, answer, spec)
+
+
+async def _judge_elsewhere(pattern: Pattern, answer: Answer, spec: Assertion) -> Judgement:
+    try:
+        return _judgement(pattern, found=await pattern.find(answer.text))
+    except CannotJudge as error:
+        raise CannotJudge(f"{spec.type}: {error.message}") from None
+
+
+def _judgement(pattern: Pattern, *, found: bool) -> Judgement:
     return Judgement(
-        passed=passed,
-        score=float(passed),
-        reason=f"the answer {'matches' if passed else 'does not match'} the pattern {quoted(pattern.source)}",
+        passed=found,
+        score=float(found),
+        reason=f"the answer {'matches' if found else 'does not match'} the pattern {quoted(pattern.source)}",
     )

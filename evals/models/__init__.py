@@ -13,9 +13,11 @@ A backend makes one call and reports it. Retries, fallbacks, limits and prices a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from evals.plugins import Registry
@@ -53,6 +55,12 @@ class Deployment(Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 120.0
     options: dict[str, Any] = {}
 
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits that change when another model, or the same one otherwise, may answer. No key is in it."""
+        parts = [self.backend, self.model, self.base_url, self.options]
+        return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
 
 class CompletionRequest(Struct, frozen=True, kw_only=True):
     """What is asked of a model. `timeout_seconds` bounds the whole call."""
@@ -62,6 +70,10 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     max_tokens: int = 1024
     timeout_seconds: float = 120.0
     json_object: bool = False  # ask for a JSON object where the backend can
+    # For a cache alone; nobody sends these.
+    sample: int = 0  # tells equal requests of one run apart
+    nonce: str = ""  # a random word in the messages that changes nothing about what is asked
+    fresh: str = ""  # why a kept answer will not do; empty: it will
 
 
 class Backend(Protocol):

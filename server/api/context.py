@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
@@ -12,12 +14,15 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from msgspec import Struct
 
-from evals.catalogue import ModelInfo
 from server.domain.accounts import Caller, Credential
-from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated
+from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated, TooMany
 from server.domain.jobs import Wakeups
+from server.domain.models import AnnouncedModel
 from server.services import reading
+from server.services.admission import Admission
+from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
+from server.services.watching import JobWatch
 
 SESSION_COOKIE = "__Host-prpm_session"
 # A token in an address ends up in logs and histories (A15).
@@ -31,9 +36,9 @@ class ModelBook:
         self._db = db
         self._clock = clock
         self._read_at = float("-inf")
-        self._models: tuple[ModelInfo, ...] = ()
+        self._models: tuple[AnnouncedModel, ...] = ()
 
-    async def read(self) -> tuple[ModelInfo, ...]:
+    async def read(self) -> tuple[AnnouncedModel, ...]:
         """Every model of the catalogue, reachable or not. Empty while no worker ever started."""
         if not self._models or self._clock() - self._read_at > 1.0:
             self._models = await reading.list_models(self._db)
@@ -41,15 +46,44 @@ class ModelBook:
         return self._models
 
 
+class StreamCounts:
+    """How many event streams each token has open in this process."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._open: Counter[Credential] = Counter()
+
+    @contextmanager
+    def one_more(self, credential: Credential) -> Iterator[None]:
+        """Counted until the block ends. Raises TooMany."""
+        if self._open[credential] >= self._most:
+            raise TooMany(
+                f"This token has {self._most} event streams open; close one first, or ask with ?wait=25 instead.",
+                code="too_many_streams",
+            )
+        self._open[credential] += 1
+        try:
+            yield
+        finally:
+            self._open[credential] -= 1
+            if not self._open[credential]:
+                del self._open[credential]
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """What a process of the API holds."""
 
     db: asyncpg.Pool
+    admission: Admission
+    queue: QueueBook
     wakeups: Wakeups
     jwt_rules: JwtRules
     models: ModelBook
+    watch: JobWatch
+    streams: StreamCounts
     redis_answers: Callable[[], Any]  # async () -> bool
     public_url: str | None
+    cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 
 async def provide_site(state: State) -> Site:

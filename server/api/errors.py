@@ -22,6 +22,7 @@ from server.domain.errors import (
     QuotaExceeded,
     ServiceError,
     TooLarge,
+    TooMany,
     TooSlow,
     Unavailable,
     UnsupportedMedia,
@@ -40,6 +41,7 @@ STATUS: dict[type[ServiceError], int] = {
     TooLarge: 413,
     UnsupportedMedia: 415,
     NoSuite: 422,
+    TooMany: 429,
     Unavailable: 503,
 }
 
@@ -73,13 +75,14 @@ class ErrorBody(Struct, kw_only=True):
 DESCRIPTIONS = {
     400: "The request cannot be used; `details` name the fields.",
     401: "No token, or one that is not valid.",
-    402: "The month's runs are used up; `resets_at` says when new ones start.",
+    402: "The month's runs or money are used up; `resets_at` says when the next month starts.",
     403: "Free tier, or no right to do this.",
     404: "Not there, or not yours.",
     409: "In conflict with what is there.",
     413: "More bytes than are read.",
     415: "Not the content type that is read here.",
     422: "The package has no tests; says where they may live.",
+    429: "Too much at once; see Retry-After.",
     503: "Briefly unavailable; see Retry-After.",
 }
 
@@ -98,7 +101,7 @@ def error_response(status: int, body: ErrorBody, *, headers: dict[str, str] | No
     return Response(body, status_code=status, headers=headers or {}, media_type=MediaType.JSON)
 
 
-def service_error(_: Request[Any, Any, Any], error: ServiceError) -> Response[ErrorBody]:
+def service_error(_: Request[Any, Any, Any] | None, error: ServiceError) -> Response[ErrorBody]:
     """A refusal of ours, by the table."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     body = ErrorBody(
@@ -166,7 +169,7 @@ def unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBod
 
 
 def _headers(status: int) -> dict[str, str]:
-    if status == 503:
+    if status in (429, 503):
         return {"Retry-After": RETRY_AFTER_SECONDS}
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}

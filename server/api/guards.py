@@ -71,9 +71,13 @@ def answer_head(app: ASGIApp) -> ASGIApp:
     """HEAD is answered as GET is, without the body: load balancers and link checkers ask so."""
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await app(scope, receive, send)
+            return
         # A copy: the server looks at its own scope to leave the body out.
-        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
-        await app({**scope, "method": "GET"} if is_head else scope, receive, send)
+        asked = {**scope, "method": "GET"}
+        await app(asked, receive, send)
+        scope.update({name: asked[name] for name in asked.keys() - scope.keys()})
 
     return guarded
 

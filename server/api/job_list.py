@@ -33,6 +33,7 @@ class ListedJobAnswer(Struct, kw_only=True):
     code: str | UnsetType = UNSET
     started_at: str | UnsetType = UNSET
     completed_at: str | UnsetType = UNSET
+    cached: bool | UnsetType = UNSET
 
 
 class JobListAnswer(Struct, kw_only=True):
@@ -71,6 +72,7 @@ def _answer(job: ListedJob) -> ListedJobAnswer:
         code=job.error_code or UNSET,
         started_at=iso_if(job.started_at),
         completed_at=iso_if(job.completed_at),
+        cached=True if job.is_cached else UNSET,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from math import ceil
+from typing import Annotated, cast
 from uuid import UUID
 
 import msgspec
@@ -15,13 +16,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from evals.outcome import Outcome, Summary
 from server.api.context import Site
 from server.api.errors import refusals
+from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
+from server.api.waiting import LateResponse, WaitForJob, etag, known_version, not_modified
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
-from server.services import reading, submitting
+from server.services import estimating, reading, submitting
+from server.services.forecasting import Forecast
 from server.services.submitting import RunRequest
+from server.services.watching import version_of
 
 TAGS = ["Test jobs"]
 RUN_EXAMPLE = {"package_id": "@demo/hello", "models": ["claude-sonnet-4"], "upload_results": False}
@@ -83,8 +88,13 @@ class JobAnswer(Struct, kw_only=True):
     code: str | UnsetType = UNSET
     progress: Progress | UnsetType = UNSET
     position_in_queue: int | UnsetType = UNSET
+    estimated_wait_seconds: int | UnsetType = UNSET
     started_at: str | UnsetType = UNSET
     completed_at: str | UnsetType = UNSET
+    cached: (
+        Annotated[bool, Meta(description="true: an identical job was run before, and this is its outcome")] | UnsetType
+    ) = UNSET
+    cached_at: Annotated[str, Meta(description="when that job ended")] | UnsetType = UNSET
 
 
 @post(
@@ -104,7 +114,12 @@ class JobAnswer(Struct, kw_only=True):
             403: "Free tier, or no right to upload for this package.",
             409: "The Idempotency-Key was used for another request.",
         },
-    ),
+    )
+    | {
+        200: ResponseSpec(
+            EstimateAnswer, description="With `dry_run`: what the run would take.", generate_examples=False
+        )
+    },
 )
 async def run_test_job(
     data: Annotated[RunRequest, Body(examples=[Example(value=RUN_EXAMPLE)])],
@@ -114,23 +129,67 @@ async def run_test_job(
         str | None,
         Parameter(header="Idempotency-Key", description="Same key and body: the same answer. 1 to 255 characters."),
     ] = None,
-) -> SubmitAnswer:
-    """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job."""
+) -> Response[SubmitAnswer]:
+    """Checks everything, keeps and charges the job, answers at once. An equal submit within 10 s gets the same job.
+
+    With `dry_run` nothing is kept or charged: the answer is an estimate, with status 200.
+    """
+    key = check_key(idempotency_key)
+    if data.dry_run:
+        found = await estimating.estimate(site.db, credential, data, models=await site.models.read())
+        # The one answer of another kind; the framework wants to know of one only.
+        return cast(Response[SubmitAnswer], Response(estimate_answer(found), status_code=200))
     submission = await submitting.submit(
         site.db,
+        site.admission,
         site.wakeups,
         credential,
         data,
         models=await site.models.read(),
-        idempotency_key=check_key(idempotency_key),
+        cache_days=site.cache_days,
+        idempotency_key=key,
     )
-    return submit_answer(submission)
+    return Response(submit_answer(submission))
 
 
-@get("/api/v1/test-jobs/{job_id:str}", tags=TAGS, summary="Look at a job", responses=refusals(401, 404))
-async def get_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
-    """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs."""
-    return job_answer(await reading.read_job(site.db, caller, parse_job_id(job_id)))
+@get(
+    "/api/v1/test-jobs/{job_id:str}",
+    tags=TAGS,
+    summary="Look at a job, or wait for it",
+    responses=refusals(400, 401, 404)
+    | {304: ResponseSpec(None, description="Still as in `If-None-Match`.", generate_examples=False)},
+)
+async def get_test_job(
+    job_id: str,
+    site: Site,
+    caller: Caller,
+    *,
+    wait: Annotated[
+        int, Parameter(ge=0, le=25, description="Seconds to wait for the job's end before the answer, at most 25.")
+    ] = 0,
+    if_none_match: Annotated[
+        str | None,
+        Parameter(header="If-None-Match", description="An earlier answer's ETag: the wait ends with any change."),
+    ] = None,
+) -> Response[JobAnswer]:
+    """The job's status; `results` when it is completed, `error` when it failed, `progress` while it runs.
+
+    With `wait` the answer comes when the job has ended, with `If-None-Match` as soon as it is another than the caller
+    has seen; else after so many seconds, as the job then stands.
+    """
+    job = await reading.read_job(site.db, caller, parse_job_id(job_id))
+    known = known_version(if_none_match)
+    version = version_of(job)
+
+    def shown(job: JobView) -> JobAnswer:
+        return job_answer(job, forecast=site.queue.recent())
+
+    if wait and site.watch.has_room and not job.has_ended and known in (None, version):
+        return LateResponse(WaitForJob(site.watch, job, known=known, seconds=wait, shown=shown))
+    if version == known:
+        return LateResponse(not_modified(version))
+    forecast = await site.queue.forecast() if job.status == "queued" else None
+    return Response(job_answer(job, forecast=forecast), headers={"ETag": etag(version)}, media_type=MediaType.JSON)
 
 
 @get(
@@ -187,8 +246,8 @@ def submit_answer(submission: Submission) -> SubmitAnswer:
     )
 
 
-def job_answer(job: JobView) -> JobAnswer:
-    """The public form of a job."""
+def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
+    """The public form of a job; with a forecast it says how long a waiting one will wait."""
     return JobAnswer(
         id=str(job.id),
         status=job.status,
@@ -205,9 +264,12 @@ def job_answer(job: JobView) -> JobAnswer:
         code=job.error_code or UNSET,
         progress=_progress(job),
         position_in_queue=job.position or UNSET,
+        estimated_wait_seconds=_wait(job, forecast) or UNSET,
         created_at=iso(job.created_at),
         started_at=iso_if(job.started_at),
         completed_at=iso_if(job.completed_at),
+        cached=True if job.cached_at else UNSET,
+        cached_at=iso_if(job.cached_at),
     )
 
 
@@ -215,9 +277,17 @@ def _results(job: JobView) -> Summary | UnsetType:
     if job.status != "completed" or job.results is None:
         return UNSET
     summary = msgspec.json.decode(job.results, type=Summary)
-    if job.test_result_id is not None:
-        return msgspec.structs.replace(summary, test_result_id=str(job.test_result_id))
-    return summary
+    return msgspec.structs.replace(
+        summary,
+        cached_at=iso_if(job.cached_at),
+        test_result_id=str(job.test_result_id) if job.test_result_id is not None else UNSET,
+    )
+
+
+def _wait(job: JobView, forecast: Forecast | None) -> int:
+    if forecast is None or job.status != "queued":
+        return 0
+    return ceil(forecast.wait(job.id, position=job.position))
 
 
 def _progress(job: JobView) -> Progress | UnsetType:

@@ -33,6 +33,7 @@ class EntryAnswer(Struct, kw_only=True):
     reason: Annotated[str, Meta(examples=["run accepted"])]
     job_id: Annotated[str, Meta(examples=["7b0c1c3e-2d5a-4b7e-9a44-0d6c5b1f2a10"])]
     package: LedgerPackage
+    cost_usd: Annotated[float, Meta(examples=[0.0123], description="What the job's models cost; a refund has none")]
 
 
 class TotalsAnswer(Struct, kw_only=True):
@@ -50,6 +51,7 @@ class LedgerAnswer(Struct, kw_only=True):
     month: Annotated[str, Meta(examples=["2026-11"])]
     entries: list[EntryAnswer]
     totals: TotalsAnswer
+    cost_usd: Annotated[float, Meta(examples=[0.4312], description="The whole month's, the sum of its jobs'.")]
     next_cursor: (
         Annotated[str, Meta(examples=["4711"], description="Send it as `cursor` for the next page; none: the last.")]
         | UnsetType
@@ -83,6 +85,7 @@ async def get_usage_ledger(
             cached=page.totals.cached,
             runs=page.totals.runs,
         ),
+        cost_usd=page.totals.cost_usd,
         next_cursor=str(page.entries[-1].id) if page.has_more else UNSET,
     )
 
@@ -96,6 +99,7 @@ def _entry(entry: LedgerEntry, *, month: str) -> EntryAnswer:
         reason=entry.reason,
         job_id=str(entry.job_id),
         package=LedgerPackage(name=entry.package_name, version=entry.package_version),
+        cost_usd=entry.cost_usd,
     )
 
 

@@ -17,7 +17,7 @@ class ModelsAnswer(Struct, kw_only=True):
 @get("/api/v1/models", tags=["Models"], summary="Which models are there?", responses=refusals())
 async def list_models(site: Site) -> ModelsAnswer:
     """Names, prices in USD per million tokens, whether they can be reached, and what replaced retired ones."""
-    return ModelsAnswer(models=list(await site.models.read()))
+    return ModelsAnswer(models=[model.as_people_see_it() for model in await site.models.read()])
 
 
 handlers = [list_models]

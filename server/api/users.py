@@ -9,8 +9,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.api.context import Site
 from server.api.errors import refusals
-from server.domain.accounts import Caller
-from server.domain.tiers import UNLIMITED_RUNS
+from server.domain.accounts import Caller, Usage
+from server.domain.tiers import TIERS, UNLIMITED_RUNS
 from server.services.usage import read_usage
 
 TAGS = ["Users"]
@@ -42,12 +42,25 @@ class Remaining(Struct, kw_only=True):
     test_runs: Annotated[int, Meta(examples=[77])]
 
 
+class Caps(Struct, kw_only=True):
+    """What one job may be, and what models may cost in USD."""
+
+    trials_per_job: Annotated[int, Meta(examples=[500], description="Cases × models × repeats.")]
+    output_tokens_per_answer: Annotated[int, Meta(examples=[4096])]
+    seconds_per_job: Annotated[int, Meta(examples=[1800])]
+    money_per_job_usd: Annotated[float, Meta(examples=[0.25])]
+    money_per_month_usd: Annotated[float, Meta(examples=[5.0])]
+    money_held_usd: Annotated[float, Meta(examples=[0.02], description="By running jobs, for calls to come.")]
+    money_left_usd: Annotated[float, Meta(examples=[4.5488])]
+
+
 class UsageAnswer(Struct, kw_only=True):
     """The month so far, in UTC."""
 
     current_month: CurrentMonth
     limits: Limits
     remaining: Remaining
+    caps: Caps
     resets_at: Annotated[str, Meta(examples=["2026-02-01T00:00:00Z"])]
 
 
@@ -80,7 +93,21 @@ async def get_test_usage(site: Site, caller: Caller) -> UsageAnswer:
             unlimited=True if usage.runs_per_month is None else UNSET,
         ),
         remaining=Remaining(test_runs=max(limit - usage.test_runs_count, 0)),
+        caps=_caps(usage),
         resets_at=f"{usage.resets_on}T00:00:00Z",
+    )
+
+
+def _caps(usage: Usage) -> Caps:
+    tier = TIERS[usage.tier]
+    return Caps(
+        trials_per_job=tier.trials_per_job,
+        output_tokens_per_answer=tier.answer_tokens,
+        seconds_per_job=tier.job_seconds,
+        money_per_job_usd=usage.money_per_job_usd,
+        money_per_month_usd=usage.money_per_month_usd,
+        money_held_usd=usage.held_usd,
+        money_left_usd=usage.money_left_usd,
     )
 
 

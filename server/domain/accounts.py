@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from decimal import Decimal
 from uuid import UUID
 
 from msgspec import Struct
@@ -19,6 +20,8 @@ class Account(Struct, frozen=True, kw_only=True):
     is_admin: bool
     is_active: bool
     created_at: datetime
+    money_per_job_usd: Decimal | None = None  # None: the tier's
+    money_per_month_usd: Decimal | None = None
 
 
 class Credential(Struct, frozen=True, kw_only=True):
@@ -55,6 +58,14 @@ class Usage(Struct, frozen=True, kw_only=True):
     test_runs_count: int
     tokens_used: int
     cost_usd: float
+    held_usd: float  # by running jobs, for calls to come
+    money_per_job_usd: float
+    money_per_month_usd: float
+
+    @property
+    def money_left_usd(self) -> float:
+        """What another job may cost this month."""
+        return max(round(self.money_per_month_usd - self.cost_usd - self.held_usd, 6), 0.0)
 
 
 class IssuedToken(Struct, frozen=True, kw_only=True):

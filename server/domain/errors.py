@@ -6,11 +6,13 @@ ServiceError
 ├── NotAllowed             known, but without the right or the tier
 ├── NotFound               does not exist, or is not to be seen
 ├── QuotaExceeded          the month's runs are used up
+│   └── MoneyExceeded      the month's money is
 ├── Conflict               an idempotency key or a version is taken; a job is not finished
 ├── TooLarge               more bytes than are read
 ├── TooSlow                bytes that did not come in time
 ├── UnsupportedMedia       not the content type that the route reads
 ├── NoSuite                nothing says how to test the package
+├── TooMany                more at once than one caller may have
 └── Unavailable            a part that we need is away; try again
 """
 
@@ -53,6 +55,10 @@ class QuotaExceeded(ServiceError):
     code = "quota_exceeded"
 
 
+class MoneyExceeded(QuotaExceeded):
+    code = "money_exceeded"
+
+
 class Conflict(ServiceError):
     code = "conflict"
 
@@ -71,6 +77,10 @@ class UnsupportedMedia(ServiceError):
 
 class NoSuite(ServiceError):
     code = "no_suite"
+
+
+class TooMany(ServiceError):
+    code = "too_many"
 
 
 class Unavailable(ServiceError):

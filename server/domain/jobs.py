@@ -13,6 +13,7 @@ from server.domain.accounts import Credential
 from server.domain.packages import PackageRef
 
 Status = Literal["queued", "running", "completed", "failed"]
+Cause = Literal["submit", "schedule", "baseline", "rerun"]  # only a submit may be answered by a cache
 
 
 class SentSuite(Struct, frozen=True, kw_only=True):
@@ -39,6 +40,29 @@ class NewJob(Struct, frozen=True, kw_only=True):
     framework: str
     upload_results: bool
     verify_results: bool
+    may_cost: bool = True  # not all of its models are free
+    max_cost_usd: float | None = None  # lowers the account's cap for this job
+    cause: Cause = "submit"
+    use_cache: bool = True
+    outcome_settings: str | None = None  # digest under which an identical job's outcome may be kept; None: do not look
+    outcome_days: int = 0  # how old that may be
+
+
+class JobRequest(Struct, frozen=True, kw_only=True):
+    """What a job was asked to do, for asking it again."""
+
+    job_id: UUID
+    package_id: UUID
+    package_version: str
+    snapshot_id: str
+    suite: SentSuite
+    suite_is_current: bool  # a submit without a suite would find this one
+    models: list[str]
+    framework: str
+    upload_results: bool
+    verify_results: bool
+    max_cost_usd: float | None
+    use_cache: bool
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -70,6 +94,10 @@ class EqualSubmit(Struct, frozen=True, kw_only=True):
     key: str
 
 
+# What a submit's statement says of it. None: the credential stands for nobody.
+Submitted = Submission | EqualSubmit | Refused | None
+
+
 class ClaimedJob(Struct, frozen=True, kw_only=True):
     """A job that this worker holds, with all that running it needs."""
 
@@ -84,14 +112,24 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     suite_body: str
     models: tuple[str, ...]
     framework: str
+    trials: int  # in all, finished ones of earlier leases included
     seconds_left: float
+    seconds_run: float  # since its first start, whoever ran it
+    money_cap: int  # nano-USD that it may cost in all
+    spent: int  # nano-USD, by the leases before
+    answer_tokens: int  # output tokens of one answer, at most
     asked_at: float  # of this process's monotonic clock: the lease began after it
+    account_id: UUID
+    use_cache: bool  # False: every model is asked anew
+    is_public: bool  # anybody may see what is asked: a published package's own suite
 
 
 class JobView(Struct, frozen=True, kw_only=True):
     """A job as its readers see it."""
 
     id: UUID
+    fence: int  # grows with each start and each return to the queue; 0: never started
+    attempt: int
     status: Status
     package_id: UUID
     package_name: str
@@ -110,10 +148,16 @@ class JobView(Struct, frozen=True, kw_only=True):
     trials_passed: int
     trials_failed: int
     trials_errored: int
-    position: int | None  # in the queue, from 1; None once it runs
+    position: int | None  # in the queue, from 1; None once it runs, or where it is not counted
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    cached_at: datetime | None  # when the identical job ended whose outcome this one shows
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing about it changes any more."""
+        return self.status in ("completed", "failed")
 
 
 class ListedJob(Struct, frozen=True, kw_only=True):
@@ -132,6 +176,7 @@ class ListedJob(Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    is_cached: bool
 
 
 class JobPlace(NamedTuple):
@@ -153,6 +198,17 @@ class JobEnd(Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     error_message: str | None = None
     refund_reason: str | None = None
+    kept: KeptOutcome | None = None  # None: the outcome answers for no other job
+
+
+class KeptOutcome(Struct, frozen=True, kw_only=True):
+    """What makes an outcome answer for identical jobs."""
+
+    settings: str  # digest of how its models are reached and asked
+    results: str  # JSON of evals.outcome.Summary, as a job that is answered by it shows it
+    deployments: tuple[str, ...]  # fingerprints of all that answered or judged
+    versions: tuple[str, ...]  # what each of them said that it was
+    asked_at: datetime  # when the oldest answer in it was asked for
 
 
 class Wakeups(Protocol):

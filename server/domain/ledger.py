@@ -20,17 +20,19 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     runs: int
     reason: str
     job_id: UUID
+    cost_usd: float  # what the job's models have cost so far; 0 for a refund
     package_name: str
     package_version: str
 
 
 class LedgerTotals(Struct, frozen=True, kw_only=True):
-    """A month's entries, counted by kind; `runs` is their sum."""
+    """A month's entries, counted by kind; `runs` and `cost_usd` are their sums."""
 
     charges: int
     refunds: int
     cached: int
     runs: int
+    cost_usd: float
 
 
 class LedgerPage(Struct, frozen=True, kw_only=True):

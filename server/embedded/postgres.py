@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 
 from server.embedded.folders import FolderLock, SocketFolder, make_folder, noted_socket_folder, open_log
@@ -53,9 +54,14 @@ FAST_SETTINGS = {
 }
 
 
-def start_postgres(data: Path, *, durable: bool = True) -> EmbeddedPostgres:
-    """A PostgreSQL that accepts connections, its data in `data`. Main thread only. Raises CannotStart."""
-    server = begin_postgres(data, durable=durable)
+def start_postgres(
+    data: Path, *, durable: bool = True, environment: Mapping[str, str] | None = None
+) -> EmbeddedPostgres:
+    """A PostgreSQL that accepts connections, its data in `data`. Main thread only. Raises CannotStart.
+
+    `environment`: more variables for its processes, for tests that give it another clock.
+    """
+    server = begin_postgres(data, durable=durable, environment=environment)
     try:
         server.wait_until_ready()
     except BaseException:
@@ -64,9 +70,11 @@ def start_postgres(data: Path, *, durable: bool = True) -> EmbeddedPostgres:
     return server
 
 
-def begin_postgres(data: Path, *, durable: bool = True) -> EmbeddedPostgres:
+def begin_postgres(
+    data: Path, *, durable: bool = True, environment: Mapping[str, str] | None = None
+) -> EmbeddedPostgres:
     """As start_postgres, but returns while initdb still works: `wait_until_ready` does the rest."""
-    server = EmbeddedPostgres(make_folder(data), durable=durable)
+    server = EmbeddedPostgres(make_folder(data), durable=durable, environment=environment)
     try:
         server.begin()
     except BaseException:
@@ -78,10 +86,11 @@ def begin_postgres(data: Path, *, durable: bool = True) -> EmbeddedPostgres:
 class EmbeddedPostgres:
     """One server. `dsn` can be handed out at once; `initdb_seconds` is None when there was data already."""
 
-    def __init__(self, folder: Path, *, durable: bool) -> None:
+    def __init__(self, folder: Path, *, durable: bool, environment: Mapping[str, str] | None = None) -> None:
         self._programs = find_programs()
         self._lock = FolderLock(folder)
         self._durable = durable
+        self._environment = {**ENVIRONMENT, **(environment or {})}
         self._cluster = folder / "cluster"
         self._unfinished = folder / "cluster.unfinished"
         self._sockets = SocketFolder(folder, socket_name=SOCKET_NAME)
@@ -182,7 +191,7 @@ class EmbeddedPostgres:
             death_signal=signal.SIGINT,
             log=self.log,
             identity=self._identity,
-            environment=ENVIRONMENT,
+            environment=self._environment,
         )
 
     def _says_ready(self) -> bool:

@@ -10,11 +10,14 @@ import click
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="Port; PRPM_PORT, else 8100.")
 def command(host: str | None, port: int | None) -> None:
     """Serve the API and the pages until SIGTERM or Ctrl-C."""
+    import asyncio
+
     import uvloop
 
     from server.app import make_app
     from server.http_server import serve
     from server.logs import configure_logs
+    from server.open_files import raise_limit
     from server.settings import read_settings
 
     settings = read_settings()
@@ -22,4 +25,8 @@ def command(host: str | None, port: int | None) -> None:
     # Here what is missing is told in a sentence; from inside the server it would be a traceback of its start.
     settings.require_database()
     settings.require_redis()
-    uvloop.run(serve(make_app(settings), host=host or settings.host, port=settings.port if port is None else port))
+    raise_limit()
+    stopping = asyncio.Event()
+    app = make_app(settings, stopping=stopping)
+    port = settings.port if port is None else port
+    uvloop.run(serve(app, host=host or settings.host, port=port, stopping=stopping))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import asyncpg
 
@@ -12,6 +13,7 @@ from server.domain.tiers import TIERS
 from server.store import accounts
 
 USERNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,98}[A-Za-z0-9])?")
+MOST_USD = 1_000_000
 EMAIL = re.compile(r"[^@\s\x00]{1,64}@[^@\s\x00]{1,190}")
 
 
@@ -45,6 +47,22 @@ async def read_account(db: asyncpg.Pool, username: str) -> Account:
 async def set_tier(db: asyncpg.Pool, username: str, tier: str) -> Account:
     """Move the account; what runs or waits goes on. Raises NotFound, InvalidRequest."""
     return _found(await accounts.set_tier(db, username, known_tier(tier)), username)
+
+
+async def set_caps(
+    db: asyncpg.Pool, username: str, *, per_job_usd: float | None, per_month_usd: float | None
+) -> Account:
+    """Money caps of the account's own, None for its tier's. Raises NotFound, InvalidRequest."""
+    caps = {"per_job_usd": _cap(per_job_usd, "per job"), "per_month_usd": _cap(per_month_usd, "per month")}
+    return _found(await accounts.set_caps(db, username, **caps), username)
+
+
+def _cap(amount: float | None, what: str) -> Decimal | None:
+    if amount is None:
+        return None
+    if not 0 <= amount <= MOST_USD:  # NaN too
+        raise InvalidRequest(f"The cap {what} must be an amount of USD from 0 to {MOST_USD:,}.", code="invalid_cap")
+    return round(Decimal(str(amount)), 6)
 
 
 def known_tier(tier: str) -> str:

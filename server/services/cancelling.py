@@ -9,6 +9,7 @@ import asyncpg
 from server.domain.accounts import Caller
 from server.domain.errors import Conflict
 from server.domain.jobs import JobView
+from server.services.announcing import announce
 from server.services.reading import read_job
 from server.services.running import CANCELLED
 from server.store import jobs
@@ -32,6 +33,7 @@ async def cancel(db: asyncpg.Pool, caller: Caller, job_id: UUID) -> JobView:
         )
         job = await read_job(db, caller, job_id)
         if cancelled or job.error_code == CANCELLED:
+            await announce(db, [job_id])
             return job
         if job.status in ("completed", "failed"):
             break

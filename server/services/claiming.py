@@ -11,8 +11,12 @@ import structlog
 
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
-from server.services.running import DATABASE_TROUBLE, Pace, run_job
+from server.services.announcing import Announcer
+from server.services.caching import announce_models
+from server.services.pacing import JobTimes
+from server.services.running import Pace, run_job
 from server.store import jobs, workers
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
 
@@ -35,6 +39,7 @@ class ClaimLoop:
         slots: int,
         job_concurrency: int,
         pace: Pace,
+        cache_days: int = 0,
     ) -> None:
         self._db = db
         self._models = models
@@ -43,10 +48,12 @@ class ClaimLoop:
         self._slots = slots
         self._job_concurrency = job_concurrency
         self._pace = pace
+        self._cache_days = cache_days
+        self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
         self._stops: dict[UUID, asyncio.Event] = {}  # of running jobs, for those that are cancelled
-        self._mean_job_seconds = 0.0
+        self._job_times = JobTimes()
 
     def nudge(self) -> None:
         """There may be work: look now."""
@@ -59,6 +66,7 @@ class ClaimLoop:
                 group.create_task(self._claim())
                 group.create_task(self._sweep())
                 group.create_task(self._announce())
+                group.create_task(self._announcer.run())
         finally:
             await self._give_back()
 
@@ -90,9 +98,17 @@ class ClaimLoop:
         stop = self._stops[job.id] = asyncio.Event()
         with structlog.contextvars.bound_contextvars(job_id=str(job.id)):
             started = time.monotonic()
-            await run_job(self._db, self._models, job, pace=self._pace, concurrency=self._job_concurrency, stop=stop)
-            seconds = time.monotonic() - started
-            self._mean_job_seconds = 0.8 * self._mean_job_seconds + 0.2 * seconds if self._mean_job_seconds else seconds
+            await run_job(
+                self._db,
+                self._models,
+                job,
+                pace=self._pace,
+                concurrency=self._job_concurrency,
+                stop=stop,
+                cache_days=self._cache_days,
+                changed=self._announcer.tell,
+            )
+            self._job_times.note(trials=job.trials, seconds=time.monotonic() - started)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._running.pop(task)
@@ -112,6 +128,7 @@ class ClaimLoop:
                     most_attempts=MOST_ATTEMPTS,
                     code="infrastructure",
                     message="The workers that ran this job were lost. The run was given back; please submit it again.",
+                    tell=self._announcer.tell,
                 )
                 if moved:
                     log.warning("expired leases swept", jobs=moved)
@@ -136,8 +153,8 @@ class ClaimLoop:
                     self._db,
                     self._worker_id,
                     slots=self._slots,
-                    mean_job_seconds=self._mean_job_seconds,
-                    models=self._models.catalogue.describe(),
+                    job_time=self._job_times.estimate(),
+                    models=announce_models(self._models.catalogue),
                 )
                 await workers.forget_workers(self._db)
             except DATABASE_TROUBLE as error:
@@ -154,7 +171,9 @@ class ClaimLoop:
                 for _, job in held:
                     if await jobs.release_job(self._db, job):
                         log.info("job given back", job_id=str(job.id))
+                        self._announcer.tell(job.id)
                 await workers.retire_worker(self._db, self._worker_id)
+                await self._announcer.flush()
                 if held:
                     await self._wakeups.wake()
         except DATABASE_TROUBLE:

@@ -11,8 +11,8 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
-from server.services.running import DATABASE_TROUBLE
 from server.store import retention
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
 
@@ -33,6 +33,7 @@ class Keep(Struct, frozen=True, kw_only=True):
     outcomes_days: int = 365
     uploads_days: int = 90
     keys_days: int = 7
+    cache_days: int = 14  # since an answer was asked for, however often it was used
 
 
 async def keep_clean(
@@ -83,6 +84,12 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
             "idempotency_keys",
             ROWS_A_BATCH,
             functools.partial(retention.delete_idempotency_keys, db, days=keep.keys_days),
+        ),
+        ("completions", ROWS_A_BATCH, functools.partial(retention.delete_completions, db, days=keep.cache_days)),
+        (
+            "cached_outcomes",
+            ROWS_A_BATCH,
+            functools.partial(retention.delete_cached_outcomes, db, days=keep.cache_days),
         ),
         ("body_hashes", ROWS_A_BATCH, functools.partial(retention.delete_body_hashes, db)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),

@@ -7,35 +7,31 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
+from uuid import UUID
 
 import asyncpg
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from evals import ENGINE_VERSION
 from evals.archives import read_archive
 from evals.errors import EngineError
-from evals.outcome import Outcome, build_outcome
+from evals.outcome import Outcome, build_outcome, find_cap
 from evals.packages import read_package
 from evals.pool import ModelPool
+from evals.provenance import provenance_of, record_of
 from evals.runner import Plan, run
 from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
+from server.domain.money import MoneyHeld, MoneyWish, booked_usd
+from server.services.caching import CachedModels
 from server.services.holding import HeldModels, Hold
-from server.store import jobs, packages, trials
+from server.services.spending import ADVICE, Budget, SpendingModels
+from server.store import jobs, money, packages, trials
+from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
-
-# InternalClientError: what asyncpg raises when the server goes in the middle of an answer.
-DATABASE_TROUBLE = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-
 
 CANCELLED = "cancelled"
 
@@ -68,23 +64,33 @@ async def run_job(
     pace: Pace,
     concurrency: int,
     stop: asyncio.Event,
+    cache_days: int = 0,
+    changed: Callable[[UUID], None] = lambda _: None,
 ) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
 
+    `cache_days` is how old a kept answer may be; 0: none is used.
     Once `stop` is set no further call is made, and the job ends as cancelled with what it found so far.
     When this task is cancelled (the worker stops) the job goes back to the queue; finished trials are kept and
-    not run again.
+    not run again. `changed` is called after each commit that somebody may be waiting for.
     """
+    changed(job.id)
     log.info("job started", attempt=job.attempt, fence=job.fence)
     started = time.monotonic()
     try:
         async with asyncio.TaskGroup() as group:
             hold = Hold(sure_until=job.asked_at + pace.sure_seconds)
             lease = group.create_task(_keep_lease(db, job, pace=pace, hold=hold))
-            held = HeldModels(models, hold)
+            budget = Budget(cap=job.money_cap, spent=job.spent, settle=lambda wish: _settle(db, job, wish))
+            # What is kept already costs nothing, so the cache stands before the money.
+            cached = CachedModels(SpendingModels(HeldModels(models, hold), budget), db, job, days=cache_days)
             try:
-                end = await _run_to_end(db, held, job, pace=pace, concurrency=concurrency, stop=stop)
-                await _finish(db, job, end)
+                async with cached:
+                    end = await _run_to_end(
+                        db, cached, job, budget, pace=pace, concurrency=concurrency, stop=stop, changed=changed
+                    )
+                await _finish(db, job, msgspec.structs.replace(end, cost_usd=float(booked_usd(budget.spent))))
+                changed(job.id)
             finally:
                 lease.cancel()
     except* LeaseLost:
@@ -96,12 +102,14 @@ async def run_job(
 
 async def _run_to_end(
     db: asyncpg.Pool,
-    models: ModelPool,
+    models: CachedModels,
     job: ClaimedJob,
+    budget: Budget,
     *,
     pace: Pace,
     concurrency: int,
     stop: asyncio.Event,
+    changed: Callable[[UUID], None],
 ) -> JobEnd:
     try:
         plan = await _plan(db, job, pace=pace, concurrency=concurrency)
@@ -109,26 +117,59 @@ async def _run_to_end(
         # It could be read when it came in, so this is ours and not the package's.
         log.error("job cannot be prepared", error=type(error).__name__)
         return _failed("The package could not be read any more. The run was given back.", code="infrastructure")
+    longest = plan.suite.max_tokens
+    # Here and not at the call: an answer that is kept is found by the length that was asked for.
+    cut = msgspec.structs.replace(plan.suite, max_tokens=min(longest, job.answer_tokens))
+    plan = msgspec.structs.replace(plan, suite=cut)
     started = time.monotonic()
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
+    is_all_ours = not found
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(job.seconds_left, 0.0)):
+        async with time_limit:
             stream = run(plan, pool=models, done=found.keys())
             async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
                 async for batch in batches:
+                    # Before the trials: who goes on after us must not take for unpaid what it need not run.
+                    await budget.book()
                     await _keep(db, job, batch)
+                    changed(job.id)
                     found.update((trial.key, trial) for trial in batch)
     outcome = build_outcome(
         plan.suite,
         plan.models,
         found.values(),
         # From the first start on, whoever ran it then.
-        total_duration_ms=round((pace.job_seconds - job.seconds_left + time.monotonic() - started) * 1000),
+        total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
+        notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
+        out_of_time=time_limit.expired(),
+    )
+    outcome = msgspec.structs.replace(
+        outcome,
+        provenance=provenance_of(plan.instructions, plan.suite, plan.models, found.values(), snapshot=job.snapshot_id),
+        record=record_of(plan.suite, plan.models, found.values()),
     )
     if stop.is_set():
         return _cancelled(outcome)
-    return judge_job(outcome)
+    # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
+    # account's tier and day alone, and always has a note.
+    is_whole = is_all_ours and outcome.summary.notes is UNSET
+    kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
+    return msgspec.structs.replace(judge_job(outcome), kept=kept)
+
+
+def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
+    notes = [f"{capped} {ADVICE}"] if capped else []
+    if longest > job.answer_tokens:
+        notes.append(
+            f"The suite asks for answers of up to {longest:,} tokens; "
+            f"your tier's have at most {job.answer_tokens:,}, so longer ones were cut."
+        )
+    if out_of_time:
+        minutes = round((job.seconds_run + job.seconds_left) / 60)
+        notes.append(f"The job's time of {minutes} min was over, so the rest was not run. Split the suite.")
+    return notes
 
 
 async def _plan(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, concurrency: int) -> Plan:
@@ -243,6 +284,15 @@ async def _keep_lease(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, hold: Ho
         except DATABASE_TROUBLE:
             if time.monotonic() >= hold.sure_until:
                 raise LeaseLost from None
+
+
+async def _settle(db: asyncpg.Pool, job: ClaimedJob, wish: MoneyWish) -> MoneyHeld:
+    held = await _patiently(lambda: money.settle_money(db, job, wish))
+    if held is None:
+        # The job is another's: its keeper ends everybody, as soon as it sees that.
+        await asyncio.get_running_loop().create_future()
+    assert held is not None  # noqa: S101 - what stands before it never returns
+    return held
 
 
 async def _keep(db: asyncpg.Pool, job: ClaimedJob, batch: list[Trial]) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import asyncpg
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct
 
 from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
-from server.domain.accounts import Credential
+from server.domain.accounts import Credential, Usage
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
+    MoneyExceeded,
     NoSuite,
     NotAllowed,
     NotFound,
@@ -27,8 +28,11 @@ from server.domain.errors import (
     Unavailable,
 )
 from server.domain.jobs import EqualSubmit, NewJob, Refused, SentSuite, Submission, Wakeups
+from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
+from server.services.admission import Admission
+from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
 from server.store import jobs
@@ -36,6 +40,7 @@ from server.store import jobs
 PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9-]+")
 SNAPSHOT_ID = re.compile(r"[0-9a-f]{64}")
 MOST_MODELS = 20
+FRAMEWORK = "litellm"  # what runs, whatever `auto` will mean once there are several
 SUITE_PLACES = (
     "Send one with the request (`suite`, `prpm test --suite FILE`), put `prpm.test.yaml` into the working folder or "
     "`tests/prpm.json` into the package, or store one with PUT /api/v1/packages/{id}/suite."
@@ -55,18 +60,23 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     verify_results: bool | None = None
     suite: dict[str, Any] | None = None
     force: bool | None = None
+    cache: bool | None = None
+    max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    dry_run: bool | None = None
 
 
 async def submit(
     db: asyncpg.Pool,
+    admission: Admission,
     wakeups: Wakeups,
     credential: Credential,
     request: RunRequest,
     *,
-    models: tuple[ModelInfo, ...],
+    models: tuple[AnnouncedModel, ...],
+    cache_days: int = 0,
     idempotency_key: str | None = None,
 ) -> Submission:
-    """The accepted job, or the one that an equal submit got before.
+    """The accepted job, or the one that an equal submit got before. `cache_days`: how old a kept outcome may be.
 
     Who asks is found by the statement that keeps the job, which saves a round trip; only a refusal looks first.
     Raises NotAuthenticated, InvalidRequest, NotFound, NotAllowed, NoSuite, QuotaExceeded, Conflict, Unavailable,
@@ -74,45 +84,74 @@ async def submit(
     """
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
-        submission = await _keep(db, await _new_job(request, credential, key=key, models=models))
+        new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
     except ServiceError as refusal:
-        return await _earlier(db, credential, request, key=key, refusal=refusal)
+        return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
+    return await submit_new(db, admission, wakeups, new)
+
+
+async def submit_new(db: asyncpg.Pool, admission: Admission, wakeups: Wakeups, new: NewJob) -> Submission:
+    """As `submit`, for a job that is described already."""
+    try:
+        submission = await _keep(db, admission, new)
+    except ServiceError as refusal:
+        return await _earlier(db, new.credential, new.request_sha256, key=new.key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
     await wakeups.wake()
     return submission
 
 
-async def _new_job(
-    request: RunRequest, credential: Credential, *, key: str | None, models: tuple[ModelInfo, ...]
+async def new_job(
+    request: RunRequest,
+    credential: Credential,
+    *,
+    key: str | None,
+    models: tuple[AnnouncedModel, ...],
+    cache_days: int,
 ) -> NewJob:
+    """What the request asks for, checked as far as needs no database.
+
+    Raises InvalidRequest, and Unavailable while no model is known.
+    """
     _check_framework(request)
+    chosen = choose_models(request.models, models)
+    # What is shown to others is run, and what is verified asks every model anew.
+    keeps_answers = request.cache is not False and not request.verify_results
+    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
         key=key,
-        request_sha256=_hash(request),
+        request_sha256=digest(request),
         force=bool(request.force),
         package=_package_ref(request),
         package_version=request.package_version,
         snapshot_id=request.snapshot_id,
         suite=await _sent_suite(request),
-        models=_choose_models(request.models, models),
-        framework="litellm",
+        models=chosen,
+        framework=FRAMEWORK,
         upload_results=bool(request.upload_results or request.verify_results),
         verify_results=bool(request.verify_results),
+        use_cache=keeps_answers,
+        outcome_settings=outcome_settings(models, chosen, framework=FRAMEWORK) if may_be_answered else None,
+        outcome_days=cache_days,
+        may_cost=any(model.free is not True for model in models if model.name in chosen),
+        max_cost_usd=request.max_cost_usd,
     )
 
 
-async def _keep(db: asyncpg.Pool, new: NewJob) -> Submission:
+async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submission:
     try:
-        result = await jobs.submit_job(db, new)
+        result = await admission.submit(new)
     except QuotaExceeded:
         raise await _quota_exceeded(db, new.credential) from None
     match result:
         case Submission():
             return result
+        case Refused(reason="quota_exceeded"):
+            raise await _quota_exceeded(db, new.credential)
         case Refused():
-            raise _refusal(result, new)
+            raise refusal(result, new)
         case EqualSubmit(account_id=account_id, key=key):
             earlier = await jobs.read_submission(db, account_id, key)
             if earlier is None:  # it was cleaned up since: ask again
@@ -123,7 +162,7 @@ async def _keep(db: asyncpg.Pool, new: NewJob) -> Submission:
 
 
 async def _earlier(
-    db: asyncpg.Pool, credential: Credential, request: RunRequest, *, key: str | None, refusal: ServiceError
+    db: asyncpg.Pool, credential: Credential, request_sha256: str, *, key: str | None, refusal: ServiceError
 ) -> Submission:
     """The answer that this key got when the request could still be served. Raises `refusal` if there is none.
 
@@ -132,7 +171,7 @@ async def _earlier(
     caller = await read_caller(db, credential)
     earlier = await jobs.read_submission(db, caller.id, key) if key is not None else None
     if earlier is not None:
-        return _replay(earlier, _hash(request))
+        return _replay(earlier, request_sha256)
     raise free_tier() if TIERS[caller.tier].runs_per_month == 0 else refusal
 
 
@@ -150,9 +189,19 @@ async def _quota_exceeded(db: asyncpg.Pool, credential: Credential) -> QuotaExce
 
     usage = await read_usage(db, await read_caller(db, credential))
     larger = next_tier(usage.tier)
+    if usage.runs_per_month is None or usage.test_runs_count < usage.runs_per_month:
+        return _money_exceeded(usage)
     advice = f" {larger.title} ({larger.price}) has more: `prpm subscribe`." if larger else ""
     return QuotaExceeded(
         f"All {usage.runs_per_month} test runs of this month are used; new ones start on {usage.resets_on}.{advice}",
+        resets_at=f"{usage.resets_on}T00:00:00Z",
+    )
+
+
+def _money_exceeded(usage: Usage) -> MoneyExceeded:
+    return MoneyExceeded(
+        f"The ${usage.money_per_month_usd:.2f} a month that this account's models may cost are used up; the next month "
+        f"starts on {usage.resets_on}. Until then test with free models, or ask the operator for a larger cap.",
         resets_at=f"{usage.resets_on}T00:00:00Z",
     )
 
@@ -182,7 +231,8 @@ def _check_framework(request: RunRequest) -> None:
         )
 
 
-def _choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> list[str]:
+def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:
+    """The names to run, by default the catalogue's own. Raises InvalidRequest, and Unavailable while none is known."""
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
@@ -200,13 +250,15 @@ def _choose_models(asked: list[str] | None, known: tuple[ModelInfo, ...]) -> lis
     return list(asked)
 
 
-def _finding(position: int, name: str, asked: list[str], known: dict[str, ModelInfo]) -> str | None:
+def _finding(position: int, name: str, asked: list[str], known: Mapping[str, ModelInfo]) -> str | None:
     shown = name if len(name) <= 60 else name[:60] + "…"
     shown = "".join(c if c.isprintable() else "�" for c in shown)
     if name not in known:
         return f"models[{position}]: there is no model {shown!r}"
     if not known[name].reachable:
         return f"models[{position}]: {shown} cannot be reached from this service"
+    if known[name].free is not True and known[name].price is UNSET:
+        return f"models[{position}]: {shown} has no known price, so what it may cost cannot be capped"
     if name in asked[:position]:
         return f"models[{position}]: {shown} is named twice"
     return None
@@ -252,7 +304,7 @@ async def _sent_suite(request: RunRequest) -> SentSuite | None:
     return SentSuite(id=suite_digest(suite), body=encode_canonical(suite).decode(), trials=trials_a_model(suite))
 
 
-def _refusal(refused: Refused, new: NewJob) -> ServiceError:
+def refusal(refused: Refused, new: NewJob) -> ServiceError:
     """What the statement's word means for the caller."""
     tier = TIERS[refused.tier]
     first, *details = (refused.suite_error or "").split("\n")
@@ -272,16 +324,18 @@ def _refusal(refused: Refused, new: NewJob) -> ServiceError:
             f"{tier.trials_per_job} a job. Test fewer models or repeats, or split the suite.",
             code="too_many_trials",
         ),
-        "package_not_found": lambda: _no_package(new),
+        "package_not_found": lambda: no_such_package(new),
     }
     return words[refused.reason]()
 
 
-def _no_package(new: NewJob) -> NotFound:
+def no_such_package(new: NewJob) -> NotFound:
+    """One answer for what is not there and what is not theirs."""
     what = f"snapshot {new.snapshot_id[:12]}" if new.snapshot_id else f"package {new.package.name or new.package.id}"
     at = f" in version {new.package_version}" if new.package_version else ""
     return NotFound(f"There is no {what}{at} that you may test.", code="package_not_found")
 
 
-def _hash(value: Any) -> str:
+def digest(value: Any) -> str:
+    """Hex SHA-256 of the value as canonical JSON."""
     return hashlib.sha256(encode_canonical(value)).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from uuid import UUID
 
 import asyncpg
@@ -27,6 +28,13 @@ async def read_account(db: asyncpg.Pool, username: str) -> Account | None:
 
 async def set_tier(db: asyncpg.Pool, username: str, tier: str) -> Account | None:
     row = await db.fetchrow(SQL["set_tier"], username, tier)
+    return _account(row) if row else None
+
+
+async def set_caps(
+    db: asyncpg.Pool, username: str, *, per_job_usd: Decimal | None, per_month_usd: Decimal | None
+) -> Account | None:
+    row = await db.fetchrow(SQL["set_caps"], username, per_job_usd, per_month_usd)
     return _account(row) if row else None
 
 
@@ -76,6 +84,9 @@ async def read_usage(db: asyncpg.Pool, account_id: UUID) -> Usage:
         test_runs_count=row["test_runs_count"],
         tokens_used=row["tokens_used"],
         cost_usd=float(row["cost_usd"]),
+        held_usd=float(row["held_usd"]),
+        money_per_job_usd=float(row["money_per_job_usd"]),
+        money_per_month_usd=float(row["money_per_month_usd"]),
     )
 
 
@@ -89,6 +100,8 @@ def _account(row: asyncpg.Record) -> Account:
         is_admin=row["is_admin"],
         is_active=row["is_active"],
         created_at=row["created_at"],
+        money_per_job_usd=row["money_per_job_usd"],
+        money_per_month_usd=row["money_per_month_usd"],
     )
 
 

@@ -5,19 +5,29 @@
 -- $1 kind, $2 username, $3 email or NULL, $4 tier, $5 is_admin
 INSERT INTO users (kind, username, email, subscription_tier, is_admin) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
-RETURNING id, kind, username, email, subscription_tier, is_admin, is_active, created_at;
+RETURNING id, kind, username, email, subscription_tier, is_admin, is_active, created_at,
+  money_per_job_usd, money_per_month_usd;
 
 -- name: read_account
 -- One account by its name.
 -- $1 username
-SELECT id, kind, username, email, subscription_tier, is_admin, is_active, created_at
+SELECT id, kind, username, email, subscription_tier, is_admin, is_active, created_at,
+  money_per_job_usd, money_per_month_usd
 FROM users WHERE username = $1;
 
 -- name: set_tier
 -- Moves an account to a tier; running and queued jobs go on.
 -- $1 username, $2 tier
 UPDATE users SET subscription_tier = $2 WHERE username = $1
-RETURNING id, kind, username, email, subscription_tier, is_admin, is_active, created_at;
+RETURNING id, kind, username, email, subscription_tier, is_admin, is_active, created_at,
+  money_per_job_usd, money_per_month_usd;
+
+-- name: set_caps
+-- Gives an account money caps of its own, NULL for the tier's; calls of running jobs obey the month's at once.
+-- $1 username, $2 USD a job, $3 USD a month
+UPDATE users SET money_per_job_usd = $2, money_per_month_usd = $3 WHERE username = $1
+RETURNING id, kind, username, email, subscription_tier, is_admin, is_active, created_at,
+  money_per_job_usd, money_per_month_usd;
 
 -- name: count_accounts
 -- Whether anybody is here yet.
@@ -56,7 +66,9 @@ RETURNING id;
 SELECT t.name AS tier, t.runs_per_month, t.concurrent_jobs, m.month,
   (m.month + INTERVAL '1 month')::DATE AS resets_on,
   COALESCE(u.test_runs_count, 0) AS test_runs_count, COALESCE(u.tokens_used, 0) AS tokens_used,
-  COALESCE(u.cost_usd, 0) AS cost_usd
+  COALESCE(u.cost_usd, 0) AS cost_usd, COALESCE(u.held_usd, 0) AS held_usd,
+  COALESCE(a.money_per_job_usd, t.money_per_job_usd) AS money_per_job_usd,
+  COALESCE(a.money_per_month_usd, t.money_per_month_usd) AS money_per_month_usd
 FROM users a
 JOIN tiers t ON t.name = a.subscription_tier
 CROSS JOIN (SELECT DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month) m

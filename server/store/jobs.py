@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
+from msgspec import Struct
 
 from server.domain.errors import QuotaExceeded, Unavailable
 from server.domain.jobs import (
@@ -14,12 +17,17 @@ from server.domain.jobs import (
     EqualSubmit,
     JobEnd,
     JobPlace,
+    JobRequest,
     JobView,
     ListedJob,
     NewJob,
     Refused,
+    SentSuite,
     Submission,
+    Submitted,
 )
+from server.domain.money import nano_usd
+from server.domain.queue import Outlook
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -28,41 +36,106 @@ SQL = read_queries("jobs")
 REFUSED = "PR001"
 
 
-async def submit_job(db: asyncpg.Pool, job: NewJob) -> Submission | EqualSubmit | Refused | None:
-    """The kept and charged job, or why nothing was kept. None: the credential stands for nobody.
+class SubmitRow(Struct, kw_only=True, omit_defaults=True):
+    """One submit as its statement reads it from JSON."""
 
-    Raises QuotaExceeded, or Unavailable when the package is just being removed, with nothing kept.
+    job_id: UUID
+    account_id: UUID | None = None
+    token_hash: str | None = None
+    key: str | None = None
+    request_sha256: str
+    force: bool
+    package_id: UUID | None = None
+    package_name: str | None = None
+    package_version: str | None = None
+    snapshot_id: str | None = None
+    suite_id: str | None = None
+    suite_body: str | None = None
+    suite_trials: int | None = None
+    models: list[str]
+    framework: str
+    upload: bool
+    verify: bool
+    cause: str
+    use_cache: bool
+    may_cost: bool
+    outcome_settings: str | None = None
+    outcome_days: int = 0
+    max_cost_usd: float | None = None
+
+
+class NotTogether(Exception):
+    """One of several submits made PostgreSQL refuse them all: nothing was kept, and each may be sent alone."""
+
+
+async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob], *, outlook: Outlook | None = None) -> list[Submitted]:
+    """For each the kept and charged job, or why nothing was kept. None: the credential stands for nobody.
+
+    Raises NotTogether for more than one. For a single one QuotaExceeded, or Unavailable when the package is just
+    being removed. Nothing is kept then.
     """
-    suite = job.suite
+    rows = msgspec.json.encode([_submit_row(job) for job in new]).decode()
+    expected = msgspec.json.encode(outlook).decode() if outlook else None
     try:
-        row = await db.fetchrow(
-            SQL["submit_job"],
-            job.id, job.credential.account_id, job.credential.token_hash, job.key, job.request_sha256, job.force,
-            job.package.id, job.package.name, job.package_version, job.snapshot_id,
-            suite.id if suite else None, suite.body if suite else None, suite.trials if suite else None,
-            job.models, job.framework, job.upload_results, job.verify_results,
-        )  # fmt: skip
+        answers = await db.fetch(SQL["submit_jobs"], rows, expected)
     except asyncpg.PostgresError as error:
+        if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
+            raise  # the server is going, and would refuse each of them too
+        if len(new) > 1:
+            raise NotTogether from None
         if error.sqlstate == REFUSED:
             raise QuotaExceeded("This month's test runs are used up.") from None
         if isinstance(error, asyncpg.ForeignKeyViolationError):
             # The clean-up took the old upload in this very moment.
             raise Unavailable("The package was being cleaned up at this moment. Send the request again.") from None
         raise
-    if row is None:
+    by_id = {answer["sent_id"]: answer for answer in answers}
+    return [_submitted(by_id[job.id], job) for job in new]
+
+
+def _submit_row(job: NewJob) -> SubmitRow:
+    suite = job.suite
+    return SubmitRow(
+        job_id=job.id,
+        account_id=job.credential.account_id,
+        token_hash=job.credential.token_hash,
+        key=job.key,
+        request_sha256=job.request_sha256,
+        force=job.force,
+        package_id=job.package.id,
+        package_name=job.package.name,
+        package_version=job.package_version,
+        snapshot_id=job.snapshot_id,
+        suite_id=suite.id if suite else None,
+        suite_body=suite.body if suite else None,
+        suite_trials=suite.trials if suite else None,
+        models=job.models,
+        framework=job.framework,
+        upload=job.upload_results,
+        verify=job.verify_results,
+        may_cost=job.may_cost,
+        max_cost_usd=job.max_cost_usd,
+        cause=job.cause,
+        use_cache=job.use_cache,
+        outcome_settings=job.outcome_settings,
+        outcome_days=job.outcome_days,
+    )
+
+
+def _submitted(answer: asyncpg.Record, job: NewJob) -> Submitted:
+    if answer["refusal"] == "nobody":
         return None
-    if row["refusal"] is not None:
-        package = f"{row['name']}@{row['version']}" if row["name"] else None
+    if answer["refusal"] is not None:
         return Refused(
-            reason=row["refusal"],
-            tier=row["tier"],
-            package=package,
-            suite_error=row["suite_error"],
-            trials=row["trials"],
+            reason=answer["refusal"],
+            tier=answer["tier"],
+            package=f"{answer['name']}@{answer['version']}" if answer["name"] else None,
+            suite_error=answer["suite_error"],
+            trials=answer["trials"],
         )
-    if row["job_id"] is None:
-        return EqualSubmit(account_id=row["account_id"], key=row["key"])
-    return _submission(row, request_sha256=job.request_sha256)
+    if answer["job_id"] is None:
+        return EqualSubmit(account_id=answer["account_id"], key=answer["key"])
+    return _submission(answer, request_sha256=job.request_sha256)
 
 
 async def read_submission(db: asyncpg.Pool, caller_id: UUID, key: str) -> Submission | None:
@@ -85,11 +158,20 @@ def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
 
 async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> JobView | None:
     """The job, if `seen_by` may see it (None: an administrator)."""
-    row = await db.fetchrow(SQL["read_job"], job_id, seen_by)
-    if row is None:
-        return None
+    found = await read_jobs(db, [job_id], seen_by=seen_by)
+    return found[0] if found else None
+
+
+async def read_jobs(db: asyncpg.Pool, job_ids: Sequence[UUID], *, seen_by: UUID | None) -> list[JobView]:
+    """Those of the jobs that `seen_by` may see (None: an administrator), in no order."""
+    return [_job_view(row) for row in await db.fetch(SQL["read_jobs"], job_ids, seen_by)]
+
+
+def _job_view(row: asyncpg.Record) -> JobView:
     return JobView(
         id=row["id"],
+        fence=row["fence"] or 0,
+        attempt=row["attempt"],
         status=row["status"],
         package_id=row["package_id"],
         package_name=row["package_name"],
@@ -112,6 +194,28 @@ async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> J
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
+        cached_at=row["cached_at"],
+    )
+
+
+async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> JobRequest | None:
+    """What the job was asked to do, if it is this account's."""
+    row = await db.fetchrow(SQL["read_request"], job_id, account_id)
+    if row is None:
+        return None
+    return JobRequest(
+        job_id=row["id"],
+        package_id=row["package_id"],
+        package_version=row["package_version"],
+        snapshot_id=row["snapshot_id"],
+        suite=SentSuite(id=row["suite_id"], body=row["suite_body"], trials=row["suite_trials"]),
+        suite_is_current=row["suite_is_current"],
+        models=row["models_requested"],
+        framework=row["framework"],
+        upload_results=row["upload_results"],
+        verify_results=row["verify_results"],
+        max_cost_usd=float(row["max_cost_usd"]) if row["max_cost_usd"] is not None else None,
+        use_cache=row["use_cache"],
     )
 
 
@@ -136,46 +240,51 @@ async def list_jobs(
             created_at=row["created_at"],
             started_at=row["started_at"],
             completed_at=row["completed_at"],
+            is_cached=row["is_cached"],
         )
         for row in rows
     ]
 
 
 async def read_outcome(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> asyncpg.Record | None:
-    """`status`, `error_message` and `outcome` (JSON text or None) of a job that `seen_by` may see."""
+    """`status`, `error_message`, `outcome` (JSON text or None) and `cached_at` of a job that `seen_by` may see."""
     return await db.fetchrow(SQL["read_outcome"], job_id, seen_by)
 
 
 async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_seconds: float) -> ClaimedJob | None:
     """The next job that may start, now held by `owner`; None when there is none.
 
-    One short transaction an account: its row is locked first, and only a new statement counts its leases.
-    A single statement was measured to break the limit, as it counts in the snapshot from before the lock.
+    The claim is one statement for the client, so that no lock outlives a worker that is frozen in the middle.
     """
     async with db.acquire() as connection:
-        for account in await connection.fetch(SQL["list_claimable_accounts"], 10):
-            asked_at = time.monotonic()
-            async with connection.transaction():
-                if await connection.fetchval(SQL["lock_account"], account["user_id"]) is None:
-                    continue
-                row = await connection.fetchrow(SQL["claim_job"], account["user_id"], owner, lease_seconds, job_seconds)
-            if row is not None:
-                return ClaimedJob(
-                    id=row["id"],
-                    fence=row["fence"],
-                    attempt=row["attempt"],
-                    package_name=row["package_name"],
-                    package_version=row["package_version"],
-                    format=row["format"],
-                    subtype=row["subtype"],
-                    snapshot_id=row["snapshot_id"],
-                    suite_body=row["suite_body"],
-                    models=tuple(row["models_requested"]),
-                    framework=row["framework"],
-                    seconds_left=row["seconds_left"],
-                    asked_at=asked_at,
-                )
-    return None
+        asked_at = time.monotonic()
+        claim = await connection.fetchrow(SQL["claim_job"], owner, lease_seconds, job_seconds)
+        if claim is None:
+            return None
+        row = await connection.fetchrow(SQL["read_claimed_job"], claim["id"])
+    return ClaimedJob(
+        id=claim["id"],
+        fence=claim["fence"],
+        attempt=claim["attempt"],
+        package_name=row["package_name"],
+        package_version=row["package_version"],
+        format=row["format"],
+        subtype=row["subtype"],
+        snapshot_id=row["snapshot_id"],
+        suite_body=row["suite_body"],
+        models=tuple(row["models_requested"]),
+        framework=row["framework"],
+        trials=row["trials_total"],
+        seconds_left=claim["seconds_left"],
+        seconds_run=row["seconds_run"],
+        money_cap=nano_usd(row["money_cap_usd"]),
+        spent=nano_usd(row["cost_usd"]),
+        answer_tokens=row["answer_tokens"],
+        asked_at=asked_at,
+        account_id=row["user_id"],
+        use_cache=row["use_cache"],
+        is_public=row["is_public"],
+    )
 
 
 async def extend_lease(db: asyncpg.Pool, job: ClaimedJob, *, lease_seconds: float) -> bool:
@@ -197,6 +306,7 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
+        msgspec.json.encode(end.kept).decode() if end.kept else None,
     )  # fmt: skip
     return row is not None
 
@@ -211,11 +321,15 @@ async def list_cancelled(db: asyncpg.Pool, job_ids: list[UUID]) -> set[UUID]:
     return {row["id"] for row in await db.fetch(SQL["list_cancelled"], job_ids)}
 
 
-async def sweep_expired(db: asyncpg.Pool, *, most_attempts: int, code: str, message: str) -> int:
-    """Bring back or end what dead workers held. How many jobs moved."""
-    back = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
-    ended = await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
-    return len(back) + len(ended)
+async def sweep_expired(
+    db: asyncpg.Pool, *, most_attempts: int, code: str, message: str, tell: Callable[[UUID], None] = lambda _: None
+) -> int:
+    """Bring back or end what dead workers held. How many jobs moved; `tell` hears of each."""
+    moved = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
+    moved += await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
+    for row in moved:
+        tell(row["id"])
+    return len(moved)
 
 
 async def count_waiting(db: asyncpg.Pool, *, most: int) -> int:

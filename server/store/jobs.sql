@@ -1,117 +1,198 @@
 -- Jobs: from the submit to the last word.
 
--- name: submit_job
--- Caller, version, suite, admission, charge, ledger entry and job row in one: all of it is kept or nothing.
--- What is refused says why in `refusal`. An equal submit (same key) takes no row of `fresh` and so charges nothing;
--- a full month refuses the whole statement.
--- $1 job_id, $2 account or NULL, $3 else the hash of a token of its, $4 key or NULL (then the body's hash is the key, for seconds), $5 request_sha256,
--- $6 force, $7 package_id or NULL, $8 published name or NULL, $9 version or NULL, $10 snapshot_id or NULL,
--- $11 id, $12 body and $13 trials of a suite that came with the request, or NULL, $14 models, $15 framework,
--- $16 upload, $17 verify
-WITH account AS (
-  SELECT a.id, a.is_admin, a.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
-    DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
-  FROM users a JOIN tiers t ON t.name = a.subscription_tier
-  WHERE a.is_active AND a.id = COALESCE($2::UUID, (
-    SELECT k.user_id FROM access_tokens k
-    WHERE k.token_hash = $3 AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
-  ))
-), version AS (
-  -- The version asked for or the newest, of a package that the account may see.
-  SELECT p.id AS package_id, p.name, p.owner_id, p.is_published, v.version, v.snapshot_id, v.suite_error,
-    COALESCE($11::TEXT, v.suite_id, stored.suite_id) AS suite_id,
-    CASE WHEN $11::TEXT IS NOT NULL THEN 'request' WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS suite_source,
-    COALESCE($13::INT, s.trials) * CARDINALITY($14::TEXT[]) AS trials
-  FROM account a
-  CROSS JOIN packages p
-  JOIN LATERAL (
+-- name: submit_jobs
+-- Callers, versions, suites, admission, charges, ledger entries and job rows of several submits in one: all of it is
+-- kept or nothing. A row a submit answers; what is refused says why in `refusal`. An equal submit (same key) takes no
+-- row of `fresh` and so charges nothing. A job that an identical one has answered is completed from the start, and its
+-- entry in the ledger is of no run. A month that a race fills refuses the whole statement, and two submits of
+-- one account break it: its caller then sends each alone.
+-- $1 a JSON list of server.store.jobs.SubmitRow, $2 JSON of server.domain.queue.Outlook or NULL
+WITH sent AS MATERIALIZED (
+  SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
+    job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
+    package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
+    suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, upload BOOLEAN, verify BOOLEAN,
+    cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC
+  )
+), request AS MATERIALIZED (
+  SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.upload, s.verify,
+    s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
+    cached.job_id AS cached_from, cached.conclusion, cached.results,
+    a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
+    p.id AS package_id, p.name, v.version, v.snapshot_id, v.suite_error, suite.id AS suite_id, suite.source, trials.total,
+    CASE
+      WHEN a.id IS NULL THEN 'nobody'
+      WHEN a.run_limit = 0 THEN 'free_tier'
+      WHEN v.version IS NULL THEN 'package_not_found'
+      WHEN (s.upload OR s.verify) AND p.owner_id <> a.id AND NOT a.is_admin THEN 'not_the_owner'
+      WHEN s.verify AND (s.suite_id IS NOT NULL OR NOT p.is_published) THEN 'cannot_verify'
+      WHEN s.suite_id IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
+      WHEN suite.id IS NULL THEN 'no_suite'
+      WHEN trials.total > a.trials_per_job THEN 'too_many_trials'
+      -- Seen here so that a full month spoils nobody else's submit. The charge below decides on runs, and on money
+      -- each call of a model does.
+      WHEN cached.job_id IS NULL
+        AND (
+          SELECT u.test_runs_count >= a.run_limit OR (s.may_cost AND u.cost_usd >= a.money_per_month_usd)
+          FROM user_test_usage u WHERE u.user_id = a.id AND u.month = a.month
+        )
+        AND (SELECT e.job_id FROM submissions e WHERE e.caller_id = a.id AND e.key = own.key LIMIT 1) IS NULL
+        THEN 'quota_exceeded'
+    END AS refusal,
+    own.key
+  FROM sent s
+  -- Each LIMIT keeps the planner from turning a look-up by key into a join of whole tables.
+  LEFT JOIN LATERAL (
+    SELECT u.id, u.is_admin, u.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
+      COALESCE(u.money_per_month_usd, t.money_per_month_usd) AS money_per_month_usd,
+      DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
+    FROM users u JOIN tiers t ON t.name = u.subscription_tier
+    WHERE u.is_active AND u.id = COALESCE(s.account_id, (
+      SELECT k.user_id FROM access_tokens k
+      WHERE k.token_hash = s.token_hash AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
+    ))
+    LIMIT 1
+  ) a ON TRUE
+  -- A package that the account may see.
+  LEFT JOIN LATERAL (
+    SELECT p.id, p.name, p.owner_id, p.is_published FROM packages p
+    WHERE p.id = COALESCE(
+        s.package_id,
+        (SELECT named.id FROM packages named WHERE named.name = s.package_name AND named.is_published),
+        (
+          SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
+          WHERE sv.snapshot_id = s.snapshot_id AND sp.owner_id = a.id AND NOT sp.is_published
+          ORDER BY sv.published_at DESC LIMIT 1
+        )
+      )
+      AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = a.id)
+    LIMIT 1
+  ) p ON TRUE
+  -- The version asked for, or the newest.
+  LEFT JOIN LATERAL (
     SELECT pv.version, pv.snapshot_id, pv.suite_id, pv.suite_error
     FROM package_versions pv
-    WHERE pv.package_id = p.id AND ($9::TEXT IS NULL OR pv.version = $9)
-      AND ($10::TEXT IS NULL OR pv.snapshot_id = $10)
+    WHERE pv.package_id = p.id AND (s.package_version IS NULL OR pv.version = s.package_version)
+      AND (s.snapshot_id IS NULL OR pv.snapshot_id = s.snapshot_id)
     ORDER BY pv.published_at DESC LIMIT 1
   ) v ON TRUE
   LEFT JOIN LATERAL (
     SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = p.id ORDER BY ps.id DESC LIMIT 1
-  ) stored ON $11::TEXT IS NULL AND v.suite_id IS NULL
-  LEFT JOIN suites s ON $11::TEXT IS NULL AND s.id = COALESCE(v.suite_id, stored.suite_id)
-  WHERE (
-      p.id = $7 OR (p.name = $8 AND p.is_published)
-      OR p.id = (
-        SELECT sp.id FROM package_versions sv JOIN packages sp ON sp.id = sv.package_id
-        WHERE sv.snapshot_id = $10 AND sp.owner_id = (SELECT id FROM account) AND NOT sp.is_published
-        ORDER BY sv.published_at DESC LIMIT 1
+  ) stored ON s.suite_id IS NULL AND v.suite_id IS NULL
+  CROSS JOIN LATERAL (
+    SELECT COALESCE(s.suite_id, v.suite_id, stored.suite_id) AS id,
+      CASE WHEN s.suite_id IS NOT NULL THEN 'request' WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS source
+  ) suite
+  CROSS JOIN LATERAL (
+    SELECT COALESCE(s.suite_trials, (SELECT su.trials FROM suites su WHERE su.id = suite.id))
+      * CARDINALITY(s.models) AS total
+  ) trials
+  CROSS JOIN LATERAL (
+    SELECT COALESCE(
+      s.key,
+      'body:' || ENCODE(SHA256(CONVERT_TO(s.request_sha256 || v.snapshot_id || suite.id, 'UTF8')), 'hex')
+    ) AS key
+  ) own
+  -- What an identical job came to, if each model still is what it was then. The key's index finds a row at most for
+  -- each account that paid for one; without settings nothing is looked for.
+  LEFT JOIN LATERAL (
+    SELECT c.job_id, c.conclusion, c.results FROM cached_outcomes c
+    WHERE s.use_cache AND s.cause = 'submit' AND NOT s.force
+      AND c.key = outcome_key(s.outcome_settings, p.id, v.snapshot_id, suite.id)
+      AND (c.account_id = a.id OR (c.is_shared AND is_public_test(p.id, v.snapshot_id, suite.source)))
+      AND c.created_at > NOW() - MAKE_INTERVAL(days => s.outcome_days)
+      AND NOT EXISTS (
+        SELECT FROM UNNEST(c.deployments, c.versions) AS was (deployment, version)
+        JOIN model_versions m ON m.deployment = was.deployment WHERE m.version <> was.version
       )
-    )
-    AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = a.id)
-), request AS (
-  SELECT a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month, v.*,
-    COALESCE($4::TEXT, 'body:' || ENCODE(SHA256(CONVERT_TO($5::TEXT || v.snapshot_id || v.suite_id, 'UTF8')), 'hex')) AS key,
-    CASE
-      WHEN a.run_limit = 0 THEN 'free_tier'
-      WHEN v.package_id IS NULL THEN 'package_not_found'
-      WHEN ($16::BOOLEAN OR $17::BOOLEAN) AND v.owner_id <> a.id AND NOT a.is_admin THEN 'not_the_owner'
-      WHEN $17 AND ($11::TEXT IS NOT NULL OR NOT v.is_published) THEN 'cannot_verify'
-      WHEN $11::TEXT IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
-      WHEN v.suite_id IS NULL THEN 'no_suite'
-      WHEN v.trials > a.trials_per_job THEN 'too_many_trials'
-    END AS refusal
-  FROM account a LEFT JOIN version v ON TRUE
+      AND EXISTS (SELECT FROM job_outcomes o WHERE o.job_id = c.job_id)
+    ORDER BY c.created_at DESC LIMIT 1
+  ) cached ON s.outcome_settings IS NOT NULL
 ), fresh AS (
   INSERT INTO submissions AS s (caller_id, key, request_sha256, job_id)
-  SELECT r.account_id, r.key, $5, $1 FROM request r WHERE r.refusal IS NULL
+  SELECT r.account_id, r.key, r.request_sha256, r.job_id FROM request r WHERE r.refusal IS NULL
+  -- One order for all, so that two of these statements never wait for each other in a circle.
+  ORDER BY r.account_id
   ON CONFLICT (caller_id, key) DO UPDATE
     SET job_id = EXCLUDED.job_id, created_at = NOW()
-    WHERE $4::TEXT IS NULL AND (
-      $6::BOOLEAN OR s.created_at < NOW() - INTERVAL '10 seconds'
+    WHERE s.key LIKE 'body:%' AND (
+      (SELECT r.force FROM request r WHERE r.job_id = EXCLUDED.job_id) OR s.created_at < NOW() - INTERVAL '10 seconds'
       -- A job that this snapshot does not see yet is not failed, so a race counts as equal.
       OR EXISTS (SELECT FROM test_jobs j WHERE j.id = s.job_id AND j.status = 'failed')
     )
   RETURNING job_id
+), admitted AS MATERIALIZED (
+  -- Who has an outcome already stands before nobody.
+  SELECT r.*, COUNT(*) FILTER (WHERE r.cached_from IS NULL) OVER (
+      ORDER BY r.start_bonus DESC, r.job_id ROWS UNBOUNDED PRECEDING
+    ) - 1 AS before
+  FROM request r JOIN fresh USING (job_id)
 ), charge AS (
   INSERT INTO user_test_usage AS u (user_id, month, test_runs_count)
-  SELECT r.account_id, r.month, 1 FROM request r, fresh
+  SELECT r.account_id, r.month, CASE WHEN r.cached_from IS NULL THEN 1 ELSE 0 END FROM admitted r ORDER BY r.account_id
   ON CONFLICT (user_id, month) DO UPDATE
-    SET test_runs_count = u.test_runs_count + 1, updated_at = NOW()
-    WHERE u.test_runs_count < COALESCE((SELECT run_limit FROM account), 2147483647)
+    SET test_runs_count = u.test_runs_count + EXCLUDED.test_runs_count, updated_at = NOW()
+    WHERE EXCLUDED.test_runs_count = 0 OR u.test_runs_count
+      < COALESCE((SELECT r.run_limit FROM admitted r WHERE r.account_id = u.user_id LIMIT 1), 2147483647)
   RETURNING user_id, month, test_runs_count
-), ahead AS (
-  -- Bounded, so that a long queue does not slow the submit down; at the bound the position is unknown.
-  -- Not a join: the planner may then read the whole queue and compare each row.
-  SELECT COUNT(*)::INT AS jobs FROM (
-    SELECT FROM test_jobs j
-    WHERE j.status = 'queued' AND j.start_key <= (SELECT NOW() - a.start_bonus FROM account a)
-    LIMIT 40
-  ) bounded
-), pace AS (
-  SELECT COALESCE(SUM(slots), 0)::INT AS slots, COALESCE(AVG(mean_job_seconds), 0) AS seconds
-  FROM workers WHERE seen_at > NOW() - INTERVAL '15 seconds'
+), front AS MATERIALIZED (
+  SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40
+), place AS MATERIALIZED (
+  -- How many jobs count earlier, for each bonus. A short queue is counted from its front. Of a long one, what counts
+  -- later is taken from all that wait, as a new job stands near the end; NULL where either takes too long to count.
+  SELECT b.start_bonus, CASE
+    WHEN (SELECT COUNT(*) FROM front) < 40
+      THEN (SELECT COUNT(*) FROM front WHERE front.start_key <= NOW() - b.start_bonus)
+    ELSE (
+      SELECT CASE WHEN COUNT(*) <= 2000 THEN SUM(w.jobs) END
+      FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 2001) w
+    ) - (
+      SELECT CASE WHEN COUNT(*) < 1000 THEN COUNT(*) END FROM (
+        SELECT FROM test_jobs j WHERE j.status = 'queued' AND j.start_key > NOW() - b.start_bonus LIMIT 1000
+      ) later
+    )
+    END AS jobs
+  FROM (SELECT DISTINCT r.start_bonus FROM admitted r) b
 ), body AS (
   INSERT INTO suites (id, body, trials)
-  SELECT $11, $12, $13 FROM charge WHERE $12::TEXT IS NOT NULL
+  SELECT r.suite_id, r.suite_body, r.suite_trials FROM admitted r WHERE r.suite_body IS NOT NULL
   -- As if sent anew: the clean-up leaves it alone.
   ON CONFLICT (id) DO UPDATE SET created_at = NOW()
 ), job AS (
   INSERT INTO test_jobs (
     id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source,
     models_requested, framework, upload_results, verify_results, trials_total, start_key,
-    submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier
+    submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd,
+    cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd
   )
-  SELECT $1, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.suite_source, $14, $15, $16, $17,
-    r.trials, NOW() - r.start_bonus,
-    CASE WHEN ahead.jobs < 40 THEN ahead.jobs + 1 ELSE 0 END,
-    CASE WHEN ahead.jobs < 40 THEN CEIL(ahead.jobs * pace.seconds / GREATEST(pace.slots, 1))::INT ELSE 0 END,
-    charge.test_runs_count, r.run_limit, r.subscription_tier
-  FROM request r, charge, ahead, pace
-  RETURNING id, submit_position, submit_wait_seconds, submit_runs_used
+  SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
+    r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
+    CASE WHEN r.cached_from IS NULL THEN COALESCE(place.jobs + r.before + 1, 0) ELSE 0 END,
+    CASE WHEN r.cached_from IS NULL THEN COALESCE(CEIL(GREATEST(
+      ($2::JSON -> 'others_seconds' ->> r.subscription_tier)::FLOAT8,
+      ($2::JSON -> 'own_seconds' ->> r.account_id::TEXT)::FLOAT8
+    ))::INT, 0) ELSE 0 END,
+    charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd,
+    r.cause, r.use_cache, r.cached_from, CASE WHEN r.cached_from IS NULL THEN 'queued' ELSE 'completed' END, r.conclusion,
+    r.results, ended.at, ended.at, CASE WHEN r.cached_from IS NOT NULL THEN 0 END,
+    CASE WHEN r.cached_from IS NOT NULL THEN 0 END
+  FROM admitted r
+  CROSS JOIN LATERAL (SELECT CASE WHEN r.cached_from IS NOT NULL THEN NOW() END AS at) ended
+  JOIN charge ON charge.user_id = r.account_id
+  JOIN place USING (start_bonus)
+  RETURNING id, user_id, submit_position, submit_wait_seconds, submit_runs_used, cached_from
 ), entry AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
-  SELECT job.id, charge.user_id, charge.month, 'charge', 1, 'run accepted' FROM job, charge
+  SELECT job.id, charge.user_id, charge.month, CASE WHEN job.cached_from IS NULL THEN 'charge' ELSE 'cached' END,
+    CASE WHEN job.cached_from IS NULL THEN 1 ELSE 0 END,
+    CASE WHEN job.cached_from IS NULL THEN 'run accepted' ELSE 'answered by an identical run' END
+  FROM job JOIN charge USING (user_id)
 )
-SELECT r.refusal, r.account_id, r.key, r.name, r.version, r.suite_error, r.trials, r.subscription_tier AS tier, r.run_limit,
-  job.id AS job_id, job.submit_position, job.submit_wait_seconds, job.submit_runs_used,
+SELECT r.job_id AS sent_id, r.refusal, r.account_id, r.key, r.name, r.version, r.suite_error, r.total AS trials,
+  r.subscription_tier AS tier, r.run_limit, job.id AS job_id, job.submit_position, job.submit_wait_seconds,
+  job.submit_runs_used,
   CASE WHEN fresh.job_id IS NOT NULL AND job.id IS NULL THEN refuse('quota_exceeded') END AS refused
-FROM request r LEFT JOIN fresh ON TRUE LEFT JOIN job ON TRUE;
+FROM request r LEFT JOIN fresh ON fresh.job_id = r.job_id LEFT JOIN job ON job.id = r.job_id;
 
 -- name: read_submission
 -- What an earlier submit under this key was answered.
@@ -121,13 +202,14 @@ SELECT s.request_sha256, j.id AS job_id, j.submit_position, j.submit_wait_second
 FROM submissions s JOIN test_jobs j ON j.id = s.job_id
 WHERE s.caller_id = $1 AND s.key = $2;
 
--- name: read_job
--- One job as its readers see it, with the counts of its finished trials while it runs.
--- $1 job_id, $2 account or NULL for an administrator
-SELECT j.id, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
+-- name: read_jobs
+-- Jobs as their readers see them, with the counts of their finished trials while they run.
+-- $1 job ids, $2 account or NULL for an administrator
+SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
   j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
-  counts.passed, counts.failed, counts.errored, counts.finished, queue.position
+  counts.passed, counts.failed, counts.errored, counts.finished, queue.position,
+  (SELECT s.completed_at FROM test_jobs s WHERE s.id = j.cached_from) AS cached_at
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id
 LEFT JOIN LATERAL (
@@ -136,88 +218,83 @@ LEFT JOIN LATERAL (
     COUNT(*) FILTER (WHERE t.state = 'error')::INT AS errored
   FROM trials t WHERE t.job_id = j.id AND j.status = 'running'
 ) counts ON TRUE
+-- Counted from the front by the index of start keys or, in a long queue, from its end; NULL where both are far.
 LEFT JOIN LATERAL (
-  SELECT COUNT(*)::INT + 1 AS position FROM (
-    SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 1000
-  ) ahead
+  SELECT (CASE WHEN earlier.jobs < 10000 THEN earlier.jobs + equal.jobs + 1 ELSE (
+    SELECT CASE WHEN COUNT(*) <= 10000 THEN SUM(w.jobs) END
+    FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 10001) w
+  ) - (
+    SELECT CASE WHEN COUNT(*) < 10000 THEN COUNT(*) END FROM (
+      SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key > j.start_key LIMIT 10000
+    ) later
+  ) - (
+    SELECT COUNT(*) FROM test_jobs o WHERE o.status = 'queued' AND o.start_key = j.start_key AND o.id > j.id
+  ) END)::INT AS position
+  FROM (
+    SELECT COUNT(*) AS jobs FROM (
+      SELECT FROM test_jobs o WHERE o.status = 'queued' AND o.start_key < j.start_key LIMIT 10000
+    ) bounded
+  ) earlier, (
+    SELECT COUNT(*) AS jobs FROM test_jobs o WHERE o.status = 'queued' AND o.start_key = j.start_key AND o.id < j.id
+  ) equal
 ) queue ON j.status = 'queued'
-WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+
+-- name: read_request
+-- What a job was asked to do, for its own account. By primary keys, and the index of a package's newest suite.
+-- $1 job_id, $2 account
+SELECT j.id, j.package_id, j.package_version, j.snapshot_id, j.models_requested, j.framework, j.upload_results,
+  j.verify_results, j.max_cost_usd, j.use_cache, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
+  COALESCE(j.suite_source <> 'request' AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
+FROM test_jobs j
+JOIN suites s ON s.id = j.suite_id
+LEFT JOIN package_versions v ON v.package_id = j.package_id AND v.version = j.package_version
+LEFT JOIN LATERAL (
+  SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = j.package_id ORDER BY ps.id DESC LIMIT 1
+) stored ON v.suite_id IS NULL
+WHERE j.id = $1 AND (j.user_id = $2 OR j.submitted_by = $2);
 
 -- name: list_jobs
 -- An account's jobs, newest first, from a place in the list on.
 -- $1 account, $2 status or NULL, $3 package name or NULL, $4 and $5 created_at and id of the last one seen, or NULL,
 -- $6 how many
 SELECT j.id, j.status, j.package_id, p.name AS package_name, j.package_version, j.models_requested, j.conclusion,
-  j.results, j.error_code, j.error_message, j.created_at, j.started_at, j.completed_at
+  j.results, j.error_code, j.error_message, j.created_at, j.started_at, j.completed_at,
+  j.cached_from IS NOT NULL AS is_cached
 FROM test_jobs j JOIN packages p ON p.id = j.package_id
 WHERE j.user_id = $1 AND ($2::TEXT IS NULL OR j.status = $2) AND ($3::TEXT IS NULL OR p.name = $3)
   AND ($4::TIMESTAMPTZ IS NULL OR (j.created_at, j.id) < ($4, $5::UUID))
 ORDER BY j.created_at DESC, j.id DESC LIMIT $6;
 
 -- name: read_outcome
--- A finished job's outcome, as it was stored.
+-- A finished job's outcome, as it was stored; `cached_at` says when another job ran it, if one did.
 -- $1 job_id, $2 account or NULL for an administrator
-SELECT j.status, j.error_message, o.outcome
-FROM test_jobs j LEFT JOIN job_outcomes o ON o.job_id = j.id
+SELECT j.status, j.error_message, o.outcome, source.completed_at AS cached_at
+FROM test_jobs j LEFT JOIN test_jobs source ON source.id = j.cached_from
+LEFT JOIN job_outcomes o ON o.job_id = COALESCE(source.id, j.id)
 WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
 
--- name: list_claimable_accounts
--- Accounts with a job to start and a free slot, the oldest head first, then the least running.
--- Walks the heads index from account to account, so waiting tails cost nothing.
--- $1 how many
-WITH RECURSIVE waiting AS (
-  (SELECT user_id, start_key FROM test_jobs WHERE status = 'queued' ORDER BY user_id, start_key LIMIT 1)
-  UNION ALL
-  SELECT head.user_id, head.start_key
-  FROM waiting w CROSS JOIN LATERAL (
-    SELECT j.user_id, j.start_key FROM test_jobs j
-    WHERE j.status = 'queued' AND j.user_id > w.user_id
-    ORDER BY j.user_id, j.start_key LIMIT 1
-  ) head
-)
-SELECT w.user_id
-FROM waiting w
-JOIN users a ON a.id = w.user_id
-JOIN tiers t ON t.name = a.subscription_tier
-CROSS JOIN LATERAL (
-  SELECT COUNT(*) AS jobs FROM test_jobs j
-  WHERE j.user_id = w.user_id AND j.status = 'running' AND j.lease_until > CLOCK_TIMESTAMP()
-) running
--- A lapsed subscription has no slots; its queued jobs finish one by one.
-WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
-ORDER BY w.start_key, running.jobs
-LIMIT $1;
-
--- name: lock_account
--- Holds the account's row, so that one worker at a time counts its leases. No row: another holds it.
--- NO KEY, as a submit's foreign key must not wait for it.
--- $1 account
-SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED;
-
 -- name: claim_job
--- queued -> running, for the account's head if it has a free slot. Needs lock_account in a statement before it.
--- $1 account, $2 owner, $3 lease seconds, $4 job seconds
-UPDATE test_jobs SET status = 'running', attempt = attempt + 1, fence = NEXTVAL('lease_fence'), lease_owner = $2,
-  lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3),
-  started_at = COALESCE(started_at, CLOCK_TIMESTAMP()),
-  deadline_at = COALESCE(deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $4))
-WHERE id = (
-  SELECT j.id FROM test_jobs j
-  WHERE j.user_id = $1 AND j.status = 'queued' AND j.next_run_at <= NOW()
-  ORDER BY j.start_key LIMIT 1
-  FOR UPDATE SKIP LOCKED
-) AND status = 'queued' AND (
-  SELECT COUNT(*) FROM test_jobs r
-  WHERE r.user_id = $1 AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
-) < (
-  SELECT GREATEST(t.concurrent_jobs, 1) FROM users a JOIN tiers t ON t.name = a.subscription_tier WHERE a.id = $1
-)
-RETURNING id, fence, attempt, package_version, snapshot_id, suite_id, models_requested, framework,
-  EXTRACT(EPOCH FROM deadline_at - CLOCK_TIMESTAMP())::FLOAT8 AS seconds_left,
-  (SELECT p.name FROM packages p WHERE p.id = package_id) AS package_name,
-  (SELECT p.format FROM packages p WHERE p.id = package_id) AS format,
-  (SELECT p.subtype FROM packages p WHERE p.id = package_id) AS subtype,
-  (SELECT s.body FROM suites s WHERE s.id = suite_id) AS suite_body;
+-- queued -> running, for the next job in the order of starting; the schema says how.
+-- $1 owner, $2 lease seconds, $3 job seconds
+SELECT job_id AS id, job_fence AS fence, job_attempt AS attempt, seconds_left FROM claim_next_job($1, $2, $3);
+
+-- name: read_claimed_job
+-- What running a job needs to know.
+-- $1 job_id
+SELECT j.package_version, j.snapshot_id, j.models_requested, j.framework, j.trials_total, j.user_id, j.use_cache,
+  is_public_test(j.package_id, j.snapshot_id, j.suite_source) AS is_public,
+  EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - j.started_at)::FLOAT8 AS seconds_run,
+  COALESCE(j.cost_usd, 0) AS cost_usd,
+  -- The caps of the tier that it was submitted under: a lapsed subscription lets waiting jobs finish.
+  LEAST(j.max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd)) AS money_cap_usd, t.answer_tokens,
+  p.name AS package_name, p.format, p.subtype, s.body AS suite_body
+FROM test_jobs j
+JOIN users a ON a.id = j.user_id
+JOIN tiers t ON t.name = j.submit_tier
+JOIN packages p ON p.id = j.package_id
+JOIN suites s ON s.id = j.suite_id
+WHERE j.id = $1;
 
 -- name: extend_lease
 -- Keeps the lease, if it is still ours. No row: stop, another worker has the job or nobody needs it.
@@ -237,13 +314,28 @@ RETURNING id;
 -- name: finish_job
 -- running -> completed or failed, by the lease's holder alone: outcome, usage, refund and uploaded result with it.
 -- $1 job_id, $2 fence, $3 status, $4 conclusion, $5 summary, $6 error_code, $7 error_message, $8 tokens, $9 cost,
--- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result
+-- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result,
+-- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
-    tokens_used = $8, cost_usd = $9, completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
+    tokens_used = $8, cost_usd = GREATEST(cost_usd, $9), completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
-  RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id
+  RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id,
+    snapshot_id, suite_id, suite_source
+), kept AS (
+  INSERT INTO cached_outcomes AS c (
+    key, account_id, is_shared, job_id, conclusion, results, deployments, versions, created_at
+  )
+  SELECT outcome_key(k.settings, d.package_id, d.snapshot_id, d.suite_id), d.user_id,
+    is_public_test(d.package_id, d.snapshot_id, d.suite_source), d.id, $4, k.results, k.deployments, k.versions,
+    k.asked_at
+  FROM done d, JSONB_TO_RECORD($13::JSONB)
+    AS k (settings TEXT, results TEXT, deployments TEXT[], versions TEXT[], asked_at TIMESTAMPTZ)
+  WHERE $13::JSONB IS NOT NULL AND $3::VARCHAR = 'completed'
+  ON CONFLICT (key, account_id) DO UPDATE SET is_shared = EXCLUDED.is_shared, job_id = EXCLUDED.job_id,
+    conclusion = EXCLUDED.conclusion, results = EXCLUDED.results, deployments = EXCLUDED.deployments,
+    versions = EXCLUDED.versions, created_at = EXCLUDED.created_at
 ), outcome AS (
   INSERT INTO job_outcomes (job_id, outcome) SELECT id, $10 FROM done WHERE $10::TEXT IS NOT NULL
 ), uploaded AS (
@@ -259,7 +351,8 @@ WITH done AS (
   WHERE $11::TEXT IS NOT NULL
   RETURNING job_id
 ), spent AS (
-  UPDATE user_test_usage u SET tokens_used = u.tokens_used + $8, cost_usd = u.cost_usd + $9, updated_at = NOW(),
+  -- The cost is added up by a trigger.
+  UPDATE user_test_usage u SET tokens_used = u.tokens_used + $8, updated_at = NOW(),
     test_runs_count = u.test_runs_count - (SELECT COUNT(*) FROM refund)::INT
   FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind IN ('charge', 'cached')
   WHERE u.user_id = l.user_id AND u.month = l.month

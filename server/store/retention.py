@@ -22,6 +22,14 @@ async def delete_outcomes(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_outcomes"], days, most))
 
 
+async def delete_completions(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_completions"], days, most))
+
+
+async def delete_cached_outcomes(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_cached_outcomes"], days, most))
+
+
 async def delete_idempotency_keys(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_idempotency_keys"], days, most))
 

@@ -35,6 +35,32 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
+-- name: delete_completions
+-- Kept answers that are too old to be answered again.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM completions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM completions WHERE created_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING key
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_cached_outcomes
+-- What makes outcomes answer for other jobs; the jobs that ran them keep theirs.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM cached_outcomes WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM cached_outcomes WHERE created_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING key
+)
+SELECT COUNT(*)::INT FROM gone;
+
 -- name: delete_idempotency_keys
 -- Keys that callers chose: a submit under one of them is a new one from now on.
 -- $1 days, $2 how many

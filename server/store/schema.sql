@@ -6,7 +6,11 @@ CREATE TABLE tiers (
   runs_per_month INT,               -- NULL: unlimited
   concurrent_jobs INT NOT NULL,
   start_bonus INTERVAL NOT NULL,    -- how much earlier than its submit a job counts in the queue
-  trials_per_job INT NOT NULL       -- cases times models times repeats, at most
+  trials_per_job INT NOT NULL,      -- cases times models times repeats, at most
+  answer_tokens INT NOT NULL,       -- output tokens of one answer, at most
+  job_seconds INT NOT NULL,         -- from a job's first start on
+  money_per_job_usd NUMERIC(14, 6) NOT NULL,
+  money_per_month_usd NUMERIC(14, 6) NOT NULL
 );
 
 -- Accounts: who is billed. An organisation is a row of its own kind.
@@ -18,6 +22,8 @@ CREATE TABLE users (
   subscription_tier VARCHAR(50) NOT NULL DEFAULT 'free' REFERENCES tiers (name),
   is_admin BOOLEAN NOT NULL DEFAULT FALSE,
   is_active BOOLEAN NOT NULL DEFAULT TRUE,
+  money_per_job_usd NUMERIC(14, 6) CHECK (money_per_job_usd >= 0),      -- NULL: the tier's
+  money_per_month_usd NUMERIC(14, 6) CHECK (money_per_month_usd >= 0),  -- NULL: the tier's
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
 );
 
@@ -161,7 +167,7 @@ CREATE TABLE test_jobs (
   lease_owner TEXT,
   lease_until TIMESTAMPTZ,
   fence BIGINT,
-  deadline_at TIMESTAMPTZ,                              -- 60 min from the first start
+  deadline_at TIMESTAMPTZ,                              -- the tier's time from the first start on
   cancel_requested_at TIMESTAMPTZ,                      -- its worker looks each second
 
   -- Results
@@ -178,30 +184,171 @@ CREATE TABLE test_jobs (
 
   -- Usage tracking
   tokens_used BIGINT,
-  cost_usd NUMERIC(14, 6),
+  cost_usd NUMERIC(14, 6),                              -- so far, while it runs
+  max_cost_usd NUMERIC(14, 6),                          -- asked for by its submit; the account's cap holds too
+  held_usd NUMERIC(14, 6) NOT NULL DEFAULT 0 CHECK (held_usd >= 0),  -- of the month's money, for calls to come
 
   -- What the submit was answered, so that a repeated one gets the same bytes
-  submit_position INT NOT NULL,                         -- 0: too far back to say
+  submit_position INT NOT NULL,                         -- 0: not counted
   submit_wait_seconds INT NOT NULL,
   submit_runs_used INT NOT NULL,
   submit_run_limit INT,
-  submit_tier VARCHAR(50) NOT NULL
+  submit_tier VARCHAR(50) NOT NULL,
+
+  -- Caches: what exists to see drift asks every model anew
+  cause TEXT NOT NULL DEFAULT 'submit' CHECK (cause IN ('submit', 'schedule', 'baseline', 'rerun')),
+  use_cache BOOLEAN NOT NULL DEFAULT TRUE,
+  cached_from UUID REFERENCES test_jobs (id),           -- the job whose outcome this one shows; it never ran itself
+  CONSTRAINT test_jobs_fresh CHECK (cause = 'submit' OR NOT use_cache AND cached_from IS NULL)
 );
 
 -- Serves lists by status.
 CREATE INDEX idx_test_jobs_status ON test_jobs (status, created_at);
 -- Serves an account's jobs, newest first.
 CREATE INDEX idx_test_jobs_user ON test_jobs (user_id, created_at);
--- Serves the claim: each account's head without reading its tail.
+-- Serves the claim of an account's head, and the next head, without reading its tail.
 CREATE INDEX test_jobs_heads ON test_jobs (user_id, start_key) WHERE status = 'queued';
 -- Serves the position in the queue.
 CREATE INDEX test_jobs_order ON test_jobs (start_key) WHERE status = 'queued';
 -- Serves the count of live leases of an account, and the sweep of expired ones.
 CREATE INDEX test_jobs_leases ON test_jobs (user_id, lease_until) WHERE status = 'running';
--- Each serves "does a job need it?" in the clean-up. Hashes, as the digests are long and only ever compared.
-CREATE INDEX test_jobs_snapshot ON test_jobs USING hash (snapshot_id);
-CREATE INDEX test_jobs_suite ON test_jobs USING hash (suite_id);
+-- Each serves "does a job need it?" in the clean-up. No hash indexes: one value in very many rows makes each insert of a
+-- hash index walk all of them.
+CREATE INDEX test_jobs_snapshot ON test_jobs (snapshot_id);
+CREATE INDEX test_jobs_suite ON test_jobs (suite_id);
 CREATE INDEX test_jobs_package ON test_jobs (package_id);
+
+-- Accounts with waiting jobs: their heads in the order of starting, and how much waits. The triggers below keep it equal
+-- to test_jobs, whichever statement lets a job wait or go.
+CREATE TABLE waiting_accounts (
+  user_id UUID PRIMARY KEY,
+  start_key TIMESTAMPTZ NOT NULL,   -- of its head
+  jobs BIGINT NOT NULL CHECK (jobs >= 0),
+  trials BIGINT NOT NULL            -- of these jobs
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Serves the claim: the oldest heads, without reading what waits behind them.
+CREATE INDEX waiting_accounts_order ON waiting_accounts (start_key);
+
+-- New jobs wait. One statement for all rows of a submit, accounts in order, so that two of them cannot deadlock.
+CREATE FUNCTION enter_queue() RETURNS TRIGGER AS $$
+BEGIN
+  INSERT INTO waiting_accounts AS w (user_id, start_key, jobs, trials)
+  SELECT n.user_id, MIN(n.start_key), COUNT(*), SUM(n.trials_total) FROM new_jobs n WHERE n.status = 'queued'
+  GROUP BY n.user_id ORDER BY n.user_id
+  ON CONFLICT (user_id) DO UPDATE SET start_key = LEAST(w.start_key, EXCLUDED.start_key),
+    jobs = w.jobs + EXCLUDED.jobs, trials = w.trials + EXCLUDED.trials;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_enter AFTER INSERT ON test_jobs REFERENCING NEW TABLE AS new_jobs
+FOR EACH STATEMENT EXECUTE FUNCTION enter_queue();
+
+-- Jobs that were claimed or cancelled go, jobs that are given back wait again. The account's row is changed first, which
+-- waits for whoever changes it too; the next statement then sees every job that the row counts.
+CREATE FUNCTION move_in_queue() RETURNS TRIGGER AS $$
+DECLARE
+  move RECORD;
+BEGIN
+  FOR move IN
+    SELECT m.user_id, SUM(m.jobs)::BIGINT AS jobs, SUM(m.trials)::BIGINT AS trials,
+      MIN(m.start_key) FILTER (WHERE m.jobs > 0) AS start_key
+    FROM (
+      SELECT user_id, start_key, 1 AS jobs, trials_total AS trials FROM new_jobs WHERE status = 'queued'
+      UNION ALL
+      SELECT user_id, start_key, -1, -trials_total FROM old_jobs WHERE status = 'queued'
+    ) m
+    GROUP BY m.user_id ORDER BY m.user_id
+  LOOP
+    UPDATE waiting_accounts SET jobs = jobs + move.jobs, trials = trials + move.trials WHERE user_id = move.user_id;
+    IF NOT FOUND AND move.jobs > 0 THEN
+      -- Nothing of it waited; another may let it wait in this moment.
+      INSERT INTO waiting_accounts AS w (user_id, start_key, jobs, trials)
+      VALUES (move.user_id, move.start_key, move.jobs, move.trials)
+      ON CONFLICT (user_id) DO UPDATE SET jobs = w.jobs + EXCLUDED.jobs, trials = w.trials + EXCLUDED.trials;
+    END IF;
+    DELETE FROM waiting_accounts WHERE user_id = move.user_id AND jobs = 0;
+    UPDATE waiting_accounts w SET start_key = head.start_key
+    FROM (
+      SELECT j.start_key FROM test_jobs j WHERE j.user_id = move.user_id AND j.status = 'queued'
+      ORDER BY j.start_key LIMIT 1
+    ) head
+    WHERE w.user_id = move.user_id AND w.start_key <> head.start_key;
+  END LOOP;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_move AFTER UPDATE ON test_jobs REFERENCING OLD TABLE AS old_jobs NEW TABLE AS new_jobs
+FOR EACH STATEMENT EXECUTE FUNCTION move_in_queue();
+
+-- An operator removes jobs by hand, if anybody.
+CREATE FUNCTION leave_queue() RETURNS TRIGGER AS $$
+BEGIN
+  DELETE FROM waiting_accounts w USING old_jobs o WHERE w.user_id = o.user_id AND o.status = 'queued';
+  INSERT INTO waiting_accounts (user_id, start_key, jobs, trials)
+  SELECT j.user_id, MIN(j.start_key), COUNT(*), SUM(j.trials_total) FROM test_jobs j
+  WHERE j.status = 'queued' AND j.user_id IN (SELECT o.user_id FROM old_jobs o WHERE o.status = 'queued')
+  GROUP BY j.user_id ORDER BY j.user_id;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_leave AFTER DELETE ON test_jobs REFERENCING OLD TABLE AS old_jobs
+FOR EACH STATEMENT EXECUTE FUNCTION leave_queue();
+
+-- queued -> running: the next job in the order of starting is held by `owner`; no row when none may start.
+-- Accounts with a free slot by (head, least running), then the head. Whoever is in the way with a lock is passed by.
+-- A function, as each of its statements sees what was committed before it: an account's live leases are counted after
+-- its row is locked (in one statement they are counted before, which breaks the limit); and as no lock is held while a
+-- client that may be frozen is on turn. It walks past accounts that are full, never past waiting jobs. The settings
+-- keep the planner on the indexes while the tables' statistics are behind.
+CREATE FUNCTION claim_next_job(owner TEXT, lease_seconds FLOAT8, job_seconds FLOAT8)
+RETURNS TABLE (job_id UUID, job_fence BIGINT, job_attempt INT, seconds_left FLOAT8) AS $$
+DECLARE
+  account RECORD;
+BEGIN
+  FOR account IN
+    -- A lapsed subscription has no slots; its queued jobs finish one by one.
+    SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
+    FROM waiting_accounts w
+    JOIN users a ON a.id = w.user_id
+    JOIN tiers t ON t.name = a.subscription_tier
+    CROSS JOIN LATERAL (
+      SELECT COUNT(*) AS jobs FROM test_jobs r
+      WHERE r.user_id = w.user_id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+    ) running
+    WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
+    ORDER BY w.start_key, running.jobs
+    LIMIT 8
+  LOOP
+    -- NO KEY, as a submit's foreign key must not wait for it.
+    PERFORM FROM users a WHERE a.id = account.id FOR NO KEY UPDATE SKIP LOCKED;
+    CONTINUE WHEN NOT FOUND;
+    RETURN QUERY
+    UPDATE test_jobs c SET status = 'running', attempt = c.attempt + 1, fence = NEXTVAL('lease_fence'), lease_owner = owner,
+      lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => lease_seconds),
+      started_at = COALESCE(c.started_at, CLOCK_TIMESTAMP()),
+      deadline_at = COALESCE(c.deadline_at, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => LEAST(
+        job_seconds, (SELECT t.job_seconds FROM tiers t WHERE t.name = c.submit_tier)
+      )))
+    WHERE c.id = (
+      SELECT j.id FROM test_jobs j
+      WHERE j.user_id = account.id AND j.status = 'queued' AND j.next_run_at <= NOW()
+      ORDER BY j.start_key LIMIT 1
+      FOR UPDATE SKIP LOCKED
+    ) AND c.status = 'queued' AND (
+      SELECT COUNT(*) FROM test_jobs r
+      WHERE r.user_id = account.id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+    ) < account.slots
+    RETURNING c.id, c.fence, c.attempt, EXTRACT(EPOCH FROM c.deadline_at - CLOCK_TIMESTAMP())::FLOAT8;
+    IF FOUND THEN
+      RETURN;
+    END IF;
+  END LOOP;
+END;
+$$ LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off;
 
 -- What every finished job found, whole.
 CREATE TABLE job_outcomes (
@@ -213,6 +360,9 @@ CREATE TABLE job_outcomes (
 -- Serves the clean-up of old answers.
 CREATE INDEX job_outcomes_age ON job_outcomes (created_at);
 
+-- The order in which trials are stored; a clock may be set back.
+CREATE SEQUENCE trial_order;
+
 -- One case on one model once. A later lease finds these and does not run them again.
 CREATE TABLE trials (
   job_id UUID NOT NULL REFERENCES test_jobs (id),
@@ -223,11 +373,55 @@ CREATE TABLE trials (
   body TEXT NOT NULL,               -- JSON of evals.types.Trial
   fence BIGINT NOT NULL,            -- the lease that wrote it
   finished_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  seq BIGINT NOT NULL DEFAULT NEXTVAL('trial_order'),  -- those of one job grow as they are committed; 0: older than this column
+  score DOUBLE PRECISION,           -- NULL: older than this column
   PRIMARY KEY (job_id, case_index, model, repeat_index)
 );
 
+-- Serves a job's trials from a place on, for readers of its events.
+CREATE INDEX trials_job_order ON trials (job_id, seq);
+
 -- Serves the clean-up of old trials.
 CREATE INDEX trials_age ON trials (finished_at);
+
+-- What models answered, to be answered again without asking. Keyed by all that decides the answer.
+CREATE TABLE completions (
+  key BYTEA NOT NULL,               -- SHA-256 of deployment, messages, parameters, sample and engine version
+  account_id UUID NOT NULL REFERENCES users (id),  -- who paid for it
+  is_shared BOOLEAN NOT NULL,       -- asked for by the suite of a public package: others with the same may have it
+  deployment TEXT NOT NULL,         -- fingerprint
+  version TEXT NOT NULL,            -- that the deployment said it was
+  body TEXT NOT NULL,               -- JSON of evals.types.Completion
+  created_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),  -- when it was asked for
+  PRIMARY KEY (key, account_id)
+);
+
+-- Serves the clean-up.
+CREATE INDEX completions_age ON completions (created_at);
+
+-- What each deployment last said that it was: an alias may stand for another model from one day to the next.
+CREATE TABLE model_versions (
+  deployment TEXT PRIMARY KEY,      -- fingerprint
+  version TEXT NOT NULL,
+  since TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP()
+);
+
+-- Outcomes in which every row has a verdict, for jobs that would come to the same.
+CREATE TABLE cached_outcomes (
+  key BYTEA NOT NULL,               -- by outcome_key()
+  account_id UUID NOT NULL REFERENCES users (id),  -- who paid for it
+  is_shared BOOLEAN NOT NULL,       -- as of completions
+  job_id UUID NOT NULL REFERENCES test_jobs (id),  -- that ran it
+  conclusion TEXT NOT NULL,
+  results TEXT NOT NULL,            -- JSON, the summary as a job that is answered by it shows it
+  deployments TEXT[] NOT NULL,      -- fingerprints of all that answered or judged
+  versions TEXT[] NOT NULL,         -- what each of them said that it was
+  created_at TIMESTAMPTZ NOT NULL,  -- when its oldest answer was asked for
+  PRIMARY KEY (key, account_id)
+);
+
+-- Serves the clean-up.
+CREATE INDEX cached_outcomes_age ON cached_outcomes (created_at);
 
 -- Usage tracking for prpm+ limits: a sum of the ledger, kept beside it for the submit's one statement.
 CREATE TABLE user_test_usage (
@@ -236,7 +430,8 @@ CREATE TABLE user_test_usage (
   month DATE NOT NULL,              -- first day of the month, UTC
   test_runs_count INT NOT NULL DEFAULT 0 CHECK (test_runs_count >= 0),
   tokens_used BIGINT NOT NULL DEFAULT 0,
-  cost_usd NUMERIC(14, 6) NOT NULL DEFAULT 0,
+  cost_usd NUMERIC(14, 6) NOT NULL DEFAULT 0,      -- the sum of its jobs'
+  held_usd NUMERIC(14, 6) NOT NULL DEFAULT 0 CHECK (held_usd >= 0),  -- the sum of what its running jobs hold
   updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   UNIQUE (user_id, month)
 );
@@ -282,7 +477,9 @@ CREATE TABLE workers (
   mean_job_seconds DOUBLE PRECISION NOT NULL,
   models TEXT NOT NULL,             -- JSON, a list of evals.catalogue.ModelInfo
   started_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
-  seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+  seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  seconds_per_job DOUBLE PRECISION NOT NULL DEFAULT 0,   -- a job of n trials takes about this + n * seconds_per_trial
+  seconds_per_trial DOUBLE PRECISION NOT NULL DEFAULT 0
 );
 
 -- Work that one worker does for all, at its time.
@@ -301,6 +498,46 @@ CREATE FUNCTION can_run_test(user_uuid UUID) RETURNS BOOLEAN AS $$
       ON u.user_id = a.id AND u.month = DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE
     WHERE a.id = user_uuid AND a.is_active
   ), FALSE);
+$$ LANGUAGE sql STABLE;
+
+-- A job that does not run holds nothing: whatever ends a lease gives back what it held.
+CREATE FUNCTION let_go_of_money() RETURNS TRIGGER AS $$
+BEGIN
+  NEW.held_usd := 0;
+  RETURN NEW;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_let_go BEFORE UPDATE ON test_jobs FOR EACH ROW
+WHEN (NEW.status <> 'running' AND NEW.held_usd <> 0)
+EXECUTE FUNCTION let_go_of_money();
+
+-- What jobs cost and hold is added up in the month that they were charged to, by whichever statement changed it.
+-- After the statement, as many of them write the month's row themselves.
+CREATE FUNCTION add_up_money() RETURNS TRIGGER AS $$
+BEGIN
+  UPDATE user_test_usage u SET updated_at = NOW(), held_usd = u.held_usd + NEW.held_usd - OLD.held_usd,
+    cost_usd = u.cost_usd + COALESCE(NEW.cost_usd, 0) - COALESCE(OLD.cost_usd, 0)
+  FROM usage_ledger l
+  WHERE l.job_id = NEW.id AND l.kind IN ('charge', 'cached') AND u.user_id = l.user_id AND u.month = l.month;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_add_up AFTER UPDATE ON test_jobs FOR EACH ROW
+WHEN (OLD.held_usd <> NEW.held_usd OR COALESCE(OLD.cost_usd, 0) <> COALESCE(NEW.cost_usd, 0))
+EXECUTE FUNCTION add_up_money();
+-- Names what decides an outcome: how its models are reached and asked, and what is tested by what.
+CREATE FUNCTION outcome_key(settings TEXT, package UUID, snapshot TEXT, suite TEXT) RETURNS BYTEA AS $$
+  SELECT SHA256(CONVERT_TO(settings || ' ' || package || ' ' || snapshot || ' ' || suite, 'UTF8'));
+$$ LANGUAGE sql STABLE;
+
+-- Whether anybody may see what is asked in this test: a published package's own suite.
+CREATE FUNCTION is_public_test(package UUID, snapshot TEXT, source TEXT) RETURNS BOOLEAN AS $$
+  SELECT source = 'package' AND EXISTS (
+    SELECT FROM packages p JOIN package_versions v ON v.package_id = p.id
+    WHERE p.id = package AND p.is_published AND p.visibility = 'public' AND v.snapshot_id = snapshot
+  );
 $$ LANGUAGE sql STABLE;
 
 -- Ends the statement that calls it, so that nothing of it is kept.

@@ -25,6 +25,7 @@ async def store_trials(db: asyncpg.Pool, job: ClaimedJob, trials: Sequence[Trial
         [trial.repeat_index for trial in trials],
         [trial.state for trial in trials],
         [msgspec.json.encode(trial).decode() for trial in trials],
+        [trial.score for trial in trials],
     )
     return holder is not None
 

@@ -27,9 +27,13 @@ async def read_ledger(
         rows = await connection.fetch(SQL["list_ledger"], account_id, totals["month"], before, most + 1)
     return LedgerPage(
         month=totals["month"],
-        entries=[msgspec.convert(dict(row), LedgerEntry) for row in rows[:most]],
+        entries=[msgspec.convert(dict(row) | {"cost_usd": float(row["cost_usd"])}, LedgerEntry) for row in rows[:most]],
         totals=LedgerTotals(
-            charges=totals["charges"], refunds=totals["refunds"], cached=totals["cached"], runs=totals["runs"]
+            charges=totals["charges"],
+            refunds=totals["refunds"],
+            cached=totals["cached"],
+            runs=totals["runs"],
+            cost_usd=float(totals["cost_usd"]),
         ),
         has_more=len(rows) > most,
     )

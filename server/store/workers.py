@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncpg
 import msgspec
 
-from evals.catalogue import ModelInfo
+from server.domain.models import AnnouncedModel
+from server.domain.queue import JobTime
 from server.store.queries import read_queries
 
 SQL = read_queries("workers")
 
 
 async def announce_worker(
-    db: asyncpg.Pool, worker_id: str, *, slots: int, mean_job_seconds: float, models: tuple[ModelInfo, ...]
+    db: asyncpg.Pool, worker_id: str, *, slots: int, job_time: JobTime, models: tuple[AnnouncedModel, ...]
 ) -> None:
     """Say that the worker lives. Called every few seconds."""
-    await db.execute(SQL["announce_worker"], worker_id, slots, mean_job_seconds, msgspec.json.encode(models).decode())
+    await db.execute(
+        SQL["announce_worker"],
+        worker_id, slots, job_time.mean, msgspec.json.encode(models).decode(), job_time.job, job_time.trial,
+    )  # fmt: skip
 
 
 async def retire_worker(db: asyncpg.Pool, worker_id: str) -> None:
@@ -26,13 +30,13 @@ async def forget_workers(db: asyncpg.Pool) -> None:
     await db.execute(SQL["forget_workers"])
 
 
-async def read_models(db: asyncpg.Pool) -> tuple[ModelInfo, ...]:
+async def read_models(db: asyncpg.Pool) -> tuple[AnnouncedModel, ...]:
     """What any live worker can reach; without a live one, what the last one could; empty if there never was one."""
     rows = await db.fetch(SQL["read_models"])
     live = [row for row in rows if row["is_live"]] or rows[:1]
-    models: dict[str, ModelInfo] = {}
+    models: dict[str, AnnouncedModel] = {}
     for row in live:
-        for model in msgspec.json.decode(row["models"], type=tuple[ModelInfo, ...]):
+        for model in msgspec.json.decode(row["models"], type=tuple[AnnouncedModel, ...]):
             if model.name not in models or (model.reachable and not models[model.name].reachable):
                 models[model.name] = model
     return tuple(models.values())

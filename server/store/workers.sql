@@ -2,9 +2,11 @@
 
 -- name: announce_worker
 -- A worker says that it lives, what it can run, and how fast jobs go.
--- $1 id, $2 slots, $3 mean_job_seconds, $4 models
-INSERT INTO workers (id, slots, mean_job_seconds, models) VALUES ($1, $2, $3, $4)
+-- $1 id, $2 slots, $3 mean_job_seconds, $4 models, $5 seconds_per_job, $6 seconds_per_trial
+INSERT INTO workers (id, slots, mean_job_seconds, models, seconds_per_job, seconds_per_trial)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO UPDATE SET slots = EXCLUDED.slots, mean_job_seconds = EXCLUDED.mean_job_seconds,
+  seconds_per_job = EXCLUDED.seconds_per_job, seconds_per_trial = EXCLUDED.seconds_per_trial,
   models = EXCLUDED.models, seen_at = NOW();
 
 -- name: retire_worker

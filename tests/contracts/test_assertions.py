@@ -21,7 +21,7 @@ from evals.types import Assertion, Case, Completion, Message
 NAMES = list(ASSERTIONS)
 
 # Values that one assertion or another can use, each with a limit that most can use.
-USABLE: list[Any] = ["a", "{}", 3, ["a"], {"type": "object"}, {"min": 1}, None]
+USABLE: list[Any] = ["1", "a", "{}", 3, ["a"], {"type": "object"}, {"min": 1}, None]
 
 NONSENSE: list[Any] = [
     "", " ", "\0", "(", "[" * 2_000, "x" * 1_000_000, 0, -1, 1e308, float("nan"), float("inf"), 10**400, True, [], [[]],
@@ -39,7 +39,7 @@ def usable(name: str) -> Assertion:
     for value in USABLE:
         candidate = Assertion(type=name, threshold=0.5, **({} if value is None else {"value": value}))
         try:
-            check_assertion(candidate)
+            check_assertion(candidate, allow_code=True)
         except InvalidAssertion:
             continue
         return candidate
@@ -49,7 +49,7 @@ def usable(name: str) -> Assertion:
 def refused(type_: str, value: Any) -> str | None:
     """What the check says against a value. Any other exception than InvalidAssertion fails the test."""
     try:
-        check_assertion(Assertion(type=type_, value=value, threshold=0.5))
+        check_assertion(Assertion(type=type_, value=value, threshold=0.5), allow_code=True)
     except InvalidAssertion as error:
         return error.message
     return None
@@ -60,7 +60,7 @@ async def asked(assertion: Assertion) -> Any:
         text="a {} b", answered_by="m", duration_ms=1, cost_usd=0.1, finish_reason="a", logprobs=(-1.0,)
     )
     answer = Answer(text=completion.text, question="q", completion=completion)
-    return await grade(Case(title="t", messages=(), assertions=(assertion,)), answer, FakeJudge())
+    return await grade(Case(title="t", messages=(), assertions=(assertion,)), answer, FakeJudge(), allow_code=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,7 +80,7 @@ async def test_assertion__not_form_says_the_opposite(name: str) -> None:
     plain = usable(name)
     negated = Assertion(type=f"not-{name}", value=plain.value, threshold=plain.threshold)
 
-    check_assertion(negated)
+    check_assertion(negated, allow_code=True)
     first, second = await asked(plain), await asked(negated)
 
     assert {first.state, second.state} == {"passed", "failed"}
@@ -108,6 +108,17 @@ async def test_assertion__asked_with_nonsense_it_judges_or_is_an_error(name: str
 
         assert result.state in ("passed", "failed", "error")
         assert result.error is None or "itself failed" not in result.error.message
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if ASSERTIONS[name].runs_code])
+@pytest.mark.parametrize("prefix", ["", "not-"])
+async def test_assertion__that_runs_code_is_refused_by_name_unless_it_is_allowed(name: str, prefix: str) -> None:
+    spec = Assertion(type=prefix + name, value="1")
+
+    with pytest.raises(InvalidAssertion, match=f"^{prefix}{name}: runs the author's code"):
+        check_assertion(spec)
+    result = await grade(Case(title="t", messages=(), assertions=(spec,)), Answer(text="a"), None)
+    assert (result.state, result.assertions) == ("error", ())
 
 
 NEW_FILE = '''\

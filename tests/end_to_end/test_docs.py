@@ -26,7 +26,7 @@ from evals.errors import InvalidSuite
 from evals.folders import read_folder
 from evals.grading import grade
 from evals.packages import Package, conversation, read_manifest, read_package
-from evals.suites import find_suite, parse_suite, read_suite
+from evals.suites import FoundSuite, find_suite, parse_suite, read_suite
 from evals.types import Assertion, AssertionSet, Message, State, Suite
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ EXAMPLES = sorted(folder for folder in (ROOT / "examples").iterdir() if folder.i
 def wrapped(block: Block) -> Suite:
     """The suite of one case that holds these assertions."""
     text = "tests:\n- input: Say something.\n  assert:\n" + textwrap.indent(block.text, "  ")
-    return parse_suite(text, path=block.name)
+    return read_suite(FoundSuite(f"{block.name}.yaml", text.encode()), allow_code=True).suite
 
 
 def types_in(suite: Suite) -> set[str]:
@@ -112,7 +112,7 @@ async def test_documents__an_assertion_judges_as_its_comments_say(block: Block) 
     case = wrapped(block).cases[0]
     expected = EXPECTED.findall(block.text)
 
-    found = [((await grade(case, Answer(text=answer), None)).state, answer) for _, answer in expected]
+    found = [((await grade(case, Answer(text=answer), None, allow_code=True)).state, answer) for _, answer in expected]
 
     assert found == [({"passes": "passed", "fails": "failed"}[word], answer) for word, answer in expected]
     assert {word for word, _ in expected} == {"passes", "fails"}
@@ -315,16 +315,18 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "8 passed" in ran.stdout
+    assert "9 passed" in ran.stdout
     assert sorted(recipes) == [
         "evals/assertions/ends_with.py",
         "evals/models/ollama.py",
+        "evals/reports/csv_table.py",
         "notifiers/mattermost.py",
         "tests/standins/backends/ollama.py",
         "tests/standins/notifiers/mattermost.py",
         "tests/unit/assertions/test_ends_with.py",
         "tests/unit/models/test_ollama.py",
         "tests/unit/notifiers/test_mattermost.py",
+        "tests/unit/reports/test_csv_table.py",
     ]
 
 

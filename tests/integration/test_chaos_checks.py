@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from chaos.broken import VARIANTS
 from chaos.checks import OVERRUNS, judge, read_checks, read_ends, read_faults
 from chaos.proxy import DatabaseProxy
 from chaos.site import AUDIT
 from evals.types import Trial
-from server.domain.jobs import JobEnd, SentSuite, Submission
+from server.domain.jobs import JobEnd, KeptOutcome, SentSuite, Submission
 from server.services.accounts import create_account
 from server.store import jobs
 from server.store.trials import store_trials
-from tests.queue import a_new_job, a_package_of
+from tests.queue import a_new_job, a_package_of, an_account
 
 KEYED, KEYLESS = "a" * 12, "b" * 12
 END = JobEnd(status="completed", conclusion="passed", summary="{}", outcome="{}", tokens=10, cost_usd=0.5)
@@ -34,12 +36,25 @@ BREAKS = {
         f"INSERT INTO chaos.answers VALUES ('{KEYED}', 202, NULL, NULL, GEN_RANDOM_UUID(), 'lost')"
     ),
     "V2 no job waits or runs for ever": "UPDATE test_jobs SET status = 'queued'",
+    "V2 the queue's front is what waits": (
+        "INSERT INTO waiting_accounts (user_id, start_key, jobs, trials) SELECT id, NOW(), 1, 1 FROM users"
+    ),
     "V2 a completed job is whole": "DELETE FROM trials",
+    "V2 a job that was answered by an identical one never ran, and that one is whole": (
+        "UPDATE test_jobs SET cached_from = id"
+    ),
     "V3 one charge a job and at most one refund": "DELETE FROM usage_ledger",
+    "V3 a run is charged one, an answer from the cache none, and nothing of that is given back": (
+        "UPDATE usage_ledger SET kind = 'cached'"
+    ),
     "V3 a refund has a reason, and goes to the month that was charged": REFUND,
     "V3 what the service could not do is given back": FAILED.format("infrastructure"),
     "V3 a job that was cancelled while it ran is not given back": f"{FAILED.format('cancelled')}; {REFUND}",
     "V4 usage is the ledger's sum, from nought to the tier's limit": "UPDATE user_test_usage SET test_runs_count = 7",
+    "V4 a month's money is the sum of its jobs', and what they hold of it": "UPDATE user_test_usage SET cost_usd = 7",
+    "V4 a job that does not run holds no money": (
+        "ALTER TABLE test_jobs DISABLE TRIGGER test_jobs_let_go; UPDATE test_jobs SET held_usd = 1"
+    ),
     "V5 a job ends once": (
         "UPDATE test_jobs SET status = 'running'; UPDATE test_jobs SET status = 'completed', completed_at = NOW()"
     ),
@@ -59,6 +74,12 @@ BREAKS = {
     "V5 no job has more attempts than it may": "UPDATE test_jobs SET attempt = 4",
     "V6 live leases never exceed the tier's concurrency": (
         "INSERT INTO chaos.overruns SELECT id, 3, 2, NOW() FROM users"
+    ),
+    "E1 whoever follows a job hears of its end, as it was": (
+        "INSERT INTO chaos.followed SELECT id, NULL, 1, 0, NOW() + INTERVAL '1 hour' FROM test_jobs"
+    ),
+    "E2 whoever follows a job hears of each trial once": (
+        "INSERT INTO chaos.followed SELECT id, status, 99, 0, NOW() FROM test_jobs"
     ),
     "V10 one Idempotency-Key, one job": (
         f"UPDATE test_jobs SET suite_id = (SELECT id FROM suites WHERE body LIKE '%{KEYED}%')"
@@ -96,14 +117,27 @@ async def sound(db: asyncpg.Pool) -> asyncpg.Pool:
     return db
 
 
-async def a_finished_job(db: asyncpg.Pool, account: uuid.UUID, intent: str) -> uuid.UUID:
-    suite = SentSuite(id=intent[0] * 64, body=f'"intent-{intent}"', trials=1)
-    new = a_new_job(account, key=f"key:{intent}", suite=suite)
-    assert isinstance(await jobs.submit_job(db, new), Submission)
+async def a_cached_job(db: asyncpg.Pool, account: uuid.UUID) -> None:
+    """A job that ran, and one that it answered."""
+    kept = KeptOutcome(settings="s", results="{}", deployments=("d",), versions=("1",), asked_at=datetime.now(UTC))
+    await a_finished_job(db, account, "c" * 12, end=replace(END, kept=kept))
+    again = a_new_job(account, suite=a_suite("c" * 12), outcome_settings="s", outcome_days=1)
+    await jobs.submit_jobs(db, [again])
+    assert await db.fetchval("SELECT cached_from IS NOT NULL FROM test_jobs WHERE id = $1", again.id)
+
+
+def a_suite(intent: str) -> SentSuite:
+    return SentSuite(id=intent[0] * 64, body=f'"intent-{intent}"', trials=1)
+
+
+async def a_finished_job(db: asyncpg.Pool, account: uuid.UUID, intent: str, *, end: JobEnd = END) -> uuid.UUID:
+    new = a_new_job(account, key=f"key:{intent}", suite=a_suite(intent))
+    [submitted] = await jobs.submit_jobs(db, [new])
+    assert isinstance(submitted, Submission)
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)
     assert job is not None
     await store_trials(db, job, [Trial(case_index=0, model="echo", repeat_index=0, state="passed", score=1.0)])
-    assert await jobs.finish_job(db, job, END)
+    assert await jobs.finish_job(db, job, end)
     return new.id
 
 
@@ -113,6 +147,12 @@ async def findings(db: asyncpg.Pool) -> set[str]:
 
 
 async def test_checks__find_nothing_in_a_sound_history(sound: asyncpg.Pool):
+    assert await findings(sound) == set()
+
+
+async def test_checks__find_nothing_when_one_job_answered_another(sound: asyncpg.Pool):
+    await a_cached_job(sound, await sound.fetchval("SELECT id FROM users"))
+
     assert await findings(sound) == set()
 
 
@@ -172,15 +212,14 @@ async def test_proxy__swallows_the_answer_and_not_the_commit(dsn: str, server_fo
     proxy = DatabaseProxy(server_folder / uuid.uuid4().hex[:8], upstream=Path(host[0]))
     await proxy.open("worker")
     connection = await asyncpg.connect(proxy.dsn("worker"), database=urlsplit(dsn).path.lstrip("/"))
-    await connection.execute("CREATE TABLE kept (n INT)")
+    await jobs.submit_jobs(connection, [a_new_job(await an_account(connection))])
 
     proxy.swallow("claim")
     with pytest.raises(asyncpg.PostgresConnectionError):
-        async with connection.transaction():
-            await connection.execute("INSERT INTO kept VALUES (1)")
+        await connection.fetchrow(jobs.SQL["claim_job"], "w", 60.0, 60.0)
 
     direct = await asyncpg.connect(dsn)
-    assert await direct.fetchval("SELECT COUNT(*) FROM kept") == 1
+    assert await direct.fetchval("SELECT COUNT(*) FROM test_jobs WHERE status = 'running'") == 1
     assert proxy.swallowed == {"claim": 1}
     await direct.close()
     await proxy.aclose()

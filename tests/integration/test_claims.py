@@ -18,7 +18,8 @@ from tests.queue import a_new_job, an_account
 async def a_job(db: asyncpg.Pool, account: uuid.UUID, *, ago_seconds: float = 0) -> uuid.UUID:
     """A queued job, submitted so long ago."""
     new = a_new_job(account)
-    assert isinstance(await jobs.submit_job(db, new), Submission)
+    [submitted] = await jobs.submit_jobs(db, [new])
+    assert isinstance(submitted, Submission)
     await db.execute(
         "UPDATE test_jobs SET start_key = start_key - MAKE_INTERVAL(secs => $2) WHERE id = $1",
         new.id,

@@ -300,3 +300,26 @@ def publish(service: Service, body: bytes, **version: str) -> None:
 def service() -> Iterator[Service]:
     with Service() as running:
         yield running
+
+
+def test_local__code_of_a_suite_runs_only_when_it_is_allowed(
+    tmp_path: Path, models: ModelServer, package: Path
+) -> None:
+    suite = {"tests": [{"input": "Hi", "assert": [{"type": "javascript", "value": "output.endsWith('hello')"}]}]}
+    (package / "prpm.test.json").write_text(json.dumps(suite))
+    models.mock.answers.append("well, hello")
+    command = ("test", "polite", "--local", "-m", "mock-a")
+
+    refused = prpm(tmp_path, *command, local_url=models.url)
+    allowed = prpm(tmp_path, *command, "--allow-code", local_url=models.url)
+
+    assert refused.returncode == 2
+    assert "javascript: runs the author's code, which happens on the author's own machine only" in refused.stderr
+    assert (allowed.returncode, "Passed: 1" in allowed.stdout) == (0, True)
+
+
+def test_local__code_is_never_allowed_on_the_service(tmp_path: Path, models: ModelServer, package: Path) -> None:
+    ran = prpm(tmp_path, "test", "polite", "--allow-code", local_url=models.url, PRPM_TOKEN=TOKEN)
+
+    assert ran.returncode == 2
+    assert "use it with --local. The service runs none." in ran.stderr

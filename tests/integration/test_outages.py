@@ -17,6 +17,7 @@ import pytest
 
 from server.embedded import EmbeddedPostgres, EmbeddedValkey, start_postgres, start_valkey
 from server.store.migrations import migrate
+from tests.events import events_of
 from tests.packages import PASSING_SUITE, an_archive
 from tests.service import Account, Service, finished_job, in_loop, start_service
 
@@ -240,3 +241,21 @@ def test_outage__valkey_forgetting_everything_loses_nothing(stack: Stack):
     began = time.monotonic()
     assert {finished_job(alice, job_id)["conclusion"] for job_id in jobs} == {"passed"}
     assert time.monotonic() - began < 5
+
+
+def test_outage__postgresql_restarts_and_readers_hear_the_rest(stack: Stack):
+    account = stack.service.an_account()
+    case = {**PASSING_SUITE["tests"][0], "repeat": 100}
+    job_id = submit(account, a_snapshot(account), suite={"tests": [case]}, models=["slow"]).json()["job_id"]
+
+    with ThreadPoolExecutor(2) as pool, events_of(account.client, job_id) as events:
+        next(event for event in events if event.name == "trial")
+        wait = pool.submit(account.client.get, f"/api/v1/test-jobs/{job_id}?wait=25")
+        stack.postgres.stop()
+        stack.start_postgres()
+        rest = list(events)
+        answer = wait.result()
+
+    assert rest[-1].name == "completed"
+    assert 1 + sum(event.name == "trial" for event in rest) == 100
+    assert answer.status_code in (200, 503)

@@ -16,6 +16,7 @@ from evals.catalogue import load_catalogue
 from evals.pool import ModelPool
 from server.domain.accounts import Credential
 from server.services.accounts import create_account
+from server.services.admission import Admission
 from server.services.publishing import publish_package
 from server.services.running import Pace, run_job
 from server.services.submitting import RunRequest, submit
@@ -53,7 +54,7 @@ async def test_running__goes_on_when_the_database_is_away_at_the_start(db: async
     models = ModelPool(load_catalogue(CATALOGUE, environ={}))
     request = RunRequest(package_id="@someone/p", suite=SUITE)
     credential = Credential(account_id=caller.id)
-    submission = await submit(db, NoWakeups(), credential, request, models=models.catalogue.describe())
+    submission = await submit(db, Admission(db), NoWakeups(), credential, request, models=models.catalogue.describe())
     job = await jobs.claim_job(db, "w", lease_seconds=15, job_seconds=3600)
     assert job is not None
 

@@ -27,8 +27,14 @@ UNION ALL
 SELECT 'index', indexname, indexdef FROM pg_indexes
 WHERE schemaname = 'public' AND tablename <> 'schema_migrations'
 UNION ALL
+SELECT 'trigger', tgname, PG_GET_TRIGGERDEF(oid) FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL
 SELECT 'function', p.proname, PG_GET_FUNCTIONDEF(p.oid)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'public'
+UNION ALL
+SELECT 'trigger', t.relname || '.' || g.tgname, PG_GET_TRIGGERDEF(g.oid)
+FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+WHERE n.nspname = 'public' AND NOT g.tgisinternal
 ORDER BY 1, 2, 3
 """
 

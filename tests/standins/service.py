@@ -31,6 +31,8 @@ RUN_FIELDS = frozenset(
         "verify_results",
         "suite",
         "force",
+        "max_cost_usd",
+        "dry_run",
     }
 )
 
@@ -267,10 +269,10 @@ def refuse(seen: Seen, route: str) -> Reply | None:
 
 
 def refuse_submit(seen: Seen) -> Reply | None:
-    """A submit is JSON, carries a key, and has no field that the contract does not know."""
+    """A submit is JSON, carries a key unless it is an estimate, and has no field that the contract does not know."""
     if seen.headers.get("content-type") != "application/json":
         return Reply({"error": "Send JSON.", "code": "unsupported_media_type"}, status=415)
-    if not seen.headers.get("idempotency-key"):
+    if not seen.headers.get("idempotency-key") and seen.json().get("dry_run") is not True:
         return Reply({"error": "Send an Idempotency-Key.", "code": "invalid"}, status=400)
     unknown = set(seen.json()) - RUN_FIELDS
     if unknown or len({"package_id", "snapshot_id"} & set(seen.json())) != 1:

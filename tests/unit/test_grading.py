@@ -223,3 +223,91 @@ def test_check__usable_assertions_pass() -> None:
     check_assertion(contains(YES, threshold=5, weight=0))
     check_assertion(Assertion(type="levenshtein", value="x", threshold=12))
     check_assertion(rubric(threshold=1))
+
+
+async def test_grade__R2_patterns_that_run_elsewhere_have_verdicts_and_can_be_turned_round() -> None:
+    assertions = [
+        Assertion(type="regex", value="ok(?= then)"),
+        Assertion(type="not-regex", value="ok(?= then)", weight=0),
+        Assertion(type="not-is-json", value={"pattern": "(?=a)"}),
+    ]
+
+    verdict = await graded(*assertions)
+
+    assert verdict.state == "passed"
+    assert [result.score for result in verdict.assertions] == [1.0, 0.0, 1.0]
+
+
+async def test_grade__R1_a_pattern_that_is_stopped_is_an_error_and_no_failure() -> None:
+    hanging = case(Assertion(type="regex", value="^(?=(a+)+$)"), contains("a"))
+
+    verdict = await grade(hanging, Answer(text="a" * 60 + "!"), None)
+
+    assert verdict.state == "error"
+    assert verdict.error is not None
+    assert verdict.error.kind == "assertion"
+    assert verdict.error.message == (
+        "regex: the pattern '^(?=(a+)+$)' took longer than 1 s and was stopped, on an answer of 61 characters; make it "
+        "simpler (no repeat inside a repeat), or say it with two assertions"
+    )
+
+
+async def test_grade__R5_a_schemas_pattern_that_is_stopped_is_an_error_and_no_failure() -> None:
+    hanging = case(Assertion(type="is-json", value={"pattern": "^(?=(a+)+$)"}))
+
+    verdict = await grade(hanging, Answer(text='"' + "a" * 60 + '!"'), None)
+
+    assert verdict.error is not None
+    assert verdict.error.message.startswith("is-json: the pattern '^(?=(a+)+$)' took longer than 1 s")
+
+
+async def ticks_during(assertion: Assertion, text: str) -> int:
+    """How often the event loop came round while the answer was judged."""
+    ticks = 0
+
+    async def count() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    counter = asyncio.create_task(count())
+    await asyncio.sleep(0)
+    before = ticks
+    await grade(case(assertion), Answer(text=text), None)
+    counter.cancel()
+    return ticks - before
+
+
+@pytest.mark.parametrize(
+    ("assertion", "text"),
+    [
+        (Assertion(type="contains-json"), '{"a":' * 700),  # slow by kind
+        (Assertion(type="word-count", value=1), "a " * 5_000),  # a long answer
+        (Assertion(type="levenshtein", value="a" * 5_000), "b"),  # a long value
+    ],
+)
+async def test_grade__R1_long_work_leaves_the_event_loop_free(assertion: Assertion, text: str) -> None:
+    assert await ticks_during(assertion, text) > 1
+
+
+async def test_grade__short_work_is_done_at_once() -> None:
+    assert await ticks_during(contains(YES), "ok") == 0
+
+
+async def test_grade__trial_that_is_cancelled_leaves_the_threads_to_others() -> None:
+    slow, endless = Assertion(type="contains-json"), Answer(text='{"a":' * 700)
+    clock = asyncio.get_running_loop().time
+    await grade(case(slow), endless, None)  # what has to be loaded is loaded
+    began = clock()
+    await grade(case(slow), endless, None)
+    one = clock() - began
+
+    many = asyncio.gather(*(grade(case(*[slow] * 50), endless, None) for _ in range(4)))
+    await asyncio.sleep(one)
+    many.cancel()
+    began = clock()
+    result = await grade(case(Assertion(type="is-json")), Answer(text="{}"), None)
+
+    assert result.state == "passed"
+    assert clock() - began < 20 * one  # 200 of them would keep two threads busy for a hundred times as long as one

@@ -1,13 +1,15 @@
-"""JavaScript's patterns on re2."""
+"""JavaScript's patterns, on re2 and on QuickJS."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
 from evals.errors import CannotJudge, InvalidAssertion
 from evals.patterns import InvalidPattern, compile_pattern, is_pattern
+from evals.scripts import QUICKJS
 
 
 @pytest.mark.parametrize(
@@ -123,25 +125,86 @@ def test_pattern__what_javascript_refuses_by_code_points_only(source: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "text", "found"),
     [
-        ("(?=a)b", "look-ahead (?=...)"),
-        ("a(?!b)", "look-ahead (?!...)"),
-        ("(?<=a)b", "look-behind (?<=...)"),
-        ("(?<!a)b", "look-behind (?<!...)"),
-        (r"(a)\1", r"back-reference \1"),
-        (r"(?<n>a)\k<n>", r"back-reference \k<n>"),
-        ("a{1001}", "repeats more than 1000 times ({1001})"),
-        ("(?:a{100}){100}", "nested repeats multiply"),
+        ("a(?=b)", "ab", True),
+        ("a(?!b)", "ab", False),
+        ("(?<=€)\\d+", "€42", True),
+        ("(?<!a)b", "ab", False),
+        (r"^(.)(.)\2\1$", "abba", True),
+        (r"(?<n>a)\k<n>", "ab", False),
+        (r"(?=(..))\1$", "😀", True),  # one emoji is two units
+        (r"(?=.)\u00e9\x41$", "éA", True),
+        ('(?=")"\\\\$', '"\\', True),
+        (r"(?!x)\n\u2028$", "\n\u2028", True),
+        (r"^(?!.*\0)", "a", True),
+        ("(?=\ud83d)", "😀", True),
+        ("a{1001}", "a" * 1001, True),
+        ("a{1001}", "a" * 1000, False),
+        ("(?:a{100}){100}$", "a" * 10_000, True),
     ],
 )
-def test_pattern__R2_what_takes_unbounded_time_is_refused_with_a_reason(source: str, said: str) -> None:
-    with pytest.raises(InvalidAssertion) as caught:
-        compile_pattern(source)
+def test_pattern__R2_what_re2_cannot_run_has_javascripts_verdict(source: str, text: str, found: bool) -> None:
+    pattern = compile_pattern(source)
 
-    assert said in str(caught.value)
+    assert not pattern.is_linear
+    assert pattern.search(text) is found
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "found"),
+    [
+        (r"^(?=.$)", "😀", True),
+        (r"(.)\1", "😀😀", True),
+        (r"^\p{Alphabetic}+$", "äz", True),
+        (r"\p{Emoji_Presentation}", "a", False),
+    ],
+)
+def test_pattern__R2_what_re2_cannot_run_by_code_points(source: str, text: str, found: bool) -> None:
+    pattern = compile_pattern(source, unicode=True)
+
+    assert not pattern.is_linear
+    assert pattern.search(text) is found
+
+
+@pytest.mark.parametrize("source", [r"^(?=(a+)+$)", r"^(a|a)*\1$", r"(?=b)|(?:a?){60}a{60}(?<=b)"])
+async def test_pattern__R1_one_that_hangs_is_stopped_after_its_second_and_the_loop_goes_on(source: str) -> None:
+    pattern = compile_pattern(source)
+    longest, began = [0.0], time.monotonic()
+    watch = asyncio.create_task(_watch(longest))
+
+    with pytest.raises(CannotJudge) as caught:
+        await pattern.find("a" * 60 + "!")
+
+    watch.cancel()
+    assert "took longer than 1 s and was stopped, on an answer of 61 characters; make it simpler" in str(caught.value)
     assert repr(source) in str(caught.value)
-    assert is_pattern(source, unicode=False)
+    assert 0.9 < time.monotonic() - began < 10  # a second, and the start of a process on a loaded machine
+    assert longest[0] < 0.5
+    assert await compile_pattern("a(?=b)").find("ab")  # in a new process
+
+
+async def _watch(longest: list[float]) -> None:
+    """Keeps the longest time for which the event loop did nothing else."""
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(0.005)
+        longest[0] = max(longest[0], time.monotonic() - before - 0.005)
+
+
+async def test_pattern__R1_memory_is_bounded_too() -> None:
+    """Each step back is kept in memory: a million of them, and again for each start."""
+    pattern = compile_pattern("(?=((?:(?:a|b)(?=))*c))")
+
+    with pytest.raises(CannotJudge, match=r"took longer than|memory"):
+        await pattern.find("ab" * 2_000_000)
+
+
+def test_pattern__one_that_re2_can_run_starts_no_process() -> None:
+    QUICKJS.close()
+
+    assert compile_pattern("^a+$").search("aaa")
+    assert QUICKJS.process_id is None
 
 
 @pytest.mark.parametrize("source", ["x" * 1_000_000, "|".join(["ab"] * 10_000), "(" * 400 + ")" * 400])
@@ -169,5 +232,5 @@ def test_pattern__R1_work_that_no_engine_does_quickly_is_an_error() -> None:
     pattern = compile_pattern("(?:[ab]*a[ab]{9}){90}" * 20 + "c")
 
     assert not pattern.search("ab" * 500)
-    with pytest.raises(CannotJudge, match="too large for an answer of 100,000 characters"):
+    with pytest.raises(CannotJudge, match="took longer than 1 s and was stopped, on an answer of 100,000 characters"):
         pattern.search("ab" * 50_000)

@@ -102,7 +102,7 @@ def test_suite__of_promptfoo_fills_its_prompt_and_says_what_it_ignores() -> None
     ]
     assert [case.title for case in read.suite.cases] == ["Test 1", "Test 2"]
     assert read.suite.cases[1].assertions == (Assertion(type="equals", value="no"),)
-    assert read.notes == ("`providers` is ignored: the models are chosen when the suite is run.",)
+    assert read.notes == ("`providers` does not choose the models; to test with the same ones: -m gpt-4o",)
 
 
 def test_suite__case_without_assertions_is_noted() -> None:
@@ -186,7 +186,7 @@ def test_parse__every_finding_has_its_own_line() -> None:
     assert caught.value.details == (
         (
             "line 2: tests[0].inptu: unknown key (did you mean input?); known here: description, title, "
-            "input, messages, vars, assert, threshold, repeat, pass_rate"
+            "input, messages, vars, assert, threshold, repeat, pass_rate, quarantine, options"
         ),
         (
             "line 3: tests[0].assert[0]: must be an object, not text; "
@@ -207,8 +207,8 @@ def test_parse__every_finding_has_its_own_line() -> None:
         ({"tests": []}, "tests: must be a list of at least one"),
         ({"test": []}, "test: unknown key (did you mean tests?)"),
         ({"tests": ["x"]}, "tests[0]: must be an object"),
-        ({"tests": "file://cases.csv"}, "tests: tests from files and addresses"),
-        ({"tests": "https://example.org/sheet"}, "tests: tests from files and addresses"),
+        ({"tests": "file://cases.csv"}, "tests: file:// works in a suite inside a package only"),
+        ({"tests": "https://example.org/sheet"}, "tests: tests from addresses, services and programs"),
         (a_suite(messages=[]), "give `input` or `messages`, not both"),
         ({"tests": [{"messages": []}]}, "messages: must be a list of 1 to 100"),
         (
@@ -226,14 +226,16 @@ def test_parse__every_finding_has_its_own_line() -> None:
         (a_suite(repeat=101), "repeat: must be a whole number from 1 to 100"),
         (a_suite(repeat=True), "repeat: must be a whole number"),
         (a_suite(pass_rate=1.5), "pass_rate: must be from 0 to 1"),
+        (a_suite(quarantine="yes"), "quarantine: must be true or false"),
+        ({"defaultTest": {"quarantine": True}, "tests": []}, "defaultTest.quarantine: unknown key"),
         (a_suite(threshold="0.5"), "threshold: must be a number"),
         (a_suite(vars=[1]), "vars: must be an object"),
-        (a_suite(vars={"a": ["x", "y"]}), "vars.a: a list of values is not supported"),
-        (a_suite(vars={"a": "file://x.txt"}), "vars.a: file:// is not supported"),
-        (a_suite(input="file://x.txt"), "input: file:// is not supported"),
+        (a_suite(vars={"a": ["x", 7]}), "vars.a: a list makes a case of each of its texts; put quotes"),
+        (a_suite(vars={"a": "file://x.txt"}), "vars.a: file:// works in a suite inside a package only"),
+        (a_suite(input="file://x.txt"), "input: file:// works in a suite inside a package only"),
         (a_suite(**{"assert": "contains: x"}), "assert: must be a list"),
-        (an_assertion(value="file://x.txt"), "value: file:// is not supported"),
-        (an_assertion(value=["a", "file://x"]), "value[1]: file:// is not supported"),
+        (an_assertion(value="file://x.txt"), "value: file:// works in a suite inside a package only"),
+        (an_assertion(value=["a", "file://x"]), "value[1]: file:// works in a suite inside a package only"),
         (an_assertion(transform="output.x"), "transform: promptfoo's `transform` is not supported"),
         (an_assertion(vlaue="x"), "vlaue: unknown key (did you mean value?)"),
         (an_assertion(weight=-1), "weight: must be from 0"),
@@ -245,17 +247,17 @@ def test_parse__every_finding_has_its_own_line() -> None:
             a_suite(**{"assert": [{"type": "assert-set", "assert": [{"type": "assert-set", "assert": []}]}]}),
             "a set cannot hold another set",
         ),
-        (a_suite(options={}), "options: promptfoo's `options` is not supported"),
-        (a_suite() | {"scenarios": []}, "scenarios: promptfoo's `scenarios` is not supported"),
-        (a_suite() | {"prompts": ["a", "b"]}, "prompts: must hold one prompt"),
-        (a_suite() | {"prompts": ["file://p.txt"]}, "prompts[0]: prompts from files"),
-        (a_suite() | {"prompts": ['[{"role": "user"}]']}, "prompts[0]: prompts of several messages"),
+        (a_suite(options={"transform": "x"}), "options.transform: promptfoo's `transform` is not supported"),
+        (a_suite() | {"scenarios": {}}, "scenarios: must be a list"),
+        (a_suite() | {"prompts": []}, "prompts: must hold 1 to 100 prompts"),
+        (a_suite() | {"prompts": ["file://p.txt"]}, "prompts[0]: file:// works in a suite inside a package only"),
+        (a_suite() | {"prompts": ['[{"role": "user"}]']}, "prompts[0][0].content: must be text"),
         (a_suite() | {"providers": ["file://provider.py"]}, "providers: providers that run code"),
         (a_suite() | {"providers": [{"id": "https://x.example"}]}, "providers: providers that run code"),
         (a_suite() | {"temperature": 3}, "temperature: must be from 0 to 2"),
         (a_suite() | {"max_tokens": 0}, "max_tokens: must be a whole number from 1 to 100,000"),
         (a_suite() | {"defaultTest": {"input": "x"}}, "defaultTest.input: unknown key"),
-        (a_suite() | {"defaultTest": "file://x.yaml"}, "defaultTest: file:// is not supported"),
+        (a_suite() | {"defaultTest": "file://x.yaml"}, "defaultTest: file:// works in a suite inside a package only"),
     ],
 )
 def test_suite__that_cannot_be_used_says_what_to_change(value: Any, words: str) -> None:

@@ -33,3 +33,15 @@ def test_readme__free_is_self_hosted():
 
 def test_next_tier__of_the_largest_there_is_none():
     assert [tier.name if (tier := next_tier(name)) else None for name in TIERS] == ["plus", "pro", "enterprise", None]
+
+
+def test_docs__say_what_the_tiers_cap():
+    plus, pro, enterprise = TIERS["plus"], TIERS["pro"], TIERS["enterprise"]
+    suite_format = (Path(__file__).resolve().parents[2] / "docs" / "suite-format.md").read_text()
+
+    money = ", ".join(f"{t.title} ${t.money_per_job_usd} and ${t.money_per_month_usd}" for t in (plus, pro))
+    assert f"({money}, Enterprise by agreement)" in README
+    answers = f"prpm+ {plus.answer_tokens:,} tokens, Pro {pro.answer_tokens:,}, Enterprise {enterprise.answer_tokens:,}"
+    assert answers in suite_format
+    assert f"prpm+ {plus.job_seconds // 60} min, other tiers {pro.job_seconds // 60} min" in suite_format
+    assert pro.job_seconds == enterprise.job_seconds

@@ -133,14 +133,22 @@ async def _down(connection: asyncpg.Connection, migration: Migration) -> str:
 
 
 async def _copy_tiers(connection: asyncpg.Connection) -> None:
+    """Every column of `tiers` is a field of Tier, but for the bonus, which has a type of its own there."""
+    columns = [name for name in await _columns(connection, "tiers") if name != "start_bonus"]
+    values = ", ".join(f"${position}" for position in range(2, len(columns) + 2))
+    updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in (*columns, "start_bonus"))
     await connection.executemany(
-        "INSERT INTO tiers (name, runs_per_month, concurrent_jobs, start_bonus, trials_per_job)"
-        " VALUES ($1, $2, $3, make_interval(secs => $4::INT), $5)"
-        " ON CONFLICT (name) DO UPDATE SET runs_per_month = EXCLUDED.runs_per_month,"
-        " concurrent_jobs = EXCLUDED.concurrent_jobs, start_bonus = EXCLUDED.start_bonus,"
-        " trials_per_job = EXCLUDED.trials_per_job",
-        [
-            (tier.name, tier.runs_per_month, tier.concurrent_jobs, tier.start_bonus_seconds, tier.trials_per_job)
-            for tier in TIERS.values()
-        ],
+        f"INSERT INTO tiers (start_bonus, {', '.join(columns)})"  # noqa: S608 - names of our own columns
+        f" VALUES (make_interval(secs => $1::INT), {values}) ON CONFLICT (name) DO UPDATE SET {updates}",
+        [(tier.start_bonus_seconds, *(getattr(tier, name) for name in columns)) for tier in TIERS.values()],
     )
+
+
+async def _columns(connection: asyncpg.Connection, table: str) -> list[str]:
+    """As they are now: an older schema has fewer."""
+    rows = await connection.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = $1::REGCLASS AND attnum > 0 AND NOT attisdropped"
+        " ORDER BY attnum",
+        table,
+    )
+    return [row["attname"] for row in rows]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli.answers import Summary
-from cli.printable import excerpt, printable, printable_lines, shortened
 from cli.wording import dollars, percent, summary_lines
+from evals.printable import excerpt, printable, printable_lines, shortened
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,24 @@ def test_summary__a_partial_cost_is_not_shown_as_a_whole(cost: float, line: str)
     )
 
     assert [shown.text for shown in summary_lines(summary)][-1] == line
+
+
+@pytest.mark.parametrize(
+    ("fields", "lines"),
+    [
+        ({}, []),
+        ({"trials_cached": 1}, ["   Cached: 1 answer from earlier runs"]),
+        ({"trials_cached": 1200}, ["   Cached: 1,200 answers from earlier runs"]),
+        (
+            {"trials_cached": 3, "cached": True, "cached_at": "2026-01-02T03:04:05.678Z"},
+            ["   Cached: yes, from an identical run of 2026-01-02 03:04 UTC; --no-cache runs it again"],
+        ),
+    ],
+)
+def test_summary__says_what_was_cached(fields: dict[str, object], lines: list[str]) -> None:
+    summary = Summary(total_tests=1, tests_passed=1, tests_failed=0, overall_score=1, **fields)
+
+    assert [line.text for line in summary_lines(summary) if "Cached" in line.text] == lines
 
 
 @settings(max_examples=60, deadline=None)

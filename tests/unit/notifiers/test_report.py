@@ -89,8 +89,8 @@ def require_harmless(markdown: str) -> None:
     assert page.comments == 1, "O4"
     assert not any(unicodedata.category(char) in ("Cf", "Cs") for char in markdown), "O5"
     assert not any(unicodedata.category(char) == "Cc" and char != "\n" for char in markdown), "O5"
-    # No line begins with text of others: a pipe, a tag, a heading, bold, code, a dash for nothing, a sum, an ellipsis.
-    assert all(line[:1] in ("", "|", "<", "#", "*", "`", "–", "$", "…") for line in markdown.split("\n")), "O7"
+    # No line begins with text of others: a pipe, a tag, a heading, bold, code, a dash for nothing, a sum, … or ⚠.
+    assert all(line[:1] in ("", "|", "<", "#", "*", "`", "–", "$", "…", "⚠") for line in markdown.split("\n")), "O7"
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, " ".join(HOSTILE)], ids=range(len(HOSTILE) + 1))

@@ -1,0 +1,95 @@
+"""Stored outcomes -> what a comparison may know of the past. Only trials that were chance, and nothing else, count.
+
+Left out: errors and skipped trials; trials answered from a cache (one draw seen twice); rows whose repeats were
+stopped early, and trials made because a row was suspected (how many there are depends on what they said).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import msgspec
+from msgspec import Struct
+
+from evals.comparison import Baseline, Past, RowKey
+from evals.errors import EngineError
+from evals.statistics import Counts
+
+
+class InvalidBaseline(EngineError):
+    """A document is not an outcome."""
+
+
+class _Cache(Struct, frozen=True):
+    state: str = ""
+
+
+class _StoredTrial(Struct, frozen=True):
+    """What is read of a trial; of a row without repeats too."""
+
+    state: str | None = None
+    cache: _Cache | None = None
+
+
+class _StoredRow(_StoredTrial, frozen=True, kw_only=True):
+    title: str
+    model: str
+    case_digest: str | None = None
+    stopped_early: bool = False
+    trials: tuple[_StoredTrial, ...] = ()
+
+    def counts(self) -> Counts:
+        """Its trials as history takes them."""
+        if self.stopped_early:
+            return Counts()
+        drawn = [trial.state for trial in self.trials or (self,) if trial.cache is None or trial.cache.state != "hit"]
+        return Counts(drawn.count("passed"), drawn.count("failed"))
+
+
+class _StoredOutcome(Struct, frozen=True, kw_only=True):
+    test_cases: tuple[_StoredRow, ...]
+
+
+def read_baseline(documents: Iterable[tuple[str, bytes]]) -> Baseline:
+    """What these outcomes (name and JSON, oldest first) know together. Raises InvalidBaseline.
+
+    One document counts once, however often it is given. Where a case asks something else than it used to, only what is
+    known of its newest form counts.
+    """
+    seen: set[bytes] = set()
+    known: dict[RowKey, Past] = {}
+    for name, body in documents:
+        outcome = _read(name, body)
+        fingerprint = sha256(body).digest()
+        if fingerprint in seen:
+            continue
+        seen.add(fingerprint)
+        for key, past in _rows(outcome.test_cases):
+            known[key] = _joined(known.get(key), past)
+    return known
+
+
+def _read(name: str, body: bytes) -> _StoredOutcome:
+    try:
+        return msgspec.json.decode(body, type=_StoredOutcome)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidBaseline(
+            f"{name} is not an outcome of `prpm test`. Make one with `prpm test ... --output outcome.json`.",
+            [str(error)[:200]],
+        ) from None
+
+
+def _rows(rows: Sequence[_StoredRow]) -> Iterable[tuple[RowKey, Past]]:
+    numbers: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        key = RowKey(row.title, row.model, numbers[row.title, row.model])
+        numbers[row.title, row.model] += 1
+        yield key, Past(counts=row.counts(), case_digest=row.case_digest)
+
+
+def _joined(earlier: Past | None, later: Past) -> Past:
+    if earlier is None or earlier.case_digest != later.case_digest:
+        return later
+    return Past(counts=earlier.counts.plus(later.counts), case_digest=later.case_digest)

@@ -1,0 +1,77 @@
+"""Runs rows again for a comparison: comparison.py decides which, runner.py does it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+import msgspec
+
+from evals.comparison import RERUNS, Baseline, Past, Present, lacking, rerun_calls, suspects
+from evals.outcome import present_rows
+from evals.pool import ModelPool
+from evals.runner import Plan, run_again, trial_count
+from evals.scoring import count_verdicts
+from evals.types import Instructions, RowIndex, Trial
+
+
+def suspected_rows(
+    plan: Plan, trials: Sequence[Trial], *, baseline: Baseline, calls: int | None = None
+) -> tuple[RowIndex, ...]:
+    """The rows to run again after these trials of the plan, within so many calls (None: as many as a run may add)."""
+    indexes, rows = _rows(plan, trials)
+    budget = rerun_calls(trial_count(plan)) if calls is None else calls
+    return tuple(indexes[position] for position in suspects(rows, baseline, calls=budget))
+
+
+async def rerun_suspects(
+    plan: Plan, trials: Sequence[Trial], *, baseline: Baseline, pool: ModelPool, calls: int | None = None
+) -> AsyncGenerator[Trial, None]:
+    """Each further trial as it finishes. Those of an earlier call that are in `trials` are not run again."""
+    rows = suspected_rows(plan, trials, baseline=baseline, calls=calls)
+    done = [trial.key for trial in trials]
+    async with aclosing(run_again(plan, rows, times=RERUNS, pool=pool, done=done)) as stream:
+        async for trial in stream:
+            yield trial
+
+
+class BaseRun(NamedTuple):
+    """What is known after the package as it was has been run: the whole baseline, and the trials that completed it."""
+
+    baseline: Baseline
+    trials: tuple[Trial, ...]
+
+
+async def run_base(
+    plan: Plan, trials: Sequence[Trial], *, base: Instructions, baseline: Baseline, pool: ModelPool
+) -> BaseRun:
+    """The baseline, completed by trials of the package as it was, for the failed rows of which it knows too little.
+
+    Only these rows are run, as many as half of a comparison's calls allow: the other half is for trying them anew.
+    """
+    indexes, rows = _rows(plan, trials)
+    most = rerun_calls(trial_count(plan)) // (2 * RERUNS)
+    chosen = lacking(rows, baseline)[:most]
+    before = msgspec.structs.replace(plan, instructions=base)
+    chosen_rows = [indexes[position] for position in chosen]
+    async with aclosing(run_again(before, chosen_rows, times=RERUNS, pool=pool)) as stream:
+        ran = [trial async for trial in stream]
+    known = dict(baseline)
+    for position in chosen:
+        row, index = rows[position], indexes[position]
+        counts = count_verdicts(trial for trial in ran if RowIndex(trial.case_index, trial.model) == index)
+        known[row.key] = Past(counts=counts, case_digest=row.case_digest)
+    return BaseRun(known, tuple(ran))
+
+
+class _Rows(NamedTuple):
+    indexes: list[RowIndex]
+    rows: tuple[Present, ...]
+
+
+def _rows(plan: Plan, trials: Sequence[Trial]) -> _Rows:
+    """The plan's rows by their own repeats, in the outcome's order."""
+    own = [trial for trial in trials if trial.repeat_index < plan.suite.cases[trial.case_index].repeat]
+    indexes = [RowIndex(case, model) for case in range(len(plan.suite.cases)) for model in plan.models]
+    return _Rows(indexes, present_rows(plan.suite, plan.models, own))

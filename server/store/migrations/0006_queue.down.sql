@@ -1,0 +1,10 @@
+DROP INDEX test_jobs_snapshot, test_jobs_suite;
+CREATE INDEX test_jobs_snapshot ON test_jobs USING hash (snapshot_id);
+CREATE INDEX test_jobs_suite ON test_jobs USING hash (suite_id);
+ALTER TABLE workers DROP COLUMN seconds_per_job, DROP COLUMN seconds_per_trial;
+DROP FUNCTION claim_next_job;
+DROP TRIGGER test_jobs_enter ON test_jobs;
+DROP TRIGGER test_jobs_move ON test_jobs;
+DROP TRIGGER test_jobs_leave ON test_jobs;
+DROP FUNCTION enter_queue, move_in_queue, leave_queue;
+DROP TABLE waiting_accounts;
