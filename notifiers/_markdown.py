@@ -81,19 +81,19 @@ class Budget:
         return Budget(chars=self.chars - utf16_units(text), bytes=self.bytes - utf8_bytes(text))
 
 
-def assemble(*, head: str, tables: Sequence[Table], foot: str, budget: Budget, left_out: Callable[[int], str]) -> str:
-    """Head, as many rows of the tables in their order as the budget holds, and foot.
+def assemble(*, head: str, tables: Sequence[Table], budget: Budget, left_out: Callable[[int], str]) -> str:
+    """Head, and as many rows of the tables in their order as the budget holds.
 
-    `left_out(n)` is the sentence that stands where n rows were cut. Head and foot are the caller's to keep small: they
-    are there always. Rows are never cut apart, and a table that has begun is always closed.
+    `left_out(n)` is the sentence that stands where n rows were cut. The head is the caller's to keep small: it is there
+    always. Rows are never cut apart, and a table that has begun is always closed.
     """
     parts = [head]
-    room = budget.less(head).less(foot)
+    room = budget.less(head)
     for table in tables:
         text = _table_within(table, room, left_out)
         parts.append(text)
         room = room.less(text)
-    return "".join(parts) + foot
+    return "".join(parts).rstrip("\n") + "\n"
 
 
 def _table_within(table: Table, room: Budget, left_out: Callable[[int], str]) -> str:

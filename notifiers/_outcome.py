@@ -1,7 +1,7 @@
 """The outcome's public JSON, read into frozen dataclasses. `outcome.schema.json` is the same in words for others.
 
 Fields that we do not know are ignored, and those that an older service leaves out are None, so that Action and service
-need not be of one version. A field marked `_LATER` is read already and not part of the schema yet.
+need not be of one version. A test holds these classes, the schema and the engine's Structs equal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,9 +21,6 @@ Kind = TypeVar("Kind")
 
 class InvalidOutcome(ValueError):
     """The JSON is no outcome; the message names the place and what is expected there."""
-
-
-_LATER = {"later": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +51,7 @@ class Attempt:
     duration_ms: int
     error: str | None = None
     status: int | None = None
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class CacheUse:
     """What a cache did for one answer: hit, miss or bypass."""
 
     state: str
-    reason: str = ""
+    reason: str
     saved_usd: float | None = None
 
 
@@ -80,7 +78,7 @@ class Change:
     """A row against its baseline. `status`: regressed, fixed, flaky, stable, not_enough_data."""
 
     status: str
-    rule: str = "regression"
+    rule: str
     baseline: Rate | None = None
     reruns: Rate | None = None
     effect: float | None = None
@@ -102,7 +100,7 @@ class TrialResult:
     output_tokens: int | None = None
     cost_usd: float | None = None
     attempts: tuple[Attempt, ...] = ()
-    cache: CacheUse | None = field(default=None, metadata=_LATER)
+    cache: CacheUse | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +123,13 @@ class Row:
     named_scores: Mapping[str, float] | None = None
     attempts: tuple[Attempt, ...] | None = None
     trials: tuple[TrialResult, ...] | None = None
-    case_digest: str | None = field(default=None, metadata=_LATER)
-    pass_rate: Rate | None = field(default=None, metadata=_LATER)
-    stopped_early: bool | None = field(default=None, metadata=_LATER)
-    quarantined: bool | None = field(default=None, metadata=_LATER)
-    change: Change | None = field(default=None, metadata=_LATER)
-    reruns: tuple[TrialResult, ...] | None = field(default=None, metadata=_LATER)
-    cache: CacheUse | None = field(default=None, metadata=_LATER)
+    case_digest: str | None = None
+    pass_rate: Rate | None = None
+    stopped_early: bool | None = None
+    quarantined: bool | None = None
+    change: Change | None = None
+    reruns: tuple[TrialResult, ...] | None = None
+    cache: CacheUse | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +147,13 @@ class Summary:
     tests_skipped: int
     conclusion: str
     cost_is_partial: bool | None = None
+    stopped_by: str | None = None
+    notes: tuple[str, ...] | None = None
+    derived_metrics: Mapping[str, Mapping[str, float]] | None = None
     test_result_id: str | None = None
-    trials_cached: int | None = field(default=None, metadata=_LATER)
-    cached: bool | None = field(default=None, metadata=_LATER)
-    cached_at: str | None = field(default=None, metadata=_LATER)
+    trials_cached: int | None = None
+    cached: bool | None = None
+    cached_at: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +169,11 @@ class RowKey:
 class ChangeCounts:
     """How many rows have which status."""
 
-    regressed: int = 0
-    fixed: int = 0
-    flaky: int = 0
-    stable: int = 0
-    not_enough_data: int = 0
+    regressed: int
+    fixed: int
+    flaky: int
+    stable: int
+    not_enough_data: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,20 +182,23 @@ class Comparison:
 
     rule: str
     rows: ChangeCounts
-    baseline_trials: int = 0
-    rerun_trials: int = 0
+    baseline_trials: int
+    rerun_trials: int
+    base_trials: int | None = None
     removed: tuple[RowKey, ...] = ()
     changed: tuple[RowKey, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Every row and what they add up to."""
+    """Every row and what they add up to. Of `provenance` and `record` nothing is told: they stay as they come."""
 
     test_cases: tuple[Row, ...]
     summary: Summary
     engine_version: str
-    comparison: Comparison | None = field(default=None, metadata=_LATER)
+    comparison: Comparison | None = None
+    provenance: Mapping[str, Any] | None = None
+    record: Mapping[str, Any] | None = None
 
 
 def read_outcome(document: bytes | str | Mapping[str, Any]) -> Outcome:
@@ -254,7 +258,7 @@ def _read(hint: Any, value: object, path: str, *, depth: int) -> Any:
         return {
             str(name): _read(inner, item, f"{path}.{str(name)[:40]}", depth=depth + 1) for name, item in value.items()
         }
-    return _read_plain(hint, value, path)
+    return value if hint is Any else _read_plain(hint, value, path)
 
 
 _PLAIN = {str: ("text", (str,)), bool: ("true or false", (bool,)), int: ("a whole number", (int,)),

@@ -32,6 +32,8 @@ TITLE_CHARS = 120
 MODEL_CHARS = 60
 REASON_CHARS = 160
 QUOTE_CHARS = 120
+NOTE_CHARS = 300
+MOST_NOTES = 3
 
 
 def report(notice: Notice, findings: Findings, *, budget: Budget, marker: str = "") -> str:
@@ -39,7 +41,6 @@ def report(notice: Notice, findings: Findings, *, budget: Budget, marker: str = 
     return assemble(
         head=(f"{marker}\n" if marker else "") + _head(notice, findings),
         tables=_tables(notice, findings),
-        foot=_foot(notice),
         budget=budget,
         left_out=lambda count: _left_out(count, notice),
     )
@@ -54,10 +55,15 @@ def title_line(notice: Notice, findings: Findings) -> str:
 def _head(notice: Notice, findings: Findings) -> str:
     sign = SIGNS.get(notice.conclusion, "⚠️")
     about = f"{code(notice.package, limit=214)} · {code(notice.suite, limit=120)}"
-    return f"### {sign} Prompt tests: {headline(notice, findings)}\n\n{about} · **score {score_text(notice)}**\n\n"
+    verdict = f"### {sign} Prompt tests: {headline(notice, findings)}"
+    notes = "".join(
+        f"⚠️ {code(note, limit=NOTE_CHARS)}\n\n" for note in (notice.outcome.summary.notes or ())[:MOST_NOTES]
+    )
+    return f"{verdict}\n\n{about} · **score {score_text(notice)}**\n\n{_facts(notice)}\n\n{notes}"
 
 
-def _foot(notice: Notice) -> str:
+def _facts(notice: Notice) -> str:
+    """Cost, time, commit, baseline and its age, link."""
     summary = notice.outcome.summary
     partly = " or more" if summary.cost_is_partial else ""
     facts = [f"{dollars(summary.total_cost_usd)}{partly}", seconds(summary.total_duration_ms), *_cache_facts(notice)]
@@ -66,7 +72,7 @@ def _foot(notice: Notice) -> str:
     facts.append(_baseline_fact(notice))
     if notice.url:
         facts.append(link("**full result**", notice.url))
-    return " · ".join(fact for fact in facts if fact) + "\n"
+    return " · ".join(fact for fact in facts if fact)
 
 
 def _cache_facts(notice: Notice) -> list[str]:

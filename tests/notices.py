@@ -86,7 +86,8 @@ def an_outcome(rows: Sequence[Row], *, comparison: Comparison | None = None, **s
 
 
 def a_comparison(**changes: Any) -> Comparison:
-    return replace(Comparison(rule="regressions", rows=ChangeCounts(), baseline_trials=120), **changes)
+    counts = ChangeCounts(regressed=1, fixed=0, flaky=0, stable=0, not_enough_data=0)
+    return replace(Comparison(rule="regressions", rows=counts, baseline_trials=120, rerun_trials=7), **changes)
 
 
 def a_notice(*rows: Row, comparison: Comparison | None = None, minutes: int = 0, **changes: Any) -> Notice:
@@ -152,7 +153,7 @@ def a_hostile_notice(text: str = " ".join(HOSTILE), *, rows: int = 12) -> Notice
         refused = AssertionResult(type=text, passed=False, score=0.0, reason=text)
         made.append(replace(row, assertions=(refused,), error=TrialError(kind="provider", message=text)))
     key = RowKey(title=text, model=text)
-    return a_notice(
+    notice = a_notice(
         *made,
         comparison=a_comparison(removed=(key,), changed=(key,)),
         package=text,
@@ -160,3 +161,5 @@ def a_hostile_notice(text: str = " ".join(HOSTILE), *, rows: int = 12) -> Notice
         ref=text,
         case_lines={},
     )
+    summary = replace(notice.outcome.summary, notes=(text,) * 5)
+    return replace(notice, outcome=replace(notice.outcome, summary=summary))

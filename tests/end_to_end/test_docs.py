@@ -293,9 +293,10 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     recipes = {
         block.text.split("\n", 1)[0].removeprefix("# "): block.text for block in blocks_of("CONTRIBUTING.md", "python")
     }
-    for folder in ("evals", "benchmarks", "tests/standins"):
+    for folder in ("evals", "notifiers", "benchmarks", "tests/standins"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file in ("pyproject.toml", "tests/notices.py"):
+        shutil.copy(ROOT / file, tmp_path / file)
     for path, text in recipes.items():
         target = tmp_path / path
         assert not target.exists(), f"{path} exists already: choose another example"
@@ -314,14 +315,17 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "7 passed" in ran.stdout
+    assert "9 passed" in ran.stdout
     assert sorted(recipes) == [
         "evals/assertions/ends_with.py",
         "evals/models/ollama.py",
         "evals/reports/csv_table.py",
+        "notifiers/mattermost.py",
         "tests/standins/backends/ollama.py",
+        "tests/standins/notifiers/mattermost.py",
         "tests/unit/assertions/test_ends_with.py",
         "tests/unit/models/test_ollama.py",
+        "tests/unit/notifiers/test_mattermost.py",
         "tests/unit/reports/test_csv_table.py",
     ]
 

@@ -60,22 +60,39 @@ def test_outcome_schema__is_the_file() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(SCHEMA["$defs"]))
-def test_outcome__dataclass_and_schema_are_equal(name: str) -> None:
-    """The schema is the Struct's, so all three are. Only fields marked as later may be missing in the schema."""
-    described = SCHEMA["$defs"][name]
-    kind = getattr(_outcome, name)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-
-    missing = {field for field in fields if field not in described["properties"]}
-
-    assert set(described["properties"]) <= set(fields), "add the new fields to notifiers/_outcome.py"
-    assert missing <= {field for field in fields if fields[field].metadata.get("later")}
-    assert {n for n, f in fields.items() if f.default is dataclasses.MISSING} == set(described.get("required", []))
-    hints = get_type_hints(kind)
-    assert {n: json_type(hints[n]) for n in described["properties"]} == {
-        n: schema_type(part) for n, part in described["properties"].items()
+def described_names(name: str = "Outcome") -> set[str]:
+    """The objects of the schema that notifiers read: all that `name` holds, but for what they leave as it comes."""
+    hints = get_type_hints(getattr(_outcome, name))
+    properties = SCHEMA["$defs"][name]["properties"]
+    held = {
+        schema_type(part).removeprefix("list of ") for field, part in properties.items() if not is_opaque(hints[field])
     }
+    return {name}.union(*(described_names(inner) for inner in held & set(SCHEMA["$defs"])))
+
+
+def is_opaque(hint: Any) -> bool:
+    return any(get_args(part)[1:] == (Any,) for part in get_args(hint))
+
+
+def test_outcome__dataclasses_and_schema_are_equal() -> None:
+    """The schema is the Struct's, so all three are."""
+    for name in sorted(described_names()):
+        described = SCHEMA["$defs"][name]
+        kind = getattr(_outcome, name)
+        hints = get_type_hints(kind)
+
+        assert set(described["properties"]) == set(hints), f"notifiers/_outcome.py, {name}"
+        required = {one.name for one in dataclasses.fields(kind) if one.default is dataclasses.MISSING}
+        assert required == set(described.get("required", [])), name
+        assert {field: json_type(hint) for field, hint in hints.items() if not is_opaque(hint)} == {
+            field: schema_type(part) for field, part in described["properties"].items() if not is_opaque(hints[field])
+        }, name
+
+
+def test_outcome__every_dataclass_is_in_the_schema() -> None:
+    kinds = {name for name, kind in vars(_outcome).items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
+
+    assert kinds == described_names()
 
 
 def json_type(hint: Any) -> str:
@@ -123,9 +140,12 @@ def test_outcome__comparison_and_cache_are_read_where_they_are() -> None:
         "quarantined": True,
     }
     document["summary"] |= {"cached": True, "trials_cached": 3}
+    counts = {"regressed": 1, "fixed": 0, "flaky": 0, "stable": 0, "not_enough_data": 0}
     document["comparison"] = {
         "rule": "regressions",
-        "rows": {"regressed": 1},
+        "rows": counts,
+        "baseline_trials": 30,
+        "rerun_trials": 7,
         "removed": [{"title": "a", "model": "b"}],
     }
 

@@ -89,8 +89,8 @@ def require_harmless(markdown: str) -> None:
     assert page.comments == 1, "O4"
     assert not any(unicodedata.category(char) in ("Cf", "Cs") for char in markdown), "O5"
     assert not any(unicodedata.category(char) == "Cc" and char != "\n" for char in markdown), "O5"
-    # No line begins with text of others: a pipe, a tag, a heading, bold, code, a dash for nothing, a sum, an ellipsis.
-    assert all(line[:1] in ("", "|", "<", "#", "*", "`", "–", "$", "…") for line in markdown.split("\n")), "O7"
+    # No line begins with text of others: a pipe, a tag, a heading, bold, code, a dash for nothing, a sum, … or ⚠.
+    assert all(line[:1] in ("", "|", "<", "#", "*", "`", "–", "$", "…", "⚠") for line in markdown.split("\n")), "O7"
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, " ".join(HOSTILE)], ids=range(len(HOSTILE) + 1))
@@ -187,6 +187,9 @@ def test_report__says_all_at_a_glance() -> None:
         "\n"
         "`@acme/greeter` · `prpm.test.yaml` · **score 50 % (−43 points)**\n"
         "\n"
+        "$0.0123 · 12.3 s · commit `1a2b3c4` · baseline `main`, 120 trials, 3 days old "
+        "· [**full result**](https://testing.example/jobs/1)\n"
+        "\n"
         "**Regressed**\n"
         "\n"
         "| Case | Model | What failed | Got | Passed before → now | p |\n"
@@ -221,9 +224,6 @@ def test_report__says_all_at_a_glance() -> None:
         "| `Says hello` | `claude-sonnet-4` | 100 % |\n"
         "\n"
         "</details>\n"
-        "\n"
-        "$0.0123 · 12.3 s · commit `1a2b3c4` · baseline `main`, 120 trials, 3 days old "
-        "· [**full result**](https://testing.example/jobs/1)\n"
     )
 
 
