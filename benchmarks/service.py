@@ -56,7 +56,7 @@ class Site(Struct, frozen=True, kw_only=True):
     port: int
     bare_port: int
     tokens: list[str]
-    worker: Any  # the Popen of a process: no type that a Struct knows
+    workers: list[Any]  # the Popen of each process: no type that a Struct knows
 
 
 class Latency(Struct, frozen=True):
@@ -86,7 +86,8 @@ def measure() -> Table:
     """Both, on one durable PostgreSQL."""
     with open_site() as site:
         job, bare = measure_latency(site)
-        stop(site.worker)
+        for worker in site.workers:
+            stop(worker)
         pairs = measure_throughput(site)
     return table(job, bare, pairs)
 
@@ -129,8 +130,8 @@ def table(job: Latency, bare: Latency, pairs: list[Pair]) -> Table:
 
 
 @contextlib.contextmanager
-def open_site() -> Iterator[Site]:
-    """Servers, API, worker and control, gone afterwards."""
+def open_site(*, workers: int = 1) -> Iterator[Site]:
+    """Servers, API, workers and control, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="prpm-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)  # the database's own user has to pass
@@ -148,17 +149,20 @@ def open_site() -> Iterator[Site]:
             PRPM_CATALOGUE=str(catalogue(folder, models=PAIRS + 1)),
         )
 
-        def start(*arguments: str, port: int | None, path: str) -> subprocess.Popen[str]:
-            log = folder / f"{arguments[1]}-{arguments[-1]}.log"
+        def start(*arguments: str, port: int | None, path: str, number: int = 0) -> subprocess.Popen[str]:
+            log = folder / f"{arguments[1]}-{arguments[-1]}-{number}.log"
             process = stack.enter_context(running(*arguments, environ=environ, log=log))
             if port:
                 wait_until_ready(process, port=port, path=path, log=log)
             return process
 
-        worker = start("-m", "server.operator.main", "worker", port=None, path="")
+        started = [
+            start("-m", "server.operator.main", "worker", port=None, path="", number=number)
+            for number in range(workers)
+        ]
         start("-m", "server.operator.main", "api", port=port, path="/health/ready")
         start("-m", "benchmarks.bare", "--dsn", postgres.dsn, "--port", str(bare_port), port=bare_port, path="/")
-        yield Site(port=port, bare_port=bare_port, tokens=tokens, worker=worker)
+        yield Site(port=port, bare_port=bare_port, tokens=tokens, workers=started)
 
 
 @contextlib.contextmanager

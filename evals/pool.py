@@ -53,8 +53,14 @@ class ModelPool:
         `request.timeout_seconds` bounds the whole, waits included. Raises UnknownModel, ModelUnreachable, and
         ProviderError when no deployment answered.
         """
+        return await self.complete_while(model_name, request, allowed=_always)
+
+    async def complete_while(
+        self, model_name: str, request: CompletionRequest, *, allowed: Callable[[], Awaitable[None]]
+    ) -> Completion:
+        """As `complete`. `allowed` is awaited right before each attempt, after all waits for slots and pauses."""
         model = self.catalogue.resolve(model_name)
-        call = _Call(model, request, deadline=self._clock() + request.timeout_seconds)
+        call = _Call(model, request, allowed=allowed, deadline=self._clock() + request.timeout_seconds)
         try:
             async with asyncio.timeout(request.timeout_seconds):
                 for deployment in model.deployments:
@@ -95,6 +101,7 @@ class ModelPool:
 
     async def _attempt(self, deployment: Deployment, call: _Call) -> Completion:
         async with self._slot(deployment):
+            await call.allowed()
             started = self._clock()
             try:
                 completion = await self._call_backend(deployment, call, started)
@@ -143,12 +150,19 @@ class ModelPool:
         return self._slots[deployment.id]
 
 
+async def _always() -> None:
+    """Nobody has to be asked."""
+
+
 class _Call:
     """What one call of a model has seen so far."""
 
-    def __init__(self, model: Model, request: CompletionRequest, *, deadline: float) -> None:
+    def __init__(
+        self, model: Model, request: CompletionRequest, *, allowed: Callable[[], Awaitable[None]], deadline: float
+    ) -> None:
         self.model = model
         self.request = request
+        self.allowed = allowed
         self.deadline = deadline
         self.attempts: list[Attempt] = []
         self.last_error: ProviderError | None = None

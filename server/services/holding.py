@@ -19,6 +19,8 @@ class Hold:
     async def wait(self) -> None:
         """Returns at once while the lease is sure. After that it waits for the keeper, which ends everybody.
 
+        Asked right before each attempt: a call may have waited long for a slot, or for its next try.
+
         A process that was stopped for longer than its lease goes on here in the middle of its work, before its keeper
         had a turn: what it would call now another worker has called, and paid for, already.
         """
@@ -36,5 +38,4 @@ class HeldModels(ModelPool):
 
     async def complete(self, model_name: str, request: CompletionRequest) -> Completion:
         """As ModelPool.complete."""
-        await self._hold.wait()
-        return await self._models.complete(model_name, request)
+        return await self._models.complete_while(model_name, request, allowed=self._hold.wait)

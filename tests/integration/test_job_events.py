@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -36,9 +37,14 @@ LONG = 500  # trials of some ten seconds: the worker asks 20 at a time, and the 
 
 
 def repeated(count: int) -> dict:
-    """A suite of so many trials; a case has 100 at most."""
+    """A suite of so many trials, each asked; a case has 100 at most, and equal ones are answered by each other."""
     case = PASSING_SUITE["tests"][0]
-    return {"tests": [{**case, "repeat": min(100, count - done)} for done in range(0, count, 100)]}
+    return {
+        "tests": [
+            {**case, "input": f"Paris, number {done}", "repeat": min(100, count - done)}
+            for done in range(0, count, 100)
+        ]
+    }
 
 
 def a_job(account: Account, *, model: str = "slow", repeat: int = 1) -> str:
@@ -234,17 +240,23 @@ def test_events__a_lost_listener_comes_back_and_its_readers_miss_nothing(service
 def test_events__what_no_notification_told_is_found(service: Service):
     alice = service.an_account()
     with another_api(service) as (url, _), client_at(url, alice) as elsewhere:
+        elsewhere.timeout = httpx.Timeout(10)  # less than the signs of life: silence fails
         job_id = a_job(alice, repeat=LONG)
         with events_of(elsewhere, job_id) as events:
             next(event for event in events if event.name == "started")
-            # Nobody announces this: as if the notification had been lost.
-            service.fetch(
-                "UPDATE test_jobs SET status = 'failed', fence = fence + 1, completed_at = NOW(),"
-                " error_code = 'x', error_message = 'X' WHERE id = $1",
-                uuid.UUID(job_id),
-            )
-            began = time.monotonic()
-            last = list(events)[-1]
+            # With the worker held still nobody announces this: as if the notification had been lost.
+            os.kill(service.worker_pid, signal.SIGSTOP)
+            try:
+                time.sleep(0.3)  # what it announced before is heard by then
+                service.fetch(
+                    "UPDATE test_jobs SET status = 'failed', fence = fence + 1, completed_at = NOW(),"
+                    " error_code = 'x', error_message = 'X' WHERE id = $1",
+                    uuid.UUID(job_id),
+                )
+                began = time.monotonic()
+                last = list(events)[-1]
+            finally:
+                os.kill(service.worker_pid, signal.SIGCONT)
 
     assert (last.name, last.data["code"]) == ("failed", "x")
     assert time.monotonic() - began < 7.0

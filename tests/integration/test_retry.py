@@ -119,11 +119,14 @@ def test_retry__A12_anothers_job_is_not_there_and_an_admin_may_not_spend_for_it(
 
 def test_retry__a_failed_job_can_be_sent_again_and_a_full_month_is_said(service: Service):
     alice = service.an_account()
-    job_id = submit(alice, snapshot_id=a_snapshot(alice), models=["slow"]).json()["job_id"]
+    suite = {"tests": [{**PASSING_SUITE["tests"][0], "repeat": 100}]}  # long enough to be cancelled before its end
+    job_id = submit(alice, snapshot_id=a_snapshot(alice), suite=suite, models=["slow"]).json()["job_id"]
     alice.client.post(f"/api/v1/test-jobs/{job_id}/cancel")
     assert finished_job(alice, job_id)["status"] == "failed"
 
-    assert retry(alice, job_id).status_code == 202
+    again = retry(alice, job_id)
+    assert again.status_code == 202
+    alice.client.post(f"/api/v1/test-jobs/{again.json()['job_id']}/cancel")
 
     service.fetch("UPDATE user_test_usage SET test_runs_count = 100 WHERE user_id = $1", alice.id)
     refused = retry(alice, job_id, key="full")
