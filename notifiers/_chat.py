@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from notifiers._findings import Findings, got, p_value, rates, what_failed
+from notifiers._findings import Findings, cost_text, got, p_value, rates, what_failed
 from notifiers._notice import Notice
 from notifiers._outcome import Row
-from notifiers._text import counted, dollars, one_line, seconds
+from notifiers._text import counted, one_line, seconds
 
 # A message that is glanced at; the page behind the link has the rest.
 ROWS_SHOWN = 5
@@ -17,7 +17,7 @@ def facts(notice: Notice) -> tuple[str, ...]:
     """Cost, time and place, in our words, with the branch's name as the one foreign text."""
     summary = notice.outcome.summary
     where = (one_line(notice.ref)[:NAME_CHARS], notice.head_sha[:7])
-    return tuple(part for part in (dollars(summary.total_cost_usd), seconds(summary.total_duration_ms), *where) if part)
+    return tuple(part for part in (cost_text(summary), seconds(summary.total_duration_ms), *where) if part)
 
 
 def row_name(row: Row) -> str:

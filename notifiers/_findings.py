@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from notifiers._notice import Mode, Notice
-from notifiers._outcome import Outcome, Rate, Row
-from notifiers._text import counted, percent, points, useful_piece
+from notifiers._outcome import Outcome, Rate, Row, Summary
+from notifiers._text import counted, dollars, percent, points, useful_piece
 
 SIGNS = {"passed": "✅", "failed": "❌", "inconclusive": "⚠️"}
 COLOURS = {"passed": 0x2DA44E, "failed": 0xCF222E, "inconclusive": 0xBF8700}
@@ -98,6 +98,13 @@ def _good_news(findings: Findings, total: int) -> str:
     if len(findings.passed) < total:
         return "nothing regressed"
     return f"all {total:,} rows passed" if total != 1 else "the one row passed"
+
+
+def cost_text(summary: Summary) -> str:
+    """`$0.0123`, `$0.0123 or more` where some answers had no known price, `cost unknown` where none had one."""
+    if not summary.cost_is_partial:
+        return dollars(summary.total_cost_usd)
+    return f"{dollars(summary.total_cost_usd)} or more" if summary.total_cost_usd else "cost unknown"
 
 
 def score_text(notice: Notice) -> str:

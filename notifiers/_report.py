@@ -14,6 +14,7 @@ from notifiers._findings import (
     Findings,
     ModelLine,
     by_model,
+    cost_text,
     got,
     headline,
     p_value,
@@ -65,8 +66,7 @@ def _head(notice: Notice, findings: Findings) -> str:
 def _facts(notice: Notice) -> str:
     """Cost, time, commit, baseline and its age, link."""
     summary = notice.outcome.summary
-    partly = " or more" if summary.cost_is_partial else ""
-    facts = [f"{dollars(summary.total_cost_usd)}{partly}", seconds(summary.total_duration_ms), *_cache_facts(notice)]
+    facts = [cost_text(summary), seconds(summary.total_duration_ms), *_cache_facts(notice)]
     if notice.head_sha:
         facts.append(f"commit {code(notice.head_sha[:7])}")
     facts.append(_baseline_fact(notice))
@@ -102,30 +102,37 @@ def _tables(notice: Notice, findings: Findings) -> list[Table]:
     """What is seen at a glance, then what is folded: first the rest of the former."""
     comparison = notice.outcome.comparison
     at_a_glance = (
-        ("**Regressed**", "more regressed", _CLAIM, findings.regressed, _claim_cells),
-        ("**Failed**", "more failed", _FAILURE, findings.failed, _failure_cells),
-        ("**Fixed**", "more fixed", _RATE, findings.fixed, _rate_cells),
-        ("**Flaky**: pass and fail by chance, not counted", "more flaky", _RATE, findings.flaky, _rate_cells),
-        ("**Models**", "more models", _MODEL, by_model(notice.outcome.test_cases), _model_cells),
+        ("**Regressed**", "more regressed row", _CLAIM, findings.regressed, _claim_cells),
+        ("**Failed**", "more failed row", _FAILURE, findings.failed, _failure_cells),
+        ("**Fixed**", "more fixed row", _RATE, findings.fixed, _rate_cells),
+        ("**Flaky**: pass and fail by chance, not counted", "more flaky row", _RATE, findings.flaky, _rate_cells),
+        ("**Models**", "more model", _MODEL, by_model(notice.outcome.test_cases), _model_cells),
     )
     tables = [
         *(
             Table(title=title, columns=columns, rows=rows[:AT_A_GLANCE], cells=cells)
             for title, _, columns, rows, cells in at_a_glance
         ),
-        *(_folded(words, columns, rows[AT_A_GLANCE:], cells) for _, words, columns, rows, cells in at_a_glance),
-        _folded("without a verdict", _TROUBLE, findings.without_verdict, _trouble_cells),
-        _folded("removed from the suite", _KEY, comparison.removed if comparison else (), _name_cells),
-        _folded("changed, so not compared", _KEY, comparison.changed if comparison else (), _name_cells),
-        _folded("failed as before", _FAILURE, findings.known, _failure_cells),
-        _folded("in quarantine", _FAILURE, findings.quarantined, _failure_cells),
-        _folded("passed", _PASSED, findings.passed, _passed_cells),
+        *(_folded(one, f"{one}s", columns, rows[AT_A_GLANCE:], cells) for _, one, columns, rows, cells in at_a_glance),
+        *(
+            _folded(f"row {words}", f"rows {words}", columns, rows, cells)
+            for words, columns, rows, cells in (
+                ("without a verdict", _TROUBLE, findings.without_verdict, _trouble_cells),
+                ("removed from the suite", _KEY, comparison.removed if comparison else (), _name_cells),
+                ("changed, so not compared", _KEY, comparison.changed if comparison else (), _name_cells),
+                ("failed as before", _FAILURE, findings.known, _failure_cells),
+                ("in quarantine", _FAILURE, findings.quarantined, _failure_cells),
+                ("passed", _PASSED, findings.passed, _passed_cells),
+            )
+        ),
     ]
     return [table for table in tables if table.rows]
 
 
-def _folded(words: str, columns: Sequence[str], rows: Sequence[Any], cells: Callable[[Any], Sequence[str]]) -> Table:
-    return Table(title=f"{counted(len(rows), 'row')} {words}", columns=columns, rows=rows, cells=cells, folded=True)
+def _folded(
+    one: str, many: str, columns: Sequence[str], rows: Sequence[Any], cells: Callable[[Any], Sequence[str]]
+) -> Table:
+    return Table(title=counted(len(rows), one, many), columns=columns, rows=rows, cells=cells, folded=True)
 
 
 _CLAIM = ("Case", "Model", "What failed", "Got", "Passed before → now", "p")

@@ -144,6 +144,7 @@ def test_comment__a_list_that_lags_behind_makes_no_second_one(github: GitHub) ->
     tell_github(a_failure(), a_target(github))
 
     assert len(github.ours()) == 1
+    assert [seen.method for seen in github.log].count("POST") == 1
 
 
 def test_comment__O4_a_spoofed_marker_is_never_edited(github: GitHub) -> None:

@@ -28,6 +28,7 @@ from tests.notices import (
     a_hostile_notice,
     a_notice,
     a_row,
+    an_outcome,
 )
 
 OUR_HOST = "https://testing.example/"
@@ -225,6 +226,23 @@ def test_report__says_all_at_a_glance() -> None:
         "\n"
         "</details>\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("cost", "is_partial", "shown"),
+    [(0.0123, False, "$0.0123"), (0.0123, True, "$0.0123 or more"), (0.0, True, "cost unknown"), (0.0, False, "$0.00")],
+)
+def test_report__a_cost_that_is_not_known_is_not_called_nothing(cost: float, is_partial: bool, shown: str) -> None:
+    outcome = an_outcome([a_row()], total_cost_usd=cost, cost_is_partial=is_partial)
+
+    assert f"\n{shown} · 12.3 s" in markdown_of(a_notice(outcome=outcome))
+
+
+def test_report__rows_beyond_a_glance_are_folded() -> None:
+    markdown = markdown_of(a_notice(*(a_row(f"case {number}", state="failed") for number in range(12))))
+
+    assert "<summary>2 more failed rows</summary>" in markdown
+    assert markdown.index("case 9") < markdown.index("**Models**") < markdown.index("case 10")
 
 
 def test_report__O5_the_verdict_is_ours_whatever_an_answer_claims() -> None:
