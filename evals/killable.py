@@ -37,6 +37,10 @@ class Broke(EngineError):
     """The process ended by itself: it ran out of memory, or its engine crashed."""
 
 
+class _EndedBefore(Broke):
+    """Somebody else had ended the process, or was about to: no fault of the question."""
+
+
 class _Warm(NamedTuple):
     """A process that has said that it is ready, or is about to."""
 
@@ -71,7 +75,10 @@ class Killable:
         """
         line = json.dumps(question).encode() + b"\n"
         with self._asking:
-            return self._exchange(self._ready(), line, seconds=seconds)
+            try:
+                return self._exchange(self._ready(), line, seconds=seconds)
+            except _EndedBefore:
+                return self._exchange(self._ready(), line, seconds=seconds)
 
     def close(self) -> None:
         """Ends the process. Safe to call twice; a later question starts a new one."""
@@ -94,18 +101,21 @@ class Killable:
         timer = Timer(seconds, self._kill, args=(warm.process,))
         timer.daemon = True
         timer.start()
-        answer = b""
+        answer, was_asked = b"", False
         try:
             warm.questions.write(line)
             warm.questions.flush()
+            was_asked = True
             answer = warm.answers.readline(MAX_ANSWER)
         except OSError:
-            pass  # the process ended while it was written to; the empty answer below says so
+            pass  # the process ended; the empty answer below says so
         finally:
             timer.cancel()
             timer.join()  # it may be killing just now; after this, late is late
         if self._is_late or not answer.endswith(b"\n"):
             self._end()
+            if not was_asked and not self._is_late:
+                raise _EndedBefore("ended before it was asked")
             raise _trouble(is_late=self._is_late, size=len(answer), seconds=seconds)
         return json.loads(answer)
 
