@@ -13,7 +13,7 @@ from server.domain.jobs import JobRequest, NewJob, Submission, Wakeups
 from server.domain.packages import PackageRef
 from server.services.admission import Admission
 from server.services.reading import read_job
-from server.services.submitting import choose_models, digest, submit_new
+from server.services.submitting import choose_models, digest, may_cost, submit_new
 from server.store import jobs
 
 
@@ -39,13 +39,12 @@ async def retry(
     if not job.has_ended:
         raise Conflict(f"This job is {job.status}; it can be sent again when it has ended.", code="job_not_finished")
     chosen = choose_models(request.models, models)
-    may_cost = any(model.free is not True for model in models if model.name in chosen)
-    new = _new_job(request, credential, key=idempotency_key, models=chosen, may_cost=may_cost)
+    new = _new_job(request, credential, key=idempotency_key, models=chosen, costs_money=may_cost(chosen, models))
     return await submit_new(db, admission, wakeups, new)
 
 
 def _new_job(
-    request: JobRequest, credential: Credential, *, key: str | None, models: list[str], may_cost: bool
+    request: JobRequest, credential: Credential, *, key: str | None, models: list[str], costs_money: bool
 ) -> NewJob:
     """As the first submit described it; no kept outcome answers, as somebody wants to see it run."""
     return NewJob(
@@ -64,7 +63,7 @@ def _new_job(
         framework=request.framework,
         upload_results=request.upload_results,
         verify_results=request.verify_results,
-        may_cost=may_cost,
+        may_cost=costs_money,
         max_cost_usd=request.max_cost_usd,
         use_cache=request.use_cache,
     )

@@ -135,9 +135,14 @@ async def new_job(
         use_cache=keeps_answers,
         outcome_settings=outcome_settings(models, chosen, framework=FRAMEWORK) if may_be_answered else None,
         outcome_days=cache_days,
-        may_cost=any(model.free is not True for model in models if model.name in chosen),
+        may_cost=may_cost(chosen, models),
         max_cost_usd=request.max_cost_usd,
     )
+
+
+def may_cost(chosen: Sequence[str], models: Sequence[ModelInfo]) -> bool:
+    """Whether not all of these are free."""
+    return any(model.free is not True for model in models if model.name in chosen)
 
 
 async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submission:
