@@ -95,3 +95,4 @@ requirements: ## resolve the dependencies anew into requirements/*.txt
 	$(UV_COMPILE) --constraints requirements/dev.txt -o requirements/cli.txt
 	$(UV_COMPILE) --constraints requirements/dev.txt --extra server -o requirements/server.txt
 	$(UV_COMPILE) --constraints requirements/dev.txt --extra server --extra litellm -o requirements/worker.txt
+	$(UV_COMPILE) --constraints requirements/dev.txt --extra agent -o requirements/agent.txt
