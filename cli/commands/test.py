@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     help="Run only the cases whose title holds TEXT (may be given several times)",
 )
 @click.option("--failed", is_flag=True, help="Run only the cases that did not pass the last time")
+@click.option("--init", is_flag=True, help="Write a suite file to start from, with your LiteLLM proxy by a model")
 @click.option("--watch", is_flag=True, help="Run again whenever the package or its tests change, until Ctrl-C")
 @click.option("--estimate", is_flag=True, help="Only tell what the run would take: trials, tokens and money")
 @click.option(
@@ -143,12 +144,23 @@ def command(
     if (cases or flags["failed"]) and (request.upload or request.verify):
         raise InvalidUse("Some cases alone say too little about a package to be uploaded. Leave out -u and -v.")
     terminal = Terminal(machine=flags["as_json"])
+    if flags["init"]:
+        return _init(request, terminal)
     run = partial(_run, request, terminal, local=flags["local"], failed=flags["failed"])
     if not flags["watch"]:
         return run()
     from cli.watching import watch
 
     return watch(request, run, terminal=terminal)
+
+
+def _init(request: RunRequest, terminal: Terminal) -> int:
+    from cli.init import write_suite_file
+    from cli.session import load_config, open_client
+
+    config = load_config(terminal)
+    with open_client(config) as client:
+        return write_suite_file(request, config=config, client=client, terminal=terminal)
 
 
 def _run(request: RunRequest, terminal: Terminal, *, local: bool, failed: bool) -> int:
