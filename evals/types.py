@@ -77,6 +77,7 @@ class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     derived_metrics: tuple[DerivedMetric, ...] = ()  # in order; a later one may use an earlier one
     framework: Framework | None = None  # how its packages are run, where the one who runs it does not say
     cache: bool | None = None  # False: ask anew each time; True: keep answers at any temperature
+    generated_by: str | None = None  # the model that wrote the cases, if no person has
 
 
 class Instructions(Struct, frozen=True, kw_only=True, omit_defaults=True):
