@@ -14,13 +14,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.errors import InvalidCatalogue, ModelUnreachable, UnknownModel
 from evals.json_reader import InvalidText
-from evals.models import BACKENDS, Deployment, Secret
+from evals.models import BACKENDS, CompletionRequest, Deployment, Secret, runs_agents
 from evals.types import Price
 from evals.yaml_reader import read_yaml
 
 PROXY_VARIABLE = "PRPM_LITELLM_PROXY_URL"
 DEMO_MODEL = "smollm2-135m"
 FREE = Price(input=0.0, output=0.0)
+
+# An agent is a process of 250 MB for as long as it runs, which may be minutes.
+AGENTS_IN_FLIGHT = 4
+AGENT_SECONDS = 600.0
 
 _SHOWN_NAME = 80  # characters of an unknown name that an error repeats
 
@@ -33,6 +37,11 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None  # None: a user's own proxy does not say
     tools: bool = False
     can_judge: bool = True
+    agents: tuple[Deployment, ...] = ()  # the same for agents, by backends that run them
+
+    def ways(self, request: CompletionRequest) -> tuple[Deployment, ...]:
+        """The deployments that may answer this request, in the order to try them."""
+        return self.agents if request.agent is not None else self.deployments
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -48,6 +57,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     retired: date | UnsetType = UNSET  # since when (or from when on) the vendor no longer serves the original
     successor: str | UnsetType = UNSET  # the id that answers then
     label: str | UnsetType = UNSET
+    agents: bool | UnsetType = UNSET  # true: it can run Claude skills, agents and slash commands as agents
     needs: tuple[str, ...] | UnsetType = UNSET  # variables, any one of which would make it reachable
 
 
@@ -92,10 +102,20 @@ class Catalogue:
         """Whether a reachable deployment uses the backend `name`."""
         return name in self.backends
 
+    def without_agents(self) -> Catalogue:
+        """The same models where no agent can be run."""
+        any_name = self._any_name
+        return Catalogue(
+            default=self.default,
+            models=[msgspec.structs.replace(model, agents=()) for model in self._models.values()],
+            infos=[msgspec.structs.replace(info, agents=UNSET) for info in self._infos],
+            any_name=None if any_name is None else lambda name: msgspec.structs.replace(any_name(name), agents=()),
+        )
+
     @property
     def backends(self) -> frozenset[str]:
         """Names of the backends that reachable deployments use."""
-        return frozenset(d.backend for model in self._models.values() for d in model.deployments)
+        return frozenset(d.backend for model in self._models.values() for d in (*model.deployments, *model.agents))
 
     def _unknown_sentence(self, name: str) -> str:
         shown = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "..."
@@ -191,7 +211,7 @@ def single_proxy_catalogue(
             base_url=base_url,
             key=key,
         )
-        return Model(name=name, deployments=(deployment,))
+        return Model(name=name, deployments=(deployment,), agents=(_for_agents(deployment),))
 
     named = models or (default,)
     return Catalogue(
@@ -218,8 +238,8 @@ class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: Name | None = None
     price: _PriceEntry | None = None
     free: bool = False
-    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] | None = None  # None: 50, and AGENTS_IN_FLIGHT of agents
+    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] | None = None  # None: 120, and AGENT_SECONDS of an agent
     options: dict[str, Any] = {}
 
     @property
@@ -309,12 +329,12 @@ def _ids_given_twice(parsed: _File) -> Iterable[str]:
 
 
 def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
-    direct = tuple(
-        _deployment(deployment, environ) for deployment in entry.deployments if _has_key(deployment, environ)
-    )
+    usable = [deployment for deployment in entry.deployments if _has_key(deployment, environ)]
+    at_proxy = _at_proxy(entry, proxy)
     return Model(
         name=name,
-        deployments=_at_proxy(entry, proxy) + direct,
+        deployments=(*at_proxy, *(_deployment(one, environ) for one in usable if not runs_agents(one.backend))),
+        agents=(*map(_for_agents, at_proxy), *(_agents(one, environ) for one in usable if runs_agents(one.backend))),
         context_tokens=entry.context_tokens,
         tools=entry.tools,
         can_judge=entry.can_judge,
@@ -333,9 +353,24 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
         price=_price(entry),
         base_url=entry.base_url,
         key=Secret(environ[entry.key_variable].strip()) if entry.key_variable else None,
-        max_in_flight=entry.max_in_flight,
-        timeout_seconds=entry.timeout_seconds,
+        max_in_flight=entry.max_in_flight or 50,
+        timeout_seconds=entry.timeout_seconds or 120.0,
         options=entry.options,
+    )
+
+
+def _agents(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
+    return msgspec.structs.replace(
+        _deployment(entry, environ),
+        max_in_flight=entry.max_in_flight or AGENTS_IN_FLIGHT,
+        timeout_seconds=entry.timeout_seconds or AGENT_SECONDS,
+    )
+
+
+def _for_agents(proxy: Deployment) -> Deployment:
+    """The same proxy, asked in Anthropic's format: LiteLLM's speaks both for every model."""
+    return msgspec.structs.replace(
+        proxy, backend="claude_agent", max_in_flight=AGENTS_IN_FLIGHT, timeout_seconds=AGENT_SECONDS
     )
 
 
@@ -372,6 +407,7 @@ def _info(model: Model, entry: _ModelEntry, *, is_default: bool) -> ModelInfo:
         retired=entry.retired or UNSET,
         successor=entry.successor or UNSET,
         label=entry.label or UNSET,
+        agents=True if model.agents else UNSET,
         needs=UNSET if model.deployments else _needs(entry),
     )
 

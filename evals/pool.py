@@ -63,7 +63,7 @@ class ModelPool:
         call = _Call(model, request, allowed=allowed, deadline=self._clock() + request.timeout_seconds)
         try:
             async with asyncio.timeout(request.timeout_seconds):
-                for deployment in model.deployments:
+                for deployment in model.ways(request):
                     completion = await self._ask(deployment, call)
                     if completion is not None:
                         return completion

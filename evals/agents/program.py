@@ -1,7 +1,7 @@
 """Runs in the sandbox, where no secret is and no network: one agent on one question, by the Claude Agent SDK.
 
-It reads one line of JSON (evals/agents/sandbox.py writes it) and writes one. It imports nothing of ours: this file alone
-is put into the sandbox. What it says of the run is not believed but for how it ended: answers, calls of tools and
+It reads one line of JSON (evals/agents/sandbox.py writes it) and writes one. It imports nothing of ours: this file
+alone is put into the sandbox. What it says of the run is not believed but for how it ended: answers, calls of tools and
 tokens are counted by the relay, outside.
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def limit_self(limits: dict[str, int]) -> None:
-    """No core dumps, no large file, not too many processes (the kernel asks this of no root; the watch outside does)."""
+    """No core dumps, no large file, not too many processes (root may start more; the watch outside counts them)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_NPROC, (limits["threads"],) * 2)

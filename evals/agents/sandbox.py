@@ -21,12 +21,13 @@ from typing import Any, Final
 
 import msgspec
 
-from evals.agents import program
 from evals.agents.grants import tool_names
 from evals.agents.plugins import PinnedPlugin, check_files
 from evals.agents.tasks import AgentLimits, AgentTask
 from evals.errors import EngineError
 
+PROGRAM: Final = Path(__file__).with_name("program.py")
+RELAY: Final = "/run/relay.sock"  # where the program inside looks for it
 LOOK_SECONDS: Final = 0.2  # how often the processes inside are counted
 _PROBE_SECONDS: Final = 20.0
 _LARGEST_REPORT: Final = 1_000_000  # bytes
@@ -111,8 +112,8 @@ async def _run(message: dict[str, Any], plugins: Sequence[PinnedPlugin], limits:
     }
     command = [
         *_bubblewrap(limits, binds=[path for plugin in plugins for path in (*plugin.files, *plugin.folders)]),
-        *("--ro-bind", str(relay), program.RELAY),
-        *("--ro-bind", program.__file__, "/run/program.py"),
+        *("--ro-bind", str(relay), RELAY),
+        *("--ro-bind", str(PROGRAM), "/run/program.py"),
         *_sealed(),
         *("--", sys.executable, "-I", "-B", "/run/program.py"),
     ]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_SHOWN = 200
+_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls"}
 
 
 @backend("claude_agent")
@@ -139,13 +140,7 @@ def _completion(relay: Relay, ended: Ended, deployment: Deployment) -> Completio
 
 def _reason(stop_reason: str | None) -> str | None:
     """In the words that `finish-reason` asserts for every provider."""
-    words: dict[str, str] = {
-        "end_turn": "stop",
-        "stop_sequence": "stop",
-        "max_tokens": "length",
-        "tool_use": "tool_calls",
-    }
-    return words.get(stop_reason, stop_reason) if stop_reason is not None else None
+    return _REASONS.get(stop_reason, stop_reason) if stop_reason is not None else None
 
 
 def _log_refusals(relay: Relay) -> None:
