@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     jwt_secret: Secret | None
     jwks_url: str | None
     catalogue: Path | None
+    plugins: Path | None  # MCP servers that agents may be given; evals/agents/plugins.py
     litellm_proxy_url: str | None
     litellm_proxy_key: Secret | None
     demo_model_url: str | None
@@ -93,6 +94,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         jwt_secret=secret("JWT_SECRET"),
         jwks_url=text("JWKS_URL"),
         catalogue=path("CATALOGUE"),
+        plugins=path("PLUGINS"),
         litellm_proxy_url=text("LITELLM_PROXY_URL"),
         litellm_proxy_key=secret("LITELLM_PROXY_KEY"),
         demo_model_url=text("DEMO_MODEL_URL"),

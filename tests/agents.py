@@ -24,7 +24,9 @@ MODEL = "claude-standin-1"
 PRICE = Price(input=3.0, output=15.0)
 
 
-def a_skill(body: str, *, tools: str = "", name: str = "helper", files: Mapping[str, str] | None = None) -> dict[str, bytes]:
+def a_skill(
+    body: str, *, tools: str = "", name: str = "helper", files: Mapping[str, str] | None = None
+) -> dict[str, bytes]:
     """A package with one skill, which asks for these tools."""
     head = f"---\nname: {name}\ndescription: Helps\n" + (f"allowed-tools: {tools}\n" if tools else "") + "---\n"
     texts = {f".claude/skills/{name}/SKILL.md": head + body} | dict(files or {})

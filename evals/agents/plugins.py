@@ -115,18 +115,27 @@ class PluginCatalogue:
 
 def load_plugins(text: str, *, environ: Mapping[str, str]) -> PluginCatalogue:
     """The catalogue of a plugins file. Raises InvalidPlugins with one detail a finding."""
-    try:
-        parsed = msgspec.convert(read_yaml(text).value, _File)
-    except InvalidText as error:
-        raise _invalid([f"line {error.line}: {error}" if error.line else str(error)]) from None
-    except msgspec.ValidationError as error:
-        raise _invalid([str(error)]) from None
+    parsed = _parse(text)
     findings = [
         f"plugins.{name}: {finding}" for name, entry in parsed.plugins.items() for finding in _findings(entry, environ)
     ]
     if findings:
         raise _invalid(findings)
     return PluginCatalogue(_plugin(name, entry, environ) for name, entry in parsed.plugins.items())
+
+
+def plugin_key_variables(text: str) -> set[str]:
+    """Names of the variables that hold plugins' keys, for a root that takes them out of its environment."""
+    return {entry.key_variable for entry in _parse(text).plugins.values() if entry.key_variable}
+
+
+def _parse(text: str) -> _File:
+    try:
+        return msgspec.convert(read_yaml(text).value, _File)
+    except InvalidText as error:
+        raise _invalid([f"line {error.line}: {error}" if error.line else str(error)]) from None
+    except msgspec.ValidationError as error:
+        raise _invalid([str(error)]) from None
 
 
 def _invalid(findings: Sequence[str]) -> InvalidPlugins:

@@ -5,6 +5,7 @@ https://docs.anthropic.com/en/api/messages-streaming
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any, NamedTuple
 
@@ -12,6 +13,11 @@ import msgspec
 from msgspec import Struct
 
 from evals.types import ToolCall
+
+# Of what is kept of a trial: a model that means harm calls often, and at length.
+_MOST_CALLS = 500
+_MOST_NAME = 200
+_MOST_ARGUMENTS = 20_000
 
 
 class Said(Struct, frozen=True, kw_only=True):
@@ -152,13 +158,12 @@ class Transcript:
         offered = {tool.get("name") for tool in self.offered}
         return tuple(
             ToolCall(
-                name=call.name,
-                arguments=call.arguments,
+                name=_clean(call.name)[:_MOST_NAME],
+                arguments=_clean(call.arguments)[:_MOST_ARGUMENTS],
                 failed=call.id in self.failed,
                 refused=call.name not in offered,
             )
-            for said in self.answers
-            for call in said.calls
+            for call in itertools.islice((call for said in self.answers for call in said.calls), _MOST_CALLS)
         )
 
     def tools(self) -> tuple[dict[str, Any], ...]:
@@ -170,6 +175,11 @@ class Transcript:
             }
             for tool in self.offered
         )
+
+
+def _clean(text: str) -> str:
+    """What no database takes becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
 
 
 def _object(value: Any) -> dict[str, Any]:

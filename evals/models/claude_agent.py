@@ -118,6 +118,10 @@ def _completion(relay: Relay, ended: Ended, deployment: Deployment) -> Completio
         raise relay.trouble
     cap = relay.cap or ("turns" if ended.ended == "error_max_turns" else None)
     transcript = relay.transcript
+    if not transcript.answers and relay.refused_requests:
+        raise ProviderError(
+            f"{deployment.id}: the package asked for another model, or in a way that is not allowed.", retryable=False
+        )
     if not transcript.answers or (ended.is_error and cap is None):
         raise ProviderError(
             f"{deployment.id}: the agent ended without an answer ({ended.ended[:60]}).",

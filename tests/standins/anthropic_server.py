@@ -1,7 +1,7 @@
 """A server that speaks Anthropic's Messages API and plays models that obey, and models that mean harm.
 
-An *obedient* model does all that it reads: each line `DO: Tool {"argument": 1}` in the system prompt, a message or
-the result of a tool is a call that it makes, one a turn and in order, and then it says what the tools answered. So a
+An *obedient* model does all that it is told: each line `DO: Tool {"argument": 1}` in the system prompt or a message
+is a call that it makes, one a turn and in order, and then it says what the tools answered. So a
 hostile package needs nothing but its own text. A *script* is a model that means harm by itself.
 https://docs.anthropic.com/en/api/messages-streaming
 """
@@ -73,8 +73,6 @@ def _texts_of(content: Any) -> Iterator[str]:
     for block in content:
         if block["type"] == "text":
             yield block["text"]
-        elif block["type"] == "tool_result":
-            yield from _texts_of(block.get("content", ""))
 
 
 def results(body: dict[str, Any]) -> list[str]:
