@@ -55,7 +55,8 @@ def a_model(server: AnthropicServer, **changes: Any) -> Model:
         key=Secret(KEY),
         timeout_seconds=60.0,
     )
-    return Model(name="claude", deployments=(), agents=(msgspec.structs.replace(deployment, **changes),))
+    alone = Deployment(id="echo/standin", backend="echo", model="echo", price=PRICE)
+    return Model(name="claude", deployments=(alone,), agents=(msgspec.structs.replace(deployment, **changes),))
 
 
 def a_catalogue(server: AnthropicServer) -> Catalogue:

@@ -3,12 +3,12 @@
 plugins:
   calculator:
     command: [/usr/bin/python3, /opt/plugins/calculator.py]   # runs in the agent's sandbox, without a network
-    files: {/opt/plugins/calculator.py: 9f86d0...}             # SHA-256; nothing else of the machine is shown to it
-    tools: {add: 5e8848...}                                    # `prpm-testing plugin pin` tells the digests
+    files: {/opt/plugins/calculator.py: "sha256:9f86..."}     # nothing else of the machine is shown to it
+    tools: {add: "sha256:5e88..."}                             # `prpm-testing plugin pin` tells the digests
   tickets:
     url: https://mcp.example.com/mcp                           # asked by the relay, outside the sandbox
     key_variable: TICKETS_TOKEN                                # sent as a bearer token
-    tools: {search: 2c26b4...}
+    tools: {search: "sha256:2c26..."}
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from evals.yaml_reader import read_yaml
 
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,40}$"
 _TOOL = r"^[A-Za-z0-9_.-]{1,64}$"
-_DIGEST = r"^[0-9a-f]{64}$"
+_DIGEST = r"^sha256:[0-9a-f]{64}$"  # with the word, as digits alone are a number to YAML
 MAX_FILE_BYTES = 64 * 2**20
 
 PluginName = Annotated[str, Meta(pattern=_NAME)]
@@ -54,9 +54,9 @@ class PinnedPlugin(Struct, frozen=True, kw_only=True):
     """One MCP server. It has a `command` or a `url`; the key is read from the environment, once."""
 
     name: str
-    tools: dict[str, str]  # name -> hex SHA-256 of name, description and input schema
+    tools: dict[str, str]  # name -> sha256:… of name, description and input schema
     command: tuple[str, ...] = ()
-    files: dict[str, str] = {}  # absolute path -> hex SHA-256
+    files: dict[str, str] = {}  # absolute path -> sha256:… of its content
     folders: tuple[str, ...] = ()  # shown read-only as well, unchecked
     url: str | None = None
     key: Secret | None = None
@@ -178,7 +178,7 @@ def check_files(plugin: PinnedPlugin) -> None:
             content = Path(path).read_bytes() if Path(path).stat().st_size <= MAX_FILE_BYTES else b""
         except OSError:
             content = b""
-        if hashlib.sha256(content).hexdigest() != pinned:
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != pinned:
             raise changed(plugin.name, "a file of it is not the approved one")
 
 

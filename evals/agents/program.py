@@ -40,12 +40,20 @@ def main() -> None:
     task = json.loads(sys.stdin.readline())
     limit_self(task["limits"])
     lay_out(task["files"])
+    report: dict[str, Any] = {"ended": "no_result", "is_error": True}
     try:
         report = asyncio.run(list_plugin(task) if "pin" in task else run(task))
-    except PluginTrouble as trouble:
-        report = trouble.report
+    except* PluginTrouble as troubles:
+        # A group, and groups in it, as it passes through the sessions of other plugins.
+        report = first_of(troubles).report
     sys.stdout.write(json.dumps(report) + "\n")
     sys.stdout.flush()
+
+
+def first_of(troubles: BaseExceptionGroup[PluginTrouble]) -> PluginTrouble:
+    """The first trouble of a group."""
+    first = troubles.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def limit_self(limits: dict[str, int]) -> None:
@@ -238,9 +246,9 @@ async def call_tool(session: Any, tool: str, arguments: dict[str, Any]) -> dict[
 
 
 def digest(tool: dict[str, Any]) -> str:
-    """Hex SHA-256 over all that a model reads of a tool."""
+    """`sha256:` and hex, over all that a model reads of a tool."""
     canonical = json.dumps(tool, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 async def list_plugin(task: dict[str, Any]) -> dict[str, Any]:

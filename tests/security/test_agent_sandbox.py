@@ -50,13 +50,14 @@ async def test_agent__P1_has_no_secret_to_print(server: AnthropicServer, monkeyp
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-the-worker-canary")
     body = bash(
         "env; cat /proc/*/environ /proc/*/cmdline | tr '\\0' ' '; "
-        "half=can; grep -rsh ${half}ary /run /tmp /home /project /root /var | head -5"
+        "half=sk-of-the-wor; grep -rsh ${half}ker /run /tmp /home /project /root /var | head -5"
     )
 
     completion = await ask(server, a_task(a_claude_agent(body, tools="Bash")))
 
     assert "HOME=/home/agent" in completion.text
-    assert "canary" not in completion.text
+    assert "sk-of-the-worker" not in completion.text
+    assert KEY not in completion.text
     assert {headers["x-api-key"] for headers in server.headers} == {KEY}
 
 

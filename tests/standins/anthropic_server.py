@@ -183,7 +183,7 @@ async def anthropic_server() -> AsyncIterator[AnthropicServer]:
     server = AnthropicServer()
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
