@@ -9,7 +9,7 @@ VENDOR_KEYS := $(sort $(shell sed -n 's/^ *key_variable: *//p' evals/catalogue.y
 VENDOR_KEY := $(strip $(foreach name,$(VENDOR_KEYS),$($(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test e2e lint bench chaos clean
+.PHONY: help install demo test e2e lint security bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -40,6 +40,11 @@ e2e: $(VENV)/.installed ## the pages in a real browser (Debian's chromium and ch
 
 chaos: $(VENV)/.installed ## faults thrown at the whole service, then its invariants; KILLS=200 is the long one, SEED=n
 	$(BIN)/python -m chaos --kills $(or $(KILLS),24) $(if $(SEED),--seed $(SEED))
+
+security: $(VENV)/.installed ## hostile packages and models in the agents' sandbox (bubblewrap, requirements/agent.txt)
+	@$(BIN)/python -c 'import sys; from evals.agents.sandbox import why_no_agents; why = why_no_agents(); \
+		why and print("❌ No agent can be run:", why, file=sys.stderr); sys.exit(2 if why else 0)'
+	$(BIN)/python -m pytest tests/security
 
 bench: $(VENV)/.installed ## the benchmarks' tables
 	$(BIN)/python -m benchmarks

@@ -15,12 +15,11 @@ from evals.catalogue import Catalogue, Model
 from evals.models import BACKENDS, CompletionRequest, Deployment, Secret
 from evals.packages import Package, read_package
 from evals.types import Case, Completion, Message, Price, Suite
-from tests.standins.anthropic_server import KEY, AnthropicServer
+from tests.standins.anthropic_server import KEY, MODEL, AnthropicServer
 
 # `make security` runs them without a skip.
 needs_sandbox = pytest.mark.skipif(why_no_agents() is not None, reason=f"no agent can be run: {why_no_agents()}")
 
-MODEL = "claude-standin-1"
 PRICE = Price(input=3.0, output=15.0)
 
 

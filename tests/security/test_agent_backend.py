@@ -13,8 +13,8 @@ from evals.errors import ProviderError
 from evals.models import BACKENDS, CompletionRequest
 from evals.pool import ModelPool
 from evals.types import Message
-from tests.agents import MODEL, a_catalogue, a_claude_agent, a_command, a_model, a_skill, a_task, ask, needs_sandbox
-from tests.standins.anthropic_server import KEY, AnthropicServer, anthropic_server, call, script, text
+from tests.agents import a_catalogue, a_claude_agent, a_command, a_model, a_skill, a_task, ask, needs_sandbox
+from tests.standins.anthropic_server import KEY, MODEL, AnthropicServer, anthropic_server, call, script, text
 
 pytestmark = needs_sandbox
 

@@ -23,8 +23,8 @@ import pytest_asyncio
 
 from evals.agents.tasks import AgentLimits
 from evals.errors import CapReached, ProviderError
-from tests.agents import MODEL, a_claude_agent, a_command, a_skill, a_task, ask, needs_sandbox
-from tests.standins.anthropic_server import KEY, AnthropicServer, anthropic_server, call, script, text
+from tests.agents import a_claude_agent, a_command, a_skill, a_task, ask, needs_sandbox
+from tests.standins.anthropic_server import KEY, MODEL, AnthropicServer, anthropic_server, call, script, text
 
 pytestmark = needs_sandbox
 

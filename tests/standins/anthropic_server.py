@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+MODEL = "claude-standin-1"
 KEY = "sk-standin-5b1f0c0e-canary"  # what the relay adds, and nothing in a sandbox may ever hold
 Blocks = list[dict[str, Any]]
 Play = Callable[[dict[str, Any]], Blocks]
@@ -117,6 +119,8 @@ class AnthropicServer:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        if request.path.endswith("/v1/models"):
+            return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
         if request.method != "POST" or not request.path.endswith("/v1/messages"):
             return web.Response(status=404)
         body = await request.json()
@@ -192,3 +196,20 @@ async def anthropic_server() -> AsyncIterator[AnthropicServer]:
         yield server
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def anthropic_server_in_thread() -> Iterator[AnthropicServer]:
+    """The same in a thread of its own, for tests that block. It also lists its models, as proxies do."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    opened = anthropic_server()
+    server = asyncio.run_coroutine_threadsafe(opened.__aenter__(), loop).result(10)
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(opened.__aexit__(None, None, None), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
