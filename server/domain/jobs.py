@@ -214,6 +214,7 @@ class JobEnd(Struct, frozen=True, kw_only=True):
     error_message: str | None = None
     refund_reason: str | None = None
     kept: KeptOutcome | None = None  # None: the outcome answers for no other job
+    framework: str | None = None  # what ran, where the job left it to be decided
 
 
 class KeptOutcome(Struct, frozen=True, kw_only=True):

@@ -221,6 +221,8 @@ def outcome_settings(known: Sequence[AnnouncedModel], models: Sequence[str], *, 
 
     Every known model is part of it, as any may be a suite's judge. Which version answers is compared apart from it.
     """
+    if framework == "auto" and not any(model.agents is True for model in known if model.name in models):
+        framework = "litellm"  # nothing else can come of it
     reached = sorted((model.name, model.default, model.fingerprint or None, model.agents is True) for model in known)
     return hashlib.sha256(msgspec.json.encode([ENGINE_VERSION, framework, models, reached])).hexdigest()
 

@@ -137,6 +137,7 @@ async def _run_to_end(
         # It could be read when it came in, so this is ours and not the package's.
         log.error("job cannot be prepared", error=type(error).__name__)
         return _failed("The package could not be read any more. The run was given back.", code="infrastructure")
+    framework = "litellm" if plan.agent is None else "claude-agent"
     longest = plan.suite.max_tokens
     # Here and not at the call: an answer that is kept is found by the length that was asked for.
     cut = msgspec.structs.replace(plan.suite, max_tokens=min(longest, job.answer_tokens))
@@ -181,12 +182,13 @@ async def _run_to_end(
     if stop.is_set():
         is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
         has_verdict = any(trial.state in ("passed", "failed") for trial in found.values())
-        return _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
+        end = _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
+        return msgspec.structs.replace(end, framework=framework)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
     # account's tier and day alone, and always has a note.
     is_whole = is_all_ours and outcome.summary.notes is UNSET
     kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
-    return msgspec.structs.replace(judge_job(outcome), kept=kept)
+    return msgspec.structs.replace(judge_job(outcome), kept=kept, framework=framework)
 
 
 def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:

@@ -254,7 +254,7 @@ def choose_framework(request: RunRequest, chosen: Sequence[AnnouncedModel]) -> F
         )
     if request.plugins:
         _check_plugins(request.plugins, asked, chosen)
-    return "litellm" if without else asked
+    return asked
 
 
 def _check_plugins(asked: Sequence[str], framework: Framework, chosen: Sequence[AnnouncedModel]) -> None:

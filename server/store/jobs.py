@@ -319,7 +319,7 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
-        msgspec.json.encode(end.kept).decode() if end.kept else None,
+        msgspec.json.encode(end.kept).decode() if end.kept else None, end.framework,
     )  # fmt: skip
     return row is not None
 

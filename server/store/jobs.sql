@@ -184,7 +184,8 @@ WITH sent AS MATERIALIZED (
     suite_name, change, change_line
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
-    r.models, r.framework, NULLIF(r.plugins, '{}'), r.upload, r.verify, r.total, NOW() - r.start_bonus,
+    -- Agents' outcomes are never kept, so what answers for an identical job was no agent.
+    r.models, CASE WHEN r.cached_from IS NULL THEN r.framework ELSE 'litellm' END, NULLIF(r.plugins, '{}'), r.upload, r.verify, r.total, NOW() - r.start_bonus,
     CASE WHEN r.cached_from IS NULL THEN COALESCE(place.jobs + r.before + 1, 0) ELSE 0 END,
     CASE WHEN r.cached_from IS NULL THEN COALESCE(CEIL(GREATEST(
       ($2::JSON -> 'others_seconds' ->> r.subscription_tier)::FLOAT8,
@@ -334,10 +335,12 @@ RETURNING id;
 -- running -> completed or failed, by the lease's holder alone: outcome, usage, refund and uploaded result with it.
 -- $1 job_id, $2 fence, $3 status, $4 conclusion, $5 summary, $6 error_code, $7 error_message, $8 tokens, $9 cost,
 -- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result,
--- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL
+-- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL,
+-- $14 the framework that ran, or NULL
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
     tokens_used = $8, cost_usd = GREATEST(cost_usd, $9), completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
+    framework = COALESCE($14, framework),
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
   RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id,

@@ -149,6 +149,7 @@ def test_job__a_claude_agent_is_run_as_one_and_its_calls_are_told(service: Servi
 
     job, outcome = ended(alice, run(alice, a_claude_agent("You count files.")))
 
+    assert job["config"]["framework"] == "claude-agent"
     (row,) = outcome["test_cases"]
     assert (job["status"], row["state"], row["response"]) == ("completed", "passed", "One file.")
     assert row["tool_calls"] == [{"name": "Glob", "arguments": '{"pattern": "**/*.md"}'}]
@@ -240,6 +241,9 @@ def test_job__auto_falls_back_where_a_model_runs_no_agents_and_says_so(service: 
 
     assert job["config"]["framework"] == "litellm"
     assert "framework" not in outcome["provenance"]
+    assert outcome["summary"]["notes"] == [
+        "Run without tools, by the framework litellm: plain has no deployment that runs agents."
+    ]
 
 
 def test_job__what_is_no_agent_is_given_back_with_the_reason(service: Service) -> None:
