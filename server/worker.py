@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import asyncpg
 import structlog
+import uvloop
 from arq.worker import Worker, func
 
 from evals.catalogue import (
@@ -121,7 +122,7 @@ async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
             functions=[func(cast(Any, wake), timeout=5, keep_result=0)],
             redis_pool=redis,
             handle_signals=False,
-            poll_delay=0.03,
+            poll_delay=0.02,
             max_jobs=50,
             max_tries=100,
             keep_result=0,
@@ -182,4 +183,4 @@ def main() -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await run_worker(settings, environ=environ, stop=stop)
 
-    asyncio.run(serve())
+    uvloop.run(serve())
