@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from evals.models import Secret
+
+
+SHORTEST_KEY_CHARS = 16
+ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 
 
 class InvalidSettings(Exception):
@@ -26,12 +31,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str
     port: int
     jwt_secret: Secret | None
+    secret_key: Secret | None  # seals stored secrets; several, separated by commas, while one is replaced
     jwks_url: str | None
     catalogue: Path | None
     litellm_proxy_url: str | None
     litellm_proxy_key: Secret | None
     demo_model_url: str | None
     upstream_registry_url: str | None
+    notify_allowed_origins: frozenset[str]  # for these `scheme://host:port` targets need neither https nor a public name
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -82,6 +89,21 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         value = text(name)
         return Path(value) if value else None
 
+    def keys(name: str) -> Secret | None:
+        value = text(name)
+        if value and any(len(part.strip()) < SHORTEST_KEY_CHARS for part in value.split(",")):
+            trouble.append(f"PRPM_{name} must hold keys of {SHORTEST_KEY_CHARS} characters or more.")
+        return secret(name)
+
+    def origins(name: str) -> frozenset[str]:
+        found = frozenset(part.strip().lower() for part in (text(name) or "").split(",") if part.strip())
+        trouble.extend(
+            f"PRPM_{name} must hold `scheme://host:port` without a path, not {origin!r}."
+            for origin in sorted(found)
+            if not ORIGIN.fullmatch(origin)
+        )
+        return found
+
     settings = Settings(
         database_url=secret("DATABASE_URL"),
         database_direct_url=secret("DATABASE_DIRECT_URL"),
@@ -91,12 +113,14 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         host=text("HOST") or "127.0.0.1",
         port=number("PORT", 8100, least=0, most=65535),
         jwt_secret=secret("JWT_SECRET"),
+        secret_key=keys("SECRET_KEY"),
         jwks_url=text("JWKS_URL"),
         catalogue=path("CATALOGUE"),
         litellm_proxy_url=text("LITELLM_PROXY_URL"),
         litellm_proxy_key=secret("LITELLM_PROXY_KEY"),
         demo_model_url=text("DEMO_MODEL_URL"),
         upstream_registry_url=text("UPSTREAM_REGISTRY_URL"),
+        notify_allowed_origins=origins("NOTIFY_ALLOWED_ORIGINS"),
         log_format=text("LOG_FORMAT") or "json",
         log_level=(text("LOG_LEVEL") or "info").upper(),
         worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),

@@ -28,8 +28,10 @@ from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
+from server.services.delivering import STOPPING_SECONDS, DeliveryLoop, Outgoing
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
+from server.services.sealing import sealer_of
 from server.settings import Settings, read_settings
 from server.tasks.wake import wake
 from server.tasks.wakeups import ArqWakeups, connect_redis, end_task
@@ -65,6 +67,14 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
+    deliveries = DeliveryLoop(
+        db,
+        Outgoing(
+            sealer=sealer_of(settings.secret_key),
+            allowed_origins=settings.notify_allowed_origins,
+            public_url=settings.public_url,
+        ),
+    )
     loop = ClaimLoop(
         db,
         models,
@@ -74,6 +84,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         job_concurrency=settings.job_concurrency,
         pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
         cache_days=settings.cache_days,
+        ended=deliveries.nudge,
     )
 
     async def claim() -> None:
@@ -81,17 +92,23 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         log.info("worker started", jobs=settings.worker_jobs)
         await loop.run()
 
+    async def tell() -> None:
+        await wait_for_schema(db)
+        await deliveries.run()
+
     try:
         await wakeups.start()
         work = [
             asyncio.create_task(claim(), name="claims"),
+            asyncio.create_task(tell(), name="deliveries"),
             asyncio.create_task(listen_for_wakeups(settings.require_redis(), loop), name="arq"),
             asyncio.create_task(keep_clean(db, what_to_keep(settings)), name="retention"),
         ]
         await _first_of(stop, work)
-        claims, *others = work
+        claims, telling, *others = work
         await asyncio.gather(
             end_task(claims, patience_seconds=GIVE_BACK_SECONDS + 1),
+            end_task(telling, patience_seconds=STOPPING_SECONDS + 1),
             *(end_task(task, patience_seconds=0.2) for task in others),
         )
     finally:

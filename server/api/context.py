@@ -22,6 +22,7 @@ from server.services import reading
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
+from server.services.notifying import Notifying
 from server.services.watching import JobWatch
 
 SESSION_COOKIE = "__Host-prpm_session"
@@ -83,6 +84,7 @@ class Site(Struct, frozen=True, kw_only=True):
     streams: StreamCounts
     redis_answers: Callable[[], Any]  # async () -> bool
     public_url: str | None
+    notifying: Notifying
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 
