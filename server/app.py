@@ -25,6 +25,7 @@ from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
+from server.services.receiving import source_secrets
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
 from server.settings import Settings
@@ -100,6 +101,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
         public_url=settings.public_url,
+        source_secrets=source_secrets(settings.plugin_secrets),
         cache_days=settings.cache_days,
     )
     try:

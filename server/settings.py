@@ -43,6 +43,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
     cache_days: int  # how old an answer may be to be answered again; 0: none is
+    keep_deliveries_days: int  # what forges delivered
+    plugin_secrets: Mapping[str, Secret]  # every further PRPM_ variable by its name after that: plug-ins know theirs
 
     def require_database(self) -> str:
         """The database's address; raises InvalidSettings when it is unset."""
@@ -61,8 +63,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from `environ` (the process's own by default). Empty means unset. Raises InvalidSettings."""
     environ = os.environ if environ is None else environ
     trouble: list[str] = []
+    known: set[str] = set()
 
     def text(name: str) -> str | None:
+        known.add(name)
         return environ.get(f"PRPM_{name}", "").strip() or None
 
     def secret(name: str) -> Secret | None:
@@ -108,6 +112,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
+        keep_deliveries_days=number("KEEP_DELIVERIES_DAYS", 30, least=4, most=36500),
+        plugin_secrets={
+            name.removeprefix("PRPM_"): Secret(value.strip())
+            for name, value in environ.items()
+            if name.startswith("PRPM_") and value.strip() and name.removeprefix("PRPM_") not in known
+        },
     )
     if trouble:
         raise InvalidSettings(" ".join(trouble))
