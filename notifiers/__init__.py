@@ -131,9 +131,7 @@ def notifier(
 
     def register(tell: Tell) -> Tell:
         summary = (tell.__doc__ or "").strip().partition("\n")[0]
-        NOTIFIERS.register(
-            Notifier(name=name, summary=summary, tell=tell, example=example, from_url=from_url, say=say)
-        )
+        NOTIFIERS.register(Notifier(name=name, summary=summary, tell=tell, example=example, from_url=from_url, say=say))
         return tell
 
     return register

@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from evals.models import Secret
 
-
 SHORTEST_KEY_CHARS = 16
 ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 
@@ -38,7 +37,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     litellm_proxy_key: Secret | None
     demo_model_url: str | None
     upstream_registry_url: str | None
-    notify_allowed_origins: frozenset[str]  # for these `scheme://host:port` targets need neither https nor a public name
+    notify_allowed_origins: frozenset[
+        str
+    ]  # for these `scheme://host:port` targets need neither https nor a public name
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -50,6 +51,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
     cache_days: int  # how old an answer may be to be answered again; 0: none is
+    keep_deliveries_days: int  # what forges delivered
+    plugin_secrets: Mapping[str, Secret]  # every further PRPM_ variable by its name after that: plug-ins know theirs
 
     def require_database(self) -> str:
         """The database's address; raises InvalidSettings when it is unset."""
@@ -68,8 +71,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from `environ` (the process's own by default). Empty means unset. Raises InvalidSettings."""
     environ = os.environ if environ is None else environ
     trouble: list[str] = []
+    known: set[str] = set()
 
     def text(name: str) -> str | None:
+        known.add(name)
         return environ.get(f"PRPM_{name}", "").strip() or None
 
     def secret(name: str) -> Secret | None:
@@ -132,6 +137,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
+        keep_deliveries_days=number("KEEP_DELIVERIES_DAYS", 30, least=4, most=36500),
+        plugin_secrets={
+            name.removeprefix("PRPM_"): Secret(value.strip())
+            for name, value in environ.items()
+            if name.startswith("PRPM_") and value.strip() and name.removeprefix("PRPM_") not in known
+        },
     )
     if trouble:
         raise InvalidSettings(" ".join(trouble))

@@ -172,7 +172,7 @@ async def deliver(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoin
         return
     except DATABASE_TROUBLE:
         raise
-    except Exception as error:  # noqa: BLE001 -- whatever it is, the row may not be claimed for ever
+    except Exception as error:
         log.error("delivery crashed", delivery=delivery.id, reason=type(error).__name__, exc_info=error)
         await _keep_failure(db, delivery, CannotNotify("The message could not be made.", retryable=True), outgoing)
         return
@@ -279,9 +279,7 @@ def _with_receipt(told: Told | None, receipt: Receipt) -> Told | None:
     )
 
 
-async def _keep_failure(
-    db: asyncpg.Pool, delivery: ClaimedDelivery, error: CannotNotify, outgoing: Outgoing
-) -> None:
+async def _keep_failure(db: asyncpg.Pool, delivery: ClaimedDelivery, error: CannotNotify, outgoing: Outgoing) -> None:
     pause = pause_before(delivery.attempts, error, jitter=outgoing.jitter)
     log.warning(
         "notification failed", delivery=delivery.id, attempts=delivery.attempts, status=error.status,

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import re
 import secrets
-
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -215,5 +214,3 @@ def _need_sealer(site: Notifying) -> Sealer:
             "This service cannot keep addresses: its operator has to set PRPM_SECRET_KEY.", code="no_secret_key"
         )
     return site.sealer
-
-

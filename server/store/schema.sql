@@ -710,3 +710,27 @@ BEGIN
   RAISE EXCEPTION '%', reason USING ERRCODE = 'PR001';
 END;
 $$ LANGUAGE plpgsql;
+
+-- What forges deliver, kept before it is read. `hook_id`: the hook whose own address it came to, NULL for the source's.
+-- received -> handled | ignored | invalid | failed; failed -> received when it is delivered again or replayed.
+CREATE TABLE deliveries (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  source TEXT NOT NULL,
+  hook_id UUID,
+  delivery_id TEXT NOT NULL,        -- the sender's name for it, which no signature of GitHub's covers
+  event TEXT NOT NULL,
+  body BYTEA NOT NULL,              -- as it came: the signature was over these bytes
+  received_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  state TEXT NOT NULL DEFAULT 'received'
+    CHECK (state IN ('received', 'handled', 'ignored', 'invalid', 'failed')),
+  reason TEXT,                      -- a sentence for people; while received, why the last attempt ended
+  attempts SMALLINT NOT NULL DEFAULT 0,
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_until TIMESTAMPTZ,          -- a handler has it until then
+  fence BIGINT,                     -- of the latest handler; an older one may not write
+  UNIQUE NULLS NOT DISTINCT (source, hook_id, delivery_id)
+);
+-- Serves the handlers: what is due, the oldest first.
+CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received';
+-- Serves the clean-up and the operator's list.
+CREATE INDEX deliveries_age ON deliveries (received_at);
