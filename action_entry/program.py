@@ -33,6 +33,7 @@ from action_entry.wire import Clock, Wire
 from action_entry.writing import SIGNS, save_reports, summary_of
 from notifiers import InvalidOutcome, Notice, read_outcome
 from notifiers._annotations import annotate
+from notifiers._chat import row_details, row_name
 from notifiers._findings import cost_text, sort_rows
 from notifiers._text import counted, one_line, percent
 from notifiers._urllib import opener
@@ -42,6 +43,7 @@ ALLOWED_ORIGINS = "PRPM_NOTIFY_ALLOWED_ORIGINS"
 LOOK_BEFORE_CANCEL_SECONDS = 1.5
 CANCEL_ALL_SECONDS = 5.5
 TRIAL_SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
+ROWS_IN_LOG = 20
 USUAL_SUITE = "prpm.test.yaml"
 
 
@@ -248,7 +250,7 @@ class Program:
             return self._could_not(error, inputs, event, project=started.project, job_id=started.job_id, url=url)
         self._warn_of_other_models(job, inputs)
         verdict = judge(notice, inputs)
-        self._ci.quote([_headline(verdict, notice)])
+        self._ci.quote([*_failures(notice), _headline(verdict, notice)])
         self._ci.end_group()
         self._ci.annotate(annotate(notice, sort_rows(notice.outcome)))
         told: tuple[str, ...] = ()
@@ -435,6 +437,18 @@ def _notice(results: bytes, started: Started, job: Job, event: Event, *, url: st
         suite_path=started.suite_path,
         lines=started.lines,
     )
+
+
+def _failures(notice: Notice) -> list[str]:
+    """What decided, with the shortest useful piece of each answer."""
+    worst = sort_rows(notice.outcome).worst
+    lines = [
+        line
+        for row in worst[:ROWS_IN_LOG]
+        for line in (f"❌ {row_name(row)}", *(f"   {word}: {text}" for word, text in row_details(row)))
+    ]
+    more = len(worst) - ROWS_IN_LOG
+    return [*lines, f"… and {more} more"] if more > 0 else lines
 
 
 def _headline(verdict: Verdict, notice: Notice) -> str:
