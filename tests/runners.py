@@ -144,9 +144,11 @@ class Step:
         given = {f"INPUT_{name.upper().replace('-', '_')}": value for name, value in self.inputs.items()}
         return kept | usual | given | self.environ
 
-    def begin(self) -> subprocess.Popen[str]:
+    def begin(self, *, warnings: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """The step, running. All warnings are errors but these."""
+        filters = [word for one in ("error", *warnings) for word in ("-W", one)]
         return subprocess.Popen(
-            [self.python, "-I", "-S", "-W", "error", str(ENTRY)],
+            [self.python, "-I", "-S", *filters, str(ENTRY)],
             env=self.environment(),
             cwd=self.workspace,
             text=True,
@@ -201,7 +203,7 @@ _V1 = re.compile(r"##\[(?P<name>[^\]\s]+)(?:\s+(?P<properties>[^\]]*))?\](?P<val
 
 
 def read_commands(lines: Sequence[str]) -> Iterator[Command]:
-    """As the runner finds commands: `::name k=v::value` at a line's begin, `##[name]` anywhere, until they are stopped."""
+    """As the runner finds them: `::name k=v::value` at a line's begin, `##[name]` anywhere, until they are stopped."""
     stopped_until = ""
     for line in lines:
         found = _command_of(line)
@@ -254,9 +256,14 @@ class IdTokens(StandIn):
 
 
 def other_pythons() -> list[str]:
-    """The oldest and the newest interpreters of this machine that the Action promises to run on, as far as installed."""
-    found = [shutil.which(f"python3.{minor}") for minor in (10, 12, 13, 14)]
-    return [path for path in found if path and _starts(path)]
+    """Other interpreters that the Action promises to run on, as far as this machine has them: in PATH, beside ours."""
+    beside = Path(sys.base_prefix).parent
+    found: dict[str, str] = {}
+    for minor in (10, 12, 13, 14):
+        in_path = shutil.which(f"python3.{minor}")
+        candidates = [*([in_path] if in_path else []), *map(str, beside.glob(f"*3.{minor}*/bin/python3"))]
+        found |= {f"3.{minor}": path for path in candidates if _starts(path)}
+    return list(found.values())
 
 
 def _starts(path: str) -> bool:

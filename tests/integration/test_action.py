@@ -152,9 +152,7 @@ def test_action__a_matrix_of_five_leaves_one_job_and_one_comment(
 
 
 @pytest.mark.parametrize("others", [35, 300])
-def test_action__finds_its_comment_among_many(
-    step: Step, service: HostedTesting, github: GitHub, others: int
-) -> None:
+def test_action__finds_its_comment_among_many(step: Step, service: HostedTesting, github: GitHub, others: int) -> None:
     service.rows = [a_failed_row("Says hello")]
     step.run()
     for number in range(others):
