@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib.resources import files
+from itertools import groupby
 from typing import Annotated, Any
 
 import msgspec
@@ -38,10 +39,24 @@ class Model(Struct, frozen=True, kw_only=True):
     tools: bool = False
     can_judge: bool = True
     agents: tuple[Deployment, ...] = ()  # the same for agents, by backends that run them
+    successor: str | None = None  # who answers instead, where the vendor no longer serves the original
+    retired: date | None = None  # since when
 
     def ways(self, request: CompletionRequest) -> tuple[Deployment, ...]:
         """The deployments that may answer this request, in the order to try them."""
         return self.agents if request.agent is not None else self.deployments
+
+    @property
+    def ranks(self) -> tuple[tuple[Deployment, ...], ...]:
+        """The deployments in groups: those of one group share the calls, the next group steps in for them."""
+        return ranks_of(self.deployments)
+
+
+def ranks_of(deployments: tuple[Deployment, ...]) -> tuple[tuple[Deployment, ...], ...]:
+    """As Model.ranks, of some of its deployments."""
+    places = {d.id: place if d.rank is None else d.rank for place, d in enumerate(deployments)}
+    ordered = sorted(deployments, key=lambda d: places[d.id])
+    return tuple(tuple(group) for _, group in groupby(ordered, key=lambda d: places[d.id]))
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -234,6 +249,7 @@ class _PriceEntry(Struct, frozen=True, forbid_unknown_fields=True):
 class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backend: Name
     model: Name
+    name: Name | None = None  # tells deployments of the same `model` apart: another key, another region
     key_variable: Name | None = None
     base_url: Name | None = None
     price: _PriceEntry | None = None
@@ -241,11 +257,15 @@ class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] | None = None  # None: 50, and AGENTS_IN_FLIGHT of agents
     timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] | None = None  # None: 120, and AGENT_SECONDS of an agent
     options: dict[str, Any] = {}
+    rank: Annotated[int, Meta(ge=1, le=100)] | None = None
+    rpm: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
+    tpm: Annotated[int, Meta(ge=1, le=100_000_000_000)] | None = None
 
     @property
     def id(self) -> str:
         # A vendor's id already names its vendor; another one gets the backend's name in front.
-        return self.model if "/" in self.model else f"{self.backend}/{self.model}"
+        plain = self.model if "/" in self.model else f"{self.backend}/{self.model}"
+        return f"{plain}@{self.name}" if self.name else plain
 
 
 class _ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -279,7 +299,7 @@ def _parse(text: str) -> _File:
     ]
     if parsed.default not in parsed.models:
         findings.insert(0, f"default: there is no model named {parsed.default!r} in this file")
-    findings += _ids_given_twice(parsed)
+    findings += [*_ids_given_twice(parsed), *_ranks_given_in_part(parsed)]
     if findings:
         raise InvalidCatalogue(f"The models file cannot be used: {findings[0]}.", findings)
     return parsed
@@ -325,20 +345,35 @@ def _ids_given_twice(parsed: _File) -> Iterable[str]:
     for name, entry in parsed.models.items():
         ids = [deployment.id for deployment in entry.deployments]
         if len(set(ids)) < len(ids):
-            yield f"models.{name}.deployments: the same `model` stands there twice"
+            yield f"models.{name}.deployments: the same `model` stands there twice; give each a `name`"
+
+
+def _ranks_given_in_part(parsed: _File) -> Iterable[str]:
+    for name, entry in parsed.models.items():
+        ranks = [deployment.rank for deployment in entry.deployments]
+        if None in ranks and len(set(ranks)) > 1:
+            yield f"models.{name}.deployments: give each of them a `rank`, or none; without, they are tried in order"
 
 
 def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
     usable = [deployment for deployment in entry.deployments if _has_key(deployment, environ)]
     at_proxy = _at_proxy(entry, proxy)
+    direct = tuple(_deployment(one, environ) for one in usable if not runs_agents(one.backend))
+    agents = tuple(_agents(one, environ) for one in usable if runs_agents(one.backend))
     return Model(
         name=name,
-        deployments=(*at_proxy, *(_deployment(one, environ) for one in usable if not runs_agents(one.backend))),
-        agents=(*map(_for_agents, at_proxy), *(_agents(one, environ) for one in usable if runs_agents(one.backend))),
+        deployments=_ordered(at_proxy + direct),
+        agents=_ordered((*map(_for_agents, at_proxy), *agents)),
         context_tokens=entry.context_tokens,
         tools=entry.tools,
         can_judge=entry.can_judge,
+        successor=entry.successor,
+        retired=entry.retired,
     )
+
+
+def _ordered(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+    return tuple(sorted(deployments, key=lambda deployment: deployment.rank or 0))
 
 
 def _has_key(deployment: _DeploymentEntry, environ: Mapping[str, str]) -> bool:
@@ -356,6 +391,9 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
         max_in_flight=entry.max_in_flight or 50,
         timeout_seconds=entry.timeout_seconds or 120.0,
         options=entry.options,
+        rank=entry.rank,
+        rpm=entry.rpm,
+        tpm=entry.tpm,
     )
 
 
@@ -370,7 +408,11 @@ def _agents(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
 def _for_agents(proxy: Deployment) -> Deployment:
     """The same proxy, asked in Anthropic's format: LiteLLM's speaks both for every model."""
     return msgspec.structs.replace(
-        proxy, backend="claude_agent", max_in_flight=AGENTS_IN_FLIGHT, timeout_seconds=AGENT_SECONDS
+        proxy,
+        id=f"{proxy.id} (agents)",  # its limits and troubles are its own
+        backend="claude_agent",
+        max_in_flight=AGENTS_IN_FLIGHT,
+        timeout_seconds=AGENT_SECONDS,
     )
 
 
@@ -386,6 +428,8 @@ def _at_proxy(entry: _ModelEntry, proxy: _Proxy | None) -> tuple[Deployment, ...
             price=_price(entry.deployments[0]),
             base_url=proxy.url,
             key=proxy.key,
+            # Before all others, whose ranks begin at 1; without ranks the place in the list counts.
+            rank=None if entry.deployments[0].rank is None else 0,
         ),
     )
 
