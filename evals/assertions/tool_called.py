@@ -91,5 +91,6 @@ def _reason(wanted: Wanted, count: int, calls: tuple[ToolCall, ...]) -> str:
     shown = ", ".join(name[:60] for name in names[:_SHOWN_NAMES]) or "none"
     refused = sum(call.refused for call in calls)
     more = f"; {refused} refused" if refused else ""
-    counted = f"{wanted.name[:60]} was called {count} times{with_these} (expected {limits})"
+    times = "once" if count == 1 else f"{count} times"
+    counted = f"{wanted.name[:60]} was called {times}{with_these} (expected {limits})"
     return f"{counted}; tools that were called: {shown}{more}"
