@@ -21,7 +21,7 @@ from evals.manifests import (
 from evals.suites.references import referenced_files
 
 _MAX_ENTRIES = 20_000  # looked at while searching for a package; a home folder has more
-_NEVER = frozenset((".git", ".hg", ".svn", "node_modules", ".venv", "__pycache__"))
+NEVER_PACKED = frozenset((".git", ".hg", ".svn", "node_modules", ".venv", "__pycache__"))
 
 
 def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
@@ -50,7 +50,7 @@ def _listed(folder: _Folder) -> list[str]:
 
 def _files_of(manifest: Manifest, folder: _Folder) -> Iterator[str]:
     for file in manifest.files:
-        if set(file.path.split("/")) & _NEVER:
+        if set(file.path.split("/")) & NEVER_PACKED:
             raise InvalidPackage(f"prpm.json lists {quoted_path(file.path)}, which no package may hold.")
         if folder.is_folder(file.path):
             yield from folder.walk(file.path)
@@ -114,7 +114,7 @@ class _Folder:
         found: list[str] = []
         seen = 0
         for place, folders, names in os.walk(self.root / below):
-            folders[:] = sorted(name for name in folders if name not in _NEVER)
+            folders[:] = sorted(name for name in folders if name not in NEVER_PACKED)
             seen += len(folders) + len(names)
             if seen > _MAX_ENTRIES:
                 raise InvalidPackage(

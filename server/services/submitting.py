@@ -36,6 +36,7 @@ from server.services.admission import Admission
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
+from server.services.selecting import with_cases
 from server.services.superseding import supersede_soon
 from server.store import jobs
 
@@ -49,8 +50,10 @@ SUITE_PLACES = (
 )
 
 
-class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What to test. Either `package_id` (an id or a name) or `snapshot_id`.
+
+    What is left out is no part of the request's digest, so that a new field leaves the digests of old requests.
 
     With `change` the run belongs to one event: forge, repository id, pull request or ref, head, package, suite name and
     cause. Who sends the same event again gets the same job, whatever else it says; it is charged once. A job with
@@ -67,6 +70,7 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     upload_results: bool | None = None
     verify_results: bool | None = None
     suite: dict[str, Any] | None = None
+    cases: list[str] | None = None  # run only those whose titles hold one of these texts
     force: bool | None = None
     cache: bool | None = None
     max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
@@ -95,6 +99,7 @@ async def submit(
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
         new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
+        new = await with_cases(db, new, request.cases or ())
     except ServiceError as refusal:
         return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
     return await submit_new(db, admission, wakeups, new)
