@@ -126,6 +126,15 @@ def test_action__G7_a_fork_with_a_token_never_fails_on_a_403(
     assert "The comment was not written: the token may not do it." in ran.summary
 
 
+def test_action__G7_a_fork_lacks_the_chats_address_too(step: Step) -> None:
+    step.event = a_pull_request(fork=True)
+    step.inputs["notify"] = "slack: \ndiscord:"
+
+    ran = step.run()
+
+    assert (ran.code, ran.of("error")) == (0, [])
+
+
 def test_action__G7_dependabot_is_green_and_says_why(step: Step, service: HostedTesting) -> None:
     step.environ["GITHUB_ACTOR"] = "dependabot[bot]"
 
