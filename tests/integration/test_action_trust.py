@@ -298,7 +298,8 @@ def test_action__G9_neither_git_nor_links_are_packed(step: Step, service: Hosted
     "path", ["..", "../other", "/etc", "~", "packages/../../x", "C:\\Users", "linked", "linked/inner"]
 )
 def test_action__G9_no_path_leads_out_of_the_workspace(step: Step, service: HostedTesting, path: str) -> None:
-    (step.folder / "outside" / "inner").mkdir(parents=True)
+    a_package(step.folder / "outside")
+    a_package(step.folder / "outside" / "inner")
     (step.workspace / "linked").symlink_to(step.folder / "outside", target_is_directory=True)
     step.inputs = with_token(**step.inputs, path=path)
 
