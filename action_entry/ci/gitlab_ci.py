@@ -12,7 +12,6 @@ from pathlib import Path
 from action_entry.ci import Change, Ci, Event, Send, Teller, ci_provider
 from action_entry.inputs import Inputs
 from notifiers import CannotNotify, Request
-from notifiers._annotations import Annotation
 from notifiers._text import one_line
 from notifiers.gitlab import GitLabTarget
 
@@ -165,9 +164,6 @@ class GitLabCi(Ci):
     def end_group(self) -> None:
         if self._sections:
             self.say(f"\x1b[0Ksection_end:{int(time.time())}:{self._sections.pop()}\r\x1b[0K")
-
-    def annotate(self, annotations: Sequence[Annotation]) -> None:
-        self.quote([f"{one.path}:{one.line}: {one.title}" for one in annotations])
 
     def write_outputs(self, values: Mapping[str, str]) -> None:
         """`PRPM_JOB_ID=...` and so on; a dotenv file knows no line breaks, so several values have spaces between."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from action_entry.ci import Ci, Event, ci_provider
-from notifiers._annotations import Annotation
-from notifiers._text import one_line
 
 
 @ci_provider("local")
@@ -21,9 +19,6 @@ class Local(Ci):
     def event(self) -> Event:
         """A run of its own each time, for no change."""
         return Event(run_key=f"local-{uuid.uuid4()}")
-
-    def annotate(self, annotations: Sequence[Annotation]) -> None:
-        self.quote([f"{one.path}:{one.line}: {one_line(one.title)}" for one in annotations])
 
     def write_outputs(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
