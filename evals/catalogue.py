@@ -15,13 +15,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.errors import InvalidCatalogue, ModelUnreachable, UnknownModel
 from evals.json_reader import InvalidText
-from evals.models import BACKENDS, Deployment, Secret
+from evals.models import BACKENDS, CompletionRequest, Deployment, Secret, runs_agents
 from evals.types import Price
 from evals.yaml_reader import read_yaml
 
 PROXY_VARIABLE = "PRPM_LITELLM_PROXY_URL"
 DEMO_MODEL = "smollm2-135m"
 FREE = Price(input=0.0, output=0.0)
+
+# An agent is a process of 250 MB for as long as it runs, which may be minutes.
+AGENTS_IN_FLIGHT = 4
+AGENT_SECONDS = 600.0
 
 _SHOWN_NAME = 80  # characters of an unknown name that an error repeats
 
@@ -34,15 +38,25 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None  # None: a user's own proxy does not say
     tools: bool = False
     can_judge: bool = True
+    agents: tuple[Deployment, ...] = ()  # the same for agents, by backends that run them
     successor: str | None = None  # who answers instead, where the vendor no longer serves the original
     retired: date | None = None  # since when
+
+    def ways(self, request: CompletionRequest) -> tuple[Deployment, ...]:
+        """The deployments that may answer this request, in the order to try them."""
+        return self.agents if request.agent is not None else self.deployments
 
     @property
     def ranks(self) -> tuple[tuple[Deployment, ...], ...]:
         """The deployments in groups: those of one group share the calls, the next group steps in for them."""
-        places = {d.id: place if d.rank is None else d.rank for place, d in enumerate(self.deployments)}
-        ordered = sorted(self.deployments, key=lambda d: places[d.id])
-        return tuple(tuple(group) for _, group in groupby(ordered, key=lambda d: places[d.id]))
+        return ranks_of(self.deployments)
+
+
+def ranks_of(deployments: tuple[Deployment, ...]) -> tuple[tuple[Deployment, ...], ...]:
+    """As Model.ranks, of some of its deployments."""
+    places = {d.id: place if d.rank is None else d.rank for place, d in enumerate(deployments)}
+    ordered = sorted(deployments, key=lambda d: places[d.id])
+    return tuple(tuple(group) for _, group in groupby(ordered, key=lambda d: places[d.id]))
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -58,6 +72,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     retired: date | UnsetType = UNSET  # since when (or from when on) the vendor no longer serves the original
     successor: str | UnsetType = UNSET  # the id that answers then
     label: str | UnsetType = UNSET
+    agents: bool | UnsetType = UNSET  # true: it can run Claude skills, agents and slash commands as agents
     needs: tuple[str, ...] | UnsetType = UNSET  # variables, any one of which would make it reachable
 
 
@@ -102,10 +117,20 @@ class Catalogue:
         """Whether a reachable deployment uses the backend `name`."""
         return name in self.backends
 
+    def without_agents(self) -> Catalogue:
+        """The same models where no agent can be run."""
+        any_name = self._any_name
+        return Catalogue(
+            default=self.default,
+            models=[msgspec.structs.replace(model, agents=()) for model in self._models.values()],
+            infos=[msgspec.structs.replace(info, agents=UNSET) for info in self._infos],
+            any_name=None if any_name is None else lambda name: msgspec.structs.replace(any_name(name), agents=()),
+        )
+
     @property
     def backends(self) -> frozenset[str]:
         """Names of the backends that reachable deployments use."""
-        return frozenset(d.backend for model in self._models.values() for d in model.deployments)
+        return frozenset(d.backend for model in self._models.values() for d in (*model.deployments, *model.agents))
 
     def _unknown_sentence(self, name: str) -> str:
         shown = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "..."
@@ -201,7 +226,7 @@ def single_proxy_catalogue(
             base_url=base_url,
             key=key,
         )
-        return Model(name=name, deployments=(deployment,))
+        return Model(name=name, deployments=(deployment,), agents=(_for_agents(deployment),))
 
     named = models or (default,)
     return Catalogue(
@@ -229,8 +254,8 @@ class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: Name | None = None
     price: _PriceEntry | None = None
     free: bool = False
-    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] | None = None  # None: 50, and AGENTS_IN_FLIGHT of agents
+    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] | None = None  # None: 120, and AGENT_SECONDS of an agent
     options: dict[str, Any] = {}
     rank: Annotated[int, Meta(ge=1, le=100)] | None = None
     rpm: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
@@ -331,19 +356,24 @@ def _ranks_given_in_part(parsed: _File) -> Iterable[str]:
 
 
 def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
-    direct = tuple(
-        _deployment(deployment, environ) for deployment in entry.deployments if _has_key(deployment, environ)
-    )
-    ordered = sorted(_at_proxy(entry, proxy) + direct, key=lambda deployment: deployment.rank or 0)
+    usable = [deployment for deployment in entry.deployments if _has_key(deployment, environ)]
+    at_proxy = _at_proxy(entry, proxy)
+    direct = tuple(_deployment(one, environ) for one in usable if not runs_agents(one.backend))
+    agents = tuple(_agents(one, environ) for one in usable if runs_agents(one.backend))
     return Model(
         name=name,
-        deployments=tuple(ordered),
+        deployments=_ordered(at_proxy + direct),
+        agents=_ordered((*map(_for_agents, at_proxy), *agents)),
         context_tokens=entry.context_tokens,
         tools=entry.tools,
         can_judge=entry.can_judge,
         successor=entry.successor,
         retired=entry.retired,
     )
+
+
+def _ordered(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+    return tuple(sorted(deployments, key=lambda deployment: deployment.rank or 0))
 
 
 def _has_key(deployment: _DeploymentEntry, environ: Mapping[str, str]) -> bool:
@@ -358,12 +388,31 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
         price=_price(entry),
         base_url=entry.base_url,
         key=Secret(environ[entry.key_variable].strip()) if entry.key_variable else None,
-        max_in_flight=entry.max_in_flight,
-        timeout_seconds=entry.timeout_seconds,
+        max_in_flight=entry.max_in_flight or 50,
+        timeout_seconds=entry.timeout_seconds or 120.0,
         options=entry.options,
         rank=entry.rank,
         rpm=entry.rpm,
         tpm=entry.tpm,
+    )
+
+
+def _agents(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
+    return msgspec.structs.replace(
+        _deployment(entry, environ),
+        max_in_flight=entry.max_in_flight or AGENTS_IN_FLIGHT,
+        timeout_seconds=entry.timeout_seconds or AGENT_SECONDS,
+    )
+
+
+def _for_agents(proxy: Deployment) -> Deployment:
+    """The same proxy, asked in Anthropic's format: LiteLLM's speaks both for every model."""
+    return msgspec.structs.replace(
+        proxy,
+        id=f"{proxy.id} (agents)",  # its limits and troubles are its own
+        backend="claude_agent",
+        max_in_flight=AGENTS_IN_FLIGHT,
+        timeout_seconds=AGENT_SECONDS,
     )
 
 
@@ -402,6 +451,7 @@ def _info(model: Model, entry: _ModelEntry, *, is_default: bool) -> ModelInfo:
         retired=entry.retired or UNSET,
         successor=entry.successor or UNSET,
         label=entry.label or UNSET,
+        agents=True if model.agents else UNSET,
         needs=UNSET if model.deployments else _needs(entry),
     )
 

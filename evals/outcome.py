@@ -32,11 +32,13 @@ from evals.types import (
     AssertionResult,
     Attempt,
     CacheUse,
+    Completion,
     Conclusion,
     RowIndex,
     State,
     StoppedBy,
     Suite,
+    ToolCall,
     Trial,
     TrialError,
 )
@@ -57,6 +59,8 @@ class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | UnsetType = UNSET
     attempts: tuple[Attempt, ...] = ()
     cache: CacheUse | UnsetType = UNSET
+    tool_calls: tuple[ToolCall, ...] | UnsetType = UNSET
+    turns: int | UnsetType = UNSET
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -84,6 +88,8 @@ class Row(Struct, frozen=True, kw_only=True):
     stopped_early: bool | UnsetType = UNSET  # true: repeats that could not change the verdict were left out
     quarantined: bool | UnsetType = UNSET  # true: the row decides nothing
     change: Change | UnsetType = UNSET  # against the baseline, where there is one
+    tool_calls: tuple[ToolCall, ...] | UnsetType = UNSET  # of the answer that the row shows
+    turns: int | UnsetType = UNSET  # of an agent: how often its model was asked for that answer
     reruns: tuple[TrialResult, ...] | UnsetType = UNSET  # made as the row stood against its baseline
 
 
@@ -315,6 +321,8 @@ def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change:
         pass_rate=rate_of(counts) if counts.total else UNSET,
         stopped_early=True if _is_stopped_early(verdict.state, own) else UNSET,
         quarantined=True if case.quarantine else UNSET,
+        tool_calls=(completion.tool_calls if completion else ()) or UNSET,
+        turns=_turns(completion),
         change=change or UNSET,
         reruns=tuple(map(trial_result, again)) or UNSET,
     )
@@ -364,7 +372,13 @@ def trial_result(trial: Trial) -> TrialResult:
         cost_usd=_total_cost([trial]),
         attempts=_attempts(trial),
         cache=(completion.cache if completion else None) or UNSET,
+        tool_calls=(completion.tool_calls if completion else ()) or UNSET,
+        turns=_turns(completion),
     )
+
+
+def _turns(completion: Completion | None) -> int | UnsetType:
+    return UNSET if completion is None or completion.turns is None else completion.turns
 
 
 def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms: int) -> Summary:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from evals.agents.tasks import AgentTask
 from evals.digests import instructions_digest
 from evals.suites import suite_digest
 from evals.types import Instructions, Suite, Trial
@@ -24,6 +26,8 @@ class Provenance(Struct, frozen=True, kw_only=True):
     answered_by: dict[str, tuple[str, ...]]
     temperature: float | UnsetType = UNSET  # left out: each model's own default
     judge: str | UnsetType = UNSET
+    framework: Literal["claude-agent"] | UnsetType = UNSET  # left out: models were asked by themselves
+    tools: tuple[str, ...] | UnsetType = UNSET  # what an agent was granted, in Claude Code's words
     generated_by: str | UnsetType = UNSET  # the model that wrote the cases
 
 
@@ -43,6 +47,7 @@ def provenance_of(
     trials: Iterable[Trial],
     *,
     snapshot: str | UnsetType = UNSET,
+    agent: AgentTask | None = None,
 ) -> Provenance:
     """What these trials rest on."""
     answered: dict[str, set[str]] = {model: set() for model in models}
@@ -58,6 +63,8 @@ def provenance_of(
         temperature=UNSET if suite.temperature is None else suite.temperature,
         max_tokens=suite.max_tokens,
         judge=suite.judge or UNSET,
+        framework=UNSET if agent is None else "claude-agent",
+        tools=UNSET if agent is None else agent.rules,
         generated_by=suite.generated_by or UNSET,
         answered_by={model: tuple(sorted(ids)) for model, ids in answered.items()},
     )

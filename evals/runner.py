@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from evals.agents.tasks import AgentTask
 from evals.assertions import Answer
 from evals.errors import CapReached, EngineError, ModelUnreachable, ProviderError, UnknownModel
 from evals.grading import grade, needs_fresh
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 RUN_AGAIN = "run again for a comparison"
 SUITE_SAYS_NO = "the suite says `cache: false`"
+AN_AGENT = "an agent is asked anew each time"
 BROKEN = "The engine itself broke on this trial; the other trials are not affected. Its log says where."
 
 
@@ -46,6 +48,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     # Every case once before any case twice: then few repeats are under way when a verdict becomes clear. Not where
     # a cap may end the run: row by row, the first rows have verdicts by then; in rounds, none might.
     in_rounds: bool = False
+    agent: AgentTask | None = None  # the package as an agent; None: models are asked by themselves
     allow_code: bool = False  # whether assertions may run the suite's own code; never on a server
 
 
@@ -249,7 +252,8 @@ class _Attempted:
             return self._error(TrialError(kind="internal", message=BROKEN))
 
     async def _judged(self, case: Case) -> Trial:
-        messages = conversation(self._plan.instructions, case)
+        agent = self._plan.agent
+        messages = conversation(self._plan.instructions, case) if agent is None else case.messages
         self._completion = await self._pool.complete(
             self._key.model,
             CompletionRequest(
@@ -258,7 +262,9 @@ class _Attempted:
                 max_tokens=self._plan.suite.max_tokens,
                 timeout_seconds=self._plan.trial_timeout_seconds,
                 sample=self._sample,
-                fresh=self._fresh or why_fresh(self._plan.suite, case),
+                # What it does depends on more than is said: its files, the tools' answers, the day.
+                fresh=self._fresh or (AN_AGENT if agent is not None else why_fresh(self._plan.suite, case)),
+                agent=agent,
             ),
         )
         question = next((said.content for said in reversed(messages) if said.role == "user"), "")

@@ -13,6 +13,7 @@ Role = Literal["system", "user", "assistant"]
 State = Literal["passed", "failed", "error", "skipped"]
 Conclusion = Literal["passed", "failed", "inconclusive"]
 ErrorKind = Literal["provider", "judge", "timeout", "assertion", "internal", "cap"]
+Framework = Literal["litellm", "claude-agent", "auto"]
 StoppedBy = Literal["money_cap", "time_cap"]
 CacheState = Literal["hit", "miss", "bypass"]
 
@@ -74,6 +75,7 @@ class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_tokens: int = 1024  # output tokens of one trial
     judge: str | None = None  # model name for graded assertions that name none
     derived_metrics: tuple[DerivedMetric, ...] = ()  # in order; a later one may use an earlier one
+    framework: Framework | None = None  # how its packages are run, where the one who runs it does not say
     cache: bool | None = None  # False: ask anew each time; True: keep answers at any temperature
     generated_by: str | None = None  # the model that wrote the cases, if no person has
 
@@ -101,11 +103,14 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timed_out: bool = False  # nobody knows whether the provider charges for it
 
 
-class ToolCall(Struct, frozen=True):
+class ToolCall(Struct, frozen=True, omit_defaults=True):
     """One call of a tool, as the provider reported it; `arguments` is the JSON text that the model wrote."""
 
     name: str
     arguments: str
+    # Told where an agent ran: the tool answered with an error; there was no such tool for it.
+    failed: bool = False
+    refused: bool = False
 
 
 class Guardrails(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -140,6 +145,7 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tools: tuple[JsonValue, ...] = ()  # that the model could call, in OpenAI's form
     guardrails: Guardrails | None = None
+    turns: int | None = None  # of an agent: how often its model was asked
     cache: CacheUse | None = None  # None: there is no cache. A hit costs nothing and keeps all else as it was
 
     @property

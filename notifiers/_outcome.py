@@ -86,6 +86,16 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """One call of a tool; `arguments` is the JSON text that the model wrote."""
+
+    name: str
+    arguments: str
+    failed: bool = False
+    refused: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialResult:
     """One trial of a row that has several."""
 
@@ -101,6 +111,8 @@ class TrialResult:
     cost_usd: float | None = None
     attempts: tuple[Attempt, ...] = ()
     cache: CacheUse | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    turns: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +142,8 @@ class Row:
     change: Change | None = None
     reruns: tuple[TrialResult, ...] | None = None
     cache: CacheUse | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    turns: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

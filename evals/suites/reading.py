@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from msgspec import Struct
@@ -19,12 +19,12 @@ from evals.suites.prompts import Prompts
 from evals.suites.providers import model_name, read_providers
 from evals.suites.rendering import Renderer
 from evals.suites.sources import Sources
-from evals.types import DerivedMetric, JsonValue, Suite
+from evals.types import DerivedMetric, Framework, JsonValue, Suite
 from evals.yaml_reader import read_yaml
 
 SUITE_KEYS: Final = (
-    "description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "cache", "prompts", "scenarios",
-    "assertionTemplates", "derivedMetrics", "evaluateOptions", "providers", "targets",
+    "description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "cache", "framework", "prompts",
+    "scenarios", "assertionTemplates", "derivedMetrics", "evaluateOptions", "providers", "targets",
     "generated_by",
 )  # fmt: skip
 MAX_DERIVED_METRICS: Final = 100
@@ -172,9 +172,17 @@ class _Reader:
             max_tokens=self._fields.whole(value, path, "max_tokens", 1, 100_000, default=_DEFAULT_MAX_TOKENS),
             judge=None if judge is None else model_name(judge),
             cache=self._fields.flag(value, path, "cache"),
+            framework=self._framework(value, path),
             generated_by=self._fields.text(value, path, "generated_by") or None,
             derived_metrics=self._derived(value.get("derivedMetrics"), (*path, "derivedMetrics")),
         )
+
+    def _framework(self, value: dict[str, Any], path: Path) -> Framework | None:
+        named = self._fields.text(value, path, "framework")
+        if named is not None and named not in get_args(Framework):
+            self._fields.find((*path, "framework"), f"must be one of {', '.join(get_args(Framework))}")
+            return None
+        return cast("Framework | None", named)
 
     def _tests(self, value: dict[str, Any], path: Path, path_of_tests: Path) -> list[Written]:
         scenarios = value.get("scenarios")

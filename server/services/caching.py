@@ -9,11 +9,12 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from evals import ENGINE_VERSION
 from evals.catalogue import Catalogue, Model, ModelInfo
@@ -220,20 +221,26 @@ def outcome_settings(known: Sequence[AnnouncedModel], models: Sequence[str], *, 
 
     Every known model is part of it, as any may be a suite's judge. Which version answers is compared apart from it.
     """
-    reached = sorted((model.name, model.default, model.fingerprint or None) for model in known)
+    if framework == "auto" and not any(model.agents is True for model in known if model.name in models):
+        framework = "litellm"  # nothing else can come of it
+    reached = sorted((model.name, model.default, model.fingerprint or None, model.agents is True) for model in known)
     return hashlib.sha256(msgspec.json.encode([ENGINE_VERSION, framework, models, reached])).hexdigest()
 
 
-def announce_models(catalogue: Catalogue) -> tuple[AnnouncedModel, ...]:
-    """Every model of the catalogue, with how it is reached."""
-    return tuple(_announced(info, catalogue) for info in catalogue.describe())
+def announce_models(catalogue: Catalogue, *, plugins: tuple[str, ...] = ()) -> tuple[AnnouncedModel, ...]:
+    """Every model of the catalogue, with how it is reached and what its agents may be given."""
+    return tuple(_announced(info, catalogue, plugins) for info in catalogue.describe())
 
 
-def _announced(info: ModelInfo, catalogue: Catalogue) -> AnnouncedModel:
-    plain = AnnouncedModel(**{name: getattr(info, name) for name in ModelInfo.__struct_fields__})
+def _announced(info: ModelInfo, catalogue: Catalogue, plugins: tuple[str, ...]) -> AnnouncedModel:
+    plain = AnnouncedModel(plugins=plugins if info.agents is True else UNSET, **_told(info))
     if not info.reachable:
         return plain
     return msgspec.structs.replace(plain, fingerprint=catalogue.resolve(info.name).deployments[0].fingerprint)
+
+
+def _told(info: ModelInfo) -> dict[str, Any]:
+    return {name: getattr(info, name) for name in ModelInfo.__struct_fields__}
 
 
 def may_answer_again(suite: Suite, outcome: Outcome) -> bool:
