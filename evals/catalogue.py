@@ -19,6 +19,7 @@ from evals.types import Price
 from evals.yaml_reader import read_yaml
 
 PROXY_VARIABLE = "PRPM_LITELLM_PROXY_URL"
+EMBEDDER = "text-embedding-3-small"  # asked of a user's own proxy where an assertion names no embedding model
 DEMO_MODEL = "smollm2-135m"
 FREE = Price(input=0.0, output=0.0)
 
@@ -33,6 +34,7 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None  # None: a user's own proxy does not say
     tools: bool = False
     can_judge: bool = True
+    embeds: bool = False  # makes vectors of texts; where any name goes, nobody knows before it is tried
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -61,10 +63,15 @@ class Catalogue:
         models: Iterable[Model],
         infos: Iterable[ModelInfo] = (),
         any_name: Callable[[str], Model] | None = None,
+        embedders: Iterable[Model] = (),
     ) -> None:
-        """`any_name` makes a model of a name that is not listed, where every name is as good as another."""
+        """`any_name` makes a model of a name that is not listed, where every name is as good as another.
+
+        `embedders` are found by name and nowhere listed: they compare texts for assertions and answer nobody.
+        """
         self.default = default
         self._models = {model.name: model for model in models}
+        self._embedders = {model.name: model for model in embedders}
         self._infos = tuple(infos)
         self._any_name = any_name
 
@@ -73,9 +80,20 @@ class Catalogue:
         """Names that can be called, in the file's order."""
         return tuple(name for name, model in self._models.items() if model.deployments)
 
+    @property
+    def embedder(self) -> str | None:
+        """The embedding model for assertions that name none: the first that can be called, else the first."""
+        reachable = [name for name, model in self._embedders.items() if model.deployments]
+        return next(iter(reachable or self._embedders), None)
+
+    def embedder_prices(self) -> dict[str, Price]:
+        """By name, of the deployment that is tried first."""
+        firsts = {name: model.deployments[0].price for name, model in self._embedders.items() if model.deployments}
+        return {name: price for name, price in firsts.items() if price is not None}
+
     def resolve(self, name: str) -> Model:
         """The model of that name. Raises UnknownModel, or ModelUnreachable when no deployment has its key."""
-        model = self._models.get(name)
+        model = self._models.get(name) or self._embedders.get(name)
         if model is None and self._any_name is not None and name:
             return self._any_name(name)
         if model is None:
@@ -95,7 +113,8 @@ class Catalogue:
     @property
     def backends(self) -> frozenset[str]:
         """Names of the backends that reachable deployments use."""
-        return frozenset(d.backend for model in self._models.values() for d in model.deployments)
+        models = (*self._models.values(), *self._embedders.values())
+        return frozenset(d.backend for model in models for d in model.deployments)
 
     def _unknown_sentence(self, name: str) -> str:
         shown = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "..."
@@ -128,7 +147,8 @@ def load_catalogue(
         _info(model, entry, is_default=model.name == default)
         for model, entry in zip(models, parsed.models.values(), strict=True)
     ]
-    return Catalogue(default=default, models=models, infos=infos)
+    embedders = [_embedder(name, entry, environ, proxy) for name, entry in parsed.embedders.items()]
+    return Catalogue(default=default, models=models, infos=infos, embedders=embedders)
 
 
 def bundled_catalogue_text() -> str:
@@ -138,12 +158,18 @@ def bundled_catalogue_text() -> str:
 
 def vendor_key_variables(text: str) -> set[str]:
     """Names of the variables that hold vendors' keys, so that a root can take them out of its environment."""
+    parsed = _parse(text)
     return {
         deployment.key_variable
-        for entry in _parse(text).models.values()
-        for deployment in entry.deployments
+        for deployments in _all_deployments(parsed)
+        for deployment in deployments
         if deployment.key_variable
     }
+
+
+def _all_deployments(parsed: _File) -> Iterable[tuple[_DeploymentEntry, ...]]:
+    yield from (entry.deployments for entry in parsed.models.values())
+    yield from (entry.entries for entry in parsed.embedders.values())
 
 
 def demo_catalogue(base_url: str) -> Catalogue:
@@ -191,7 +217,7 @@ def single_proxy_catalogue(
             base_url=base_url,
             key=key,
         )
-        return Model(name=name, deployments=(deployment,))
+        return Model(name=name, deployments=(deployment,), embeds=True)
 
     named = models or (default,)
     return Catalogue(
@@ -199,6 +225,7 @@ def single_proxy_catalogue(
         models=[at_the_proxy(name) for name in named],
         infos=[ModelInfo(name=name, default=name == named[0], reachable=True, tools=False) for name in named],
         any_name=at_the_proxy,
+        embedders=[at_the_proxy(EMBEDDER)],
     )
 
 
@@ -239,9 +266,44 @@ class _ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     label: Name | None = None
 
 
+class _EmbedderDeployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As a model's deployment, with a price for what is read: nothing is written."""
+
+    backend: Name
+    model: Name
+    key_variable: Name | None = None
+    base_url: Name | None = None
+    price: Dollars | None = None
+    free: bool = False
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    options: dict[str, Any] = {}
+
+    def as_a_models(self) -> _DeploymentEntry:
+        return _DeploymentEntry(
+            backend=self.backend,
+            model=self.model,
+            key_variable=self.key_variable,
+            base_url=self.base_url,
+            price=None if self.price is None else _PriceEntry(input=self.price, output=0.0),
+            free=self.free,
+            max_in_flight=self.max_in_flight,
+            options=self.options,
+        )
+
+
+class _EmbedderEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    deployments: Annotated[tuple[_EmbedderDeployment, ...], Meta(min_length=1)]
+    proxy_name: Name | None = None
+
+    @property
+    def entries(self) -> tuple[_DeploymentEntry, ...]:
+        return tuple(deployment.as_a_models() for deployment in self.deployments)
+
+
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default: Name
     models: Annotated[dict[Name, _ModelEntry], Meta(min_length=1)]
+    embedders: dict[Name, _EmbedderEntry] = {}
 
 
 class _Proxy(Struct, frozen=True):
@@ -257,6 +319,13 @@ def _parse(text: str) -> _File:
         for position, deployment in enumerate(entry.deployments)
         for finding in _findings(deployment)
     ]
+    findings += [
+        f"embedders.{name}.deployments[{position}]: {finding}"
+        for name, entry in parsed.embedders.items()
+        for position, deployment in enumerate(entry.entries)
+        for finding in _findings(deployment)
+    ]
+    findings += [f"embedders.{name}: a model has that name too" for name in parsed.embedders if name in parsed.models]
     if parsed.default not in parsed.models:
         findings.insert(0, f"default: there is no model named {parsed.default!r} in this file")
     findings += _ids_given_twice(parsed)
@@ -314,11 +383,17 @@ def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Pr
     )
     return Model(
         name=name,
-        deployments=_at_proxy(entry, proxy) + direct,
+        deployments=_at_proxy(entry.proxy_name, entry.deployments[0], proxy) + direct,
         context_tokens=entry.context_tokens,
         tools=entry.tools,
         can_judge=entry.can_judge,
     )
+
+
+def _embedder(name: str, entry: _EmbedderEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
+    direct = tuple(_deployment(deployment, environ) for deployment in entry.entries if _has_key(deployment, environ))
+    at_proxy = _at_proxy(entry.proxy_name, entry.entries[0], proxy)
+    return Model(name=name, deployments=at_proxy + direct, can_judge=False, embeds=True)
 
 
 def _has_key(deployment: _DeploymentEntry, environ: Mapping[str, str]) -> bool:
@@ -339,16 +414,16 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
     )
 
 
-def _at_proxy(entry: _ModelEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
+def _at_proxy(name: str | None, first: _DeploymentEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
     """The operator's LiteLLM proxy, priced as the model's first deployment."""
-    if proxy is None or entry.proxy_name is None:
+    if proxy is None or name is None:
         return ()
     return (
         Deployment(
-            id=f"proxy/{entry.proxy_name}",
+            id=f"proxy/{name}",
             backend="openai_compatible",
-            model=entry.proxy_name,
-            price=_price(entry.deployments[0]),
+            model=name,
+            price=_price(first),
             base_url=proxy.url,
             key=proxy.key,
         ),
