@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -86,11 +87,6 @@ class Catalogue:
         reachable = [name for name, model in self._embedders.items() if model.deployments]
         return next(iter(reachable or self._embedders), None)
 
-    def embedder_prices(self) -> dict[str, Price]:
-        """By name, of the deployment that is tried first."""
-        firsts = {name: model.deployments[0].price for name, model in self._embedders.items() if model.deployments}
-        return {name: price for name, price in firsts.items() if price is not None}
-
     def resolve(self, name: str) -> Model:
         """The model of that name. Raises UnknownModel, or ModelUnreachable when no deployment has its key."""
         model = self._models.get(name) or self._embedders.get(name)
@@ -154,6 +150,13 @@ def load_catalogue(
 def bundled_catalogue_text() -> str:
     """The models file that comes with the engine."""
     return files("evals").joinpath("catalogue.yaml").read_text(encoding="utf-8")
+
+
+@cache
+def bundled_embedder_prices() -> Mapping[str, Price]:
+    """What embedding models cost by the bundled file, by name; for those who know no operator's own."""
+    parsed = _parse(bundled_catalogue_text())
+    return {name: _price(entry.entries[0]) for name, entry in parsed.embedders.items()}
 
 
 def vendor_key_variables(text: str) -> set[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from evals.models.echo import word_counts
@@ -39,10 +40,12 @@ class LiteralJudge(WillingJudge, frozen=True):
     """
 
     order: str = ""
+    steered: list[bool] = msgspec.field(default_factory=list)  # for each time that it was asked
 
     async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
         steered = self.order in instructions_of(messages)
-        answer: dict[str, Any] = instance(schema, likes=steered, text="r")
+        self.steered.append(steered)
+        answer: dict[str, Any] = instance(schema, likes=steered, text="Where?" if steered else "r")
         return answer
 
 

@@ -9,7 +9,7 @@ from evals.catalogue import EMBEDDER, FREE, Model
 from evals.estimates import Range, estimate_run
 from evals.models import CompletionRequest, Deployment
 from evals.pricing import least_input_tokens, most_input_tokens, most_usd
-from evals.types import Assertion, AssertionSet, Case, Instructions, Message, Panel, Price, Turn
+from evals.types import Assertion, AssertionSet, Case, Instructions, Message, Panel, Price, Suite, Turn
 
 # Texts with their counts by o200k_base and the older cl100k_base, as tiktoken 0.14 gives them.
 COUNTED = [
