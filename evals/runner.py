@@ -69,7 +69,7 @@ async def run(plan: Plan, *, pool: ModelPool, done: Done = ()) -> AsyncGenerator
     known = frozenset(done)
     turns = (turn for turn in _turns(plan) if turn.key not in known)
     standings = _Standings(plan) if plan.early_stop else None
-    async with aclosing(_run_turns(plan, turns, pool, standings, done=done)) as trials:
+    async with aclosing(_run_turns(plan, turns, pool, standings, _Contests(plan, done))) as trials:
         async for trial in trials:
             yield trial
 
@@ -84,7 +84,7 @@ async def run_again(
     known = frozenset(done)
     keys = (again_key(plan.suite, row, number) for number in range(times) for row in rows)
     turns = (_Turn(key, key.repeat_index, fresh=RUN_AGAIN) for key in keys if key not in known)
-    async with aclosing(_run_turns(plan, turns, pool, None)) as trials:
+    async with aclosing(_run_turns(plan, turns, pool, None, _Contests(plan, (), alone=True))) as trials:
         async for trial in trials:
             yield trial
 
@@ -95,12 +95,11 @@ def again_key(suite: Suite, row: RowIndex, number: int) -> TrialKey:
 
 
 async def _run_turns(
-    plan: Plan, turns: Iterator[_Turn], pool: ModelPool, standings: _Standings | None, *, done: Done = ()
+    plan: Plan, turns: Iterator[_Turn], pool: ModelPool, standings: _Standings | None, contests: _Contests
 ) -> AsyncGenerator[Trial, None]:
     size = max(1, min(plan.concurrency, trial_count(plan)))
     results: asyncio.Queue[Trial | None] = asyncio.Queue(maxsize=size)
     judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
-    contests = _Contests(plan, done)
     work = _Work(plan, pool, judge, standings, contests)
     workers = [asyncio.create_task(_work(turns, results, work)) for _ in range(size)]
     try:
@@ -288,7 +287,9 @@ async def _in_time(
 class _Contests:
     """Which answers are compared with which, and who is still missing."""
 
-    def __init__(self, plan: Plan, done: Done) -> None:
+    def __init__(self, plan: Plan, done: Done, *, alone: bool = False) -> None:
+        """`alone`: single rows are run, so that nobody waits for others that do not come."""
+        self._alone = alone
         self._cases = plan.suite.cases
         self._models = plan.models
         self._done = done
@@ -301,7 +302,7 @@ class _Contests:
         if contest is None:
             contest = self._open[key] = self._contest(key)
         contest.entered.append(attempted)
-        return self._open.pop(key) if contest.is_complete else None
+        return self._open.pop(key) if contest.is_complete or self._alone else None
 
     def _group(self, case_index: int) -> tuple[str, int]:
         contest = self._cases[case_index].contest
