@@ -237,12 +237,10 @@ def answer(call: _Call) -> str:
 
 
 def _opinion(prompt: str, *, good: bool) -> dict[str, Any]:
-    """Whatever form of answer a judge is asked for, all in one object."""
+    """The fields that the judge is asked for by name, or a verdict, a score and a reason."""
     best = 10.0 if "(in every way)" in prompt else 1.0
-    return {
-        "pass": good,
-        "score": best if good else 0.0,
-        "reason": "as the mock sees it",
+    usual = {"pass": good, "score": best if good else 0.0, "reason": "as the mock sees it"}
+    further: dict[str, Any] = {
         "category": "C" if good else "D",
         "steps": ["look"],
         "statements": [{"statement": "what was said", "supported": good}],
@@ -250,6 +248,7 @@ def _opinion(prompt: str, *, good: bool) -> dict[str, Any]:
         "questions": ["What is it?", "Is it so?", "Which one?"],
         "best": 1,
     }
+    return usual | {name: value for name, value in further.items() if f'"{name}": ' in prompt}
 
 
 def _vector(text: str) -> list[float]:
