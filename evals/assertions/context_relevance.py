@@ -17,7 +17,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 
 class _Sentence(msgspec.Struct):
-    number: int
+    number: float  # 1.0 is a whole number too, in JSON
     needed: bool
 
 

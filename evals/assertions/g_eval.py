@@ -30,7 +30,7 @@ _TASK = Task(
 
 
 class _Opinion(msgspec.Struct):
-    score: int
+    score: float  # 7.0 is a whole number too, in JSON
     reason: str
 
 
@@ -44,7 +44,7 @@ async def g_eval(answer: Answer, spec: Assertion, judge: Judge) -> Judgement:
     return Judgement(
         passed=reaches(score, spec, default=DEFAULT_THRESHOLD),
         score=score,
-        reason=reason_of(lowest.reason, otherwise=f"the judge gave {lowest.score} of 10 and no reason"),
+        reason=reason_of(lowest.reason, otherwise=f"the judge gave {lowest.score:g} of 10 and no reason"),
     )
 
 

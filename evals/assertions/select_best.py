@@ -16,7 +16,7 @@ from evals.types import Assertion
 
 
 class _Opinion(msgspec.Struct):
-    best: int
+    best: float  # 1.0 is a whole number too, in JSON
     reason: str
 
 
@@ -50,8 +50,8 @@ async def select_best(answers: Sequence[Answer], spec: Assertion, judge: Judge) 
     ]
     own = msgspec.structs.replace(spec, rubric_prompt=None)  # it has a place for one answer
     opinion = await ask_judge(judge, _task(len(answers)), parts, own, answer=answers[0], kind=_Opinion)
-    winner = order[opinion.best - 1]
-    reason = reason_of(opinion.reason, otherwise=f"answer {opinion.best} of {len(answers)} is the best")
+    winner = order[int(opinion.best) - 1]
+    reason = reason_of(opinion.reason, otherwise=f"answer {opinion.best:g} of {len(answers)} is the best")
     return [
         Judgement(passed=index == winner, score=float(index == winner), reason=reason) for index in range(len(answers))
     ]

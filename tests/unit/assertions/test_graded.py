@@ -83,9 +83,12 @@ async def test_closedqa__is_yes_or_no(passed: bool) -> None:
     assert (graded.state == "passed", graded.score) == (passed, float(passed))
 
 
-@pytest.mark.parametrize(("mark", "threshold", "state"), [(7, None, "passed"), (6, None, "failed"), (6, 0.6, "passed")])
+@pytest.mark.parametrize(
+    ("mark", "threshold", "state"),
+    [(7, None, "passed"), (7.0, None, "passed"), (6, None, "failed"), (6, 0.6, "passed")],
+)
 async def test_g_eval__a_tenth_of_the_mark_reaches_the_threshold(
-    mark: int, threshold: float | None, state: str
+    mark: float, threshold: float | None, state: str
 ) -> None:
     judge = SayingJudge(says={"steps": ["a"], "score": mark, "reason": "r"})
 
