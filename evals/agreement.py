@@ -19,7 +19,7 @@ from evals.types import Agreement, Assertion, AssertionResult, AssertionSet, Cas
 
 MOST_ASKED: Final = 10  # verdicts of one run
 _ONE_IN: Final = 10
-_SECONDS = 60.0  # for all of them, which are asked at the same time
+LONGEST_SECONDS: Final = 60.0  # for all of them, which are asked at the same time
 # Tells these opinions from the first ones, and those from further votes, for a cache.
 _TIMES = 100
 
@@ -31,10 +31,12 @@ class _Verdict(NamedTuple):
     passed: bool
 
 
-async def measure_agreement(plan: Plan, trials: Iterable[Trial], *, pool: ModelPool) -> Agreement | None:
+async def measure_agreement(
+    plan: Plan, trials: Iterable[Trial], *, pool: ModelPool, seconds: float = LONGEST_SECONDS
+) -> Agreement | None:
     """The share of equal verdicts on a sample of these trials: one of ten, at most 10. None where none was given again.
 
-    What a cap or trouble leaves out is no verdict. Raises nothing but cancellation.
+    What a cap, trouble or the time limit of `seconds` leaves out is no verdict. Raises nothing but cancellation.
     """
     verdicts = _spread(list(_verdicts(plan, trials)))
     judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
@@ -46,7 +48,7 @@ async def measure_agreement(plan: Plan, trials: Iterable[Trial], *, pool: ModelP
     ]
     try:
         if asked:
-            await asyncio.wait(asked, timeout=_SECONDS)
+            await asyncio.wait(asked, timeout=min(seconds, LONGEST_SECONDS))
     finally:
         for task in asked:
             task.cancel()

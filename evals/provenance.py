@@ -25,6 +25,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     answered_by: dict[str, tuple[str, ...]]
     temperature: float | UnsetType = UNSET  # left out: each model's own default
     judge: str | UnsetType = UNSET  # of several that vote, all names with commas between
+    generated_by: str | UnsetType = UNSET  # the model that wrote the cases
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -58,6 +59,7 @@ def provenance_of(
         temperature=UNSET if suite.temperature is None else suite.temperature,
         max_tokens=suite.max_tokens,
         judge=_judges(suite) or UNSET,
+        generated_by=suite.generated_by or UNSET,
         answered_by={model: tuple(sorted(ids)) for model, ids in answered.items()},
     )
 

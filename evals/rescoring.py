@@ -15,6 +15,7 @@ from evals import ENGINE_VERSION
 from evals.assertions import Judgement
 from evals.comparison import Baseline, Past, RowKey
 from evals.errors import EngineError
+from evals.gating import GateWish, with_gate
 from evals.grading import clamped, grade, needs_only_the_answer, parts_of
 from evals.outcome import Comparison, Outcome, Row, build_outcome
 from evals.provenance import Record, with_text
@@ -47,9 +48,11 @@ async def rescore(outcome: Outcome) -> Outcome:
         out_of_time=outcome.summary.stopped_by == "time_cap",
         agreement=outcome.summary.judge_agreement or None,
     )
+    again = msgspec.structs.replace(again, comparison=_completed(again, outcome))
+    if outcome.gate:
+        again = with_gate(again, GateWish(rule=outcome.gate.asked, min_score=outcome.gate.min_score or None))
     return msgspec.structs.replace(
         again,
-        comparison=_completed(again, outcome),
         provenance=outcome.provenance,
         record=msgspec.structs.replace(record, trials=tuple(map(_blank, trials))),
     )
@@ -158,5 +161,7 @@ def _completed(again: Outcome, outcome: Outcome) -> Comparison | UnsetType:
         again.comparison,
         baseline_trials=outcome.comparison.baseline_trials,
         removed=outcome.comparison.removed,
+        cases=outcome.comparison.cases,
+        source=outcome.comparison.source,
         changed=outcome.comparison.changed,
     )
