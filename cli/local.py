@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from evals.packages import Package
     from evals.pool import ModelPool
     from evals.runner import Plan
-    from evals.types import Instructions, Trial, TrialKey
+    from evals.types import Agreement, Instructions, Trial, TrialKey
 
 DEFAULT_MODEL = "claude-sonnet-4"
 CONCURRENCY = 8
@@ -85,10 +85,11 @@ class Against(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """All trials of a run, and what it was compared with in the end."""
+    """All trials of a run, what it was compared with in the end, and how far its judges agree with themselves."""
 
     trials: list[Trial]
     base: BaseRun | None
+    agreement: Agreement | None
 
 
 def refuse_hosted_only(request: RunRequest) -> None:
@@ -207,7 +208,7 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
 
     started = time.monotonic()
     with waiting(terminal) as display:
-        trials, base = asyncio.run(run_trials(plan, config=config, display=display, against=against))
+        trials, base, agreement = asyncio.run(run_trials(plan, config=config, display=display, against=against))
     base_trials = base.trials if base is not None else ()
     outcome = build_outcome(
         plan.suite,
@@ -217,6 +218,7 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
         engine_version=ENGINE_VERSION,
         baseline=base.baseline if base is not None else None,
         base_trials=base_trials,
+        agreement=agreement,
     )
     return msgspec.structs.replace(
         outcome,
@@ -227,6 +229,7 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
 
 async def run_trials(plan: Plan, *, config: UserConfig, display: Display, against: Against | None = None) -> Ran:
     """Every trial of the plan, in the order in which they ended, then those of rows that stand against the baseline."""
+    from evals.agreement import measure_agreement
     from evals.catalogue import single_proxy_catalogue
     from evals.comparing import rerun_suspects
     from evals.pool import ModelPool
@@ -244,12 +247,14 @@ async def run_trials(plan: Plan, *, config: UserConfig, display: Display, agains
             pending.pop(TrialKey(trial.case_index, trial.model, trial.repeat_index), None)
             display.show(count(trials, total=total, asking=_asking(plan, pending)))
         if against is None:
-            return Ran(trials, None)
+            return Ran(trials, None, await measure_agreement(plan, trials, pool=pool))
+        own = list(trials)
         base = await complete_baseline(plan, trials, against=against, pool=pool)
         async for trial in rerun_suspects(plan, tuple(trials), baseline=base.baseline, pool=pool):
             trials.append(trial)
             display.show(count(trials, total=max(total, len(trials))))
-    return Ran(trials, base)
+        agreement = await measure_agreement(plan, own, pool=pool)
+    return Ran(trials, base, agreement)
 
 
 async def complete_baseline(plan: Plan, trials: list[Trial], *, against: Against, pool: ModelPool) -> BaseRun:

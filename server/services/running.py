@@ -19,6 +19,7 @@ from evals.agents.choosing import Chosen, FrameworkUnavailable, Wish, choose
 from evals.agents.plugins import PluginCatalogue, UnknownPlugin
 from evals.agents.sandbox import why_no_agents
 from evals.agents.tasks import AgentLimits
+from evals.agreement import measure_agreement
 from evals.archives import read_archive
 from evals.errors import EngineError
 from evals.outcome import Outcome, build_outcome, find_cap
@@ -26,7 +27,7 @@ from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.provenance import provenance_of, record_of
 from evals.runner import Plan, run
-from evals.types import Framework, Instructions, Suite, Trial
+from evals.types import Agreement, Framework, Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.caching import CachedModels
@@ -146,9 +147,10 @@ async def _run_to_end(
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
     time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
     is_all_ours = not found
+    agreement: Agreement | None = None
     with contextlib.suppress(TimeoutError):
         async with time_limit:
-            stream = run(plan, pool=models, done=found.keys())
+            stream = run(plan, pool=models, done=found.copy())
             async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
                 async for batch in batches:
                     # Before the trials: who goes on after us must not take for unpaid what it need not run.
@@ -156,6 +158,9 @@ async def _run_to_end(
                     await _keep(db, job, batch)
                     changed(job.id)
                     found.update((trial.key, trial) for trial in batch)
+    seconds_left = job.seconds_left - (time.monotonic() - started)
+    if not stop.is_set() and seconds_left > 0:
+        agreement = await measure_agreement(plan, found.values(), pool=models, seconds=seconds_left)
     outcome = build_outcome(
         plan.suite,
         plan.models,
@@ -166,6 +171,7 @@ async def _run_to_end(
         notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired())
         + list(agent_notes),
         out_of_time=time_limit.expired(),
+        agreement=agreement,
     )
     outcome = msgspec.structs.replace(
         outcome,
