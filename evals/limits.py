@@ -45,6 +45,7 @@ ROOM_LOOK_SECONDS = 1.0  # the same for those who wait for room: a call that end
 LONGEST_BLOCK_SECONDS = 300.0  # whatever a provider asks for
 
 Ending = Literal["answered", "refused", "failed", "neither"]
+Why = Literal["room", "rate", "rest"]
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class Wait(Struct, frozen=True):
     """Not now. `why`: no room, a rate, or a rest. Ask again after `seconds`, or when there is room."""
 
     seconds: float
-    why: Literal["room", "rate", "rest"]
+    why: Why
 
 
 class Report(Struct, frozen=True):

@@ -27,6 +27,7 @@ from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
+from server.services.limits import SharedLimits
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
 from server.settings import Settings, read_settings
@@ -60,7 +61,8 @@ def take_vendor_keys(settings: Settings, environ: MutableMapping[str, str]) -> d
 
 async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: asyncio.Event) -> None:
     """Work until `stop` is set; then give running jobs back."""
-    models = ModelPool(read_catalogue(settings, environ))
+    limits = SharedLimits(connect_redis(settings.require_redis(), attempts=0))
+    models = ModelPool(read_catalogue(settings, environ), limits=limits)
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))

@@ -117,12 +117,12 @@ async def test_pool__client_errors_are_called_once(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 529])
-async def test_pool__passing_trouble_is_called_three_times(status: int) -> None:
+async def test_pool__passing_trouble_of_the_last_deployment_is_called_five_times(status: int) -> None:
     async with model_server() as server, a_pool(served(server, f"status-{status}-a")) as pool:
         with pytest.raises(ProviderError):
-            await pool.complete("model", a_request())
+            await pool.complete("model", a_request(timeout_seconds=60.0))
 
-    assert server.mock.requests == 3
+    assert server.mock.requests == 5
 
 
 async def test_pool__redirect_is_not_followed() -> None:
