@@ -35,8 +35,8 @@ CONCURRENCY = 50
 LATENCY_MS = 200.0
 PEERS = (
     "Recorded with 100 cases, 50 at a time (not measured here): at 10 requests a second promptfoo 0.123.1 took 14.2 s "
-    "with 239 wasted calls, inspect-ai 0.3.285 21.2 s with 227; of 20 % HTTP 500 promptfoo made 20 errors, inspect none "
-    "in 12.6 s."
+    "with 239 wasted calls, inspect-ai 0.3.285 21.2 s with 227; of 20 % HTTP 500 promptfoo made 20 errors, "
+    "inspect none in 12.6 s."
 )
 
 

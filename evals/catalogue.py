@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib.resources import files
 from itertools import groupby
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ PROXY_VARIABLE = "PRPM_LITELLM_PROXY_URL"
 DEMO_MODEL = "smollm2-135m"
 FREE = Price(input=0.0, output=0.0)
 
+_PROXY = "proxy/"  # begins the ids of deployments at a proxy
 _SHOWN_NAME = 80  # characters of an unknown name that an error repeats
 
 
@@ -98,6 +99,16 @@ class Catalogue:
         """Every model of the file, reachable or not, in the file's order."""
         return self._infos
 
+    def notes(self, names: Iterable[str], *, today: date | None = None) -> list[str]:
+        """A sentence for each of these models that its vendor no longer serves, and whose successor answers.
+
+        `today` is in UTC. A date ahead says nothing yet, as the original still answers; nor does a model that is asked
+        for at an operator's proxy, which has names of its own.
+        """
+        now = today or datetime.now(UTC).date()
+        found = [model for name in names if (model := self._models.get(name)) is not None]
+        return [_retired(model) for model in found if _is_succeeded(model, now)]
+
     def needs_backend(self, name: str) -> bool:
         """Whether a reachable deployment uses the backend `name`."""
         return name in self.backends
@@ -118,6 +129,16 @@ class Catalogue:
         wanted = f"it needs {' or '.join(needs)} in the service's environment" if needs else "it has no deployment"
         usable = ", ".join(self.reachable) or "none"
         return f"The model {name} cannot be reached: {wanted}. Models that can be used: {usable}."
+
+
+def _is_succeeded(model: Model, today: date) -> bool:
+    is_direct = bool(model.deployments) and not model.deployments[0].id.startswith(_PROXY)
+    return is_direct and model.successor is not None and (model.retired is None or model.retired <= today)
+
+
+def _retired(model: Model) -> str:
+    since = f" since {model.retired}" if model.retired else ""
+    return f"{model.name} is retired by its vendor{since}; its successor {model.successor} answers for it."
 
 
 def load_catalogue(
@@ -194,7 +215,7 @@ def single_proxy_catalogue(
 
     def at_the_proxy(name: str) -> Model:
         deployment = Deployment(
-            id=f"proxy/{name}",
+            id=f"{_PROXY}{name}",
             backend="openai_compatible",
             model=name,
             price=None,
@@ -373,7 +394,7 @@ def _at_proxy(entry: _ModelEntry, proxy: _Proxy | None) -> tuple[Deployment, ...
         return ()
     return (
         Deployment(
-            id=f"proxy/{entry.proxy_name}",
+            id=f"{_PROXY}{entry.proxy_name}",
             backend="openai_compatible",
             model=entry.proxy_name,
             price=_price(entry.deployments[0]),

@@ -1,4 +1,4 @@
-"""How much each deployment may be asked now: calls in flight, a rate that is learned from refusals, rest after failures.
+"""How much each deployment may be asked now: calls in flight, a rate learned from refusals, rest after failures.
 
 A call is let through by `Limits.take` and reported by `give_back`. `LocalLimits` keeps the account of one process; a
 service whose workers share their deployments brings its own `Limits` that follows the same rules.

@@ -1,4 +1,4 @@
-"""An HTTP session that stops reading when an answer is longer than any model writes, for libraries that read to the end."""
+"""An HTTP session that stops reading an answer longer than any model writes: for libraries that read to the end."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 
 from evals.archives import read_archive
 from evals.catalogue import FREE, ModelInfo
+from evals.choosing import AUTO
 from evals.errors import EngineError
 from evals.estimates import RunEstimate, estimate_run
 from evals.packages import read_package
@@ -113,7 +114,7 @@ def _run(
         _instructions(subject, new),
         suite,
         new.models,
-        prices={model.name: price for model in models if (price := _price(model)) is not None},
+        prices=_prices(models),
         default_judge=default,
         answer_tokens=answer_tokens,
     )
@@ -128,6 +129,13 @@ def _instructions(subject: subjects.Subject, new: NewJob) -> Instructions:
     except EngineError:
         # It could be read when it came in, so the clean-up has taken it since.
         raise no_such_package(new) from None
+
+
+def _prices(models: tuple[AnnouncedModel, ...]) -> dict[str, Price]:
+    """By name; `auto` may choose the dearest."""
+    prices = {model.name: price for model in models if (price := _price(model)) is not None}
+    reachable = [prices[model.name] for model in models if model.reachable and model.name in prices]
+    return {**prices, AUTO: max(reachable, key=lambda price: price.input + price.output)} if reachable else prices
 
 
 def _price(model: ModelInfo) -> Price | None:

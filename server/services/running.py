@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import structlog
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from evals import ENGINE_VERSION
 from evals.archives import read_archive
@@ -26,6 +26,7 @@ from evals.types import Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.caching import CachedModels
+from server.services.choosing import choose_model
 from server.services.holding import HeldModels, Hold
 from server.services.spending import ADVICE, Budget, SpendingModels
 from server.store import jobs, money, packages, trials
@@ -123,6 +124,9 @@ async def _run_to_end(
     plan = msgspec.structs.replace(plan, suite=cut)
     started = time.monotonic()
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    choice = await _patiently(lambda: choose_model(db, job, catalogue=models.catalogue, found=found))
+    if choice is not None:
+        plan = msgspec.structs.replace(plan, models=(choice.model,))
     time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
     is_all_ours = not found
     with contextlib.suppress(TimeoutError):
@@ -135,6 +139,7 @@ async def _run_to_end(
                     await _keep(db, job, batch)
                     changed(job.id)
                     found.update((trial.key, trial) for trial in batch)
+    shortfalls = _shortfalls(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired())
     outcome = build_outcome(
         plan.suite,
         plan.models,
@@ -142,7 +147,7 @@ async def _run_to_end(
         # From the first start on, whoever ran it then.
         total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
-        notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
+        notes=[*([choice.why] if choice is not None else []), *models.catalogue.notes(plan.models), *shortfalls],
         out_of_time=time_limit.expired(),
     )
     outcome = msgspec.structs.replace(
@@ -153,13 +158,13 @@ async def _run_to_end(
     if stop.is_set():
         return _cancelled(outcome)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
-    # account's tier and day alone, and always has a note.
-    is_whole = is_all_ours and outcome.summary.notes is UNSET
+    # account's tier and day alone.
+    is_whole = is_all_ours and choice is None and not shortfalls
     kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
     return msgspec.structs.replace(judge_job(outcome), kept=kept)
 
 
-def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
+def _shortfalls(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
     notes = [f"{capped} {ADVICE}"] if capped else []
     if longest > job.answer_tokens:
         notes.append(

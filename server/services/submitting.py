@@ -13,6 +13,7 @@ import asyncpg
 from msgspec import UNSET, Meta, Struct
 
 from evals.catalogue import ModelInfo
+from evals.choosing import AUTO
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Credential, Usage
@@ -117,7 +118,7 @@ async def new_job(
     chosen = choose_models(request.models, models)
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0
+    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0 and chosen != [AUTO]
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -142,7 +143,7 @@ async def new_job(
 
 def may_cost(chosen: Sequence[str], models: Sequence[ModelInfo]) -> bool:
     """Whether not all of these are free."""
-    return any(model.free is not True for model in models if model.name in chosen)
+    return any(model.free is not True for model in models if model.name in chosen or AUTO in chosen)
 
 
 async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submission:
@@ -237,10 +238,15 @@ def _check_framework(request: RunRequest) -> None:
 
 
 def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:
-    """The names to run, by default the catalogue's own. Raises InvalidRequest, and Unavailable while none is known."""
+    """The names to run, by default the catalogue's own; `auto` alone stays as it is.
+
+    Raises InvalidRequest, and Unavailable while none is known.
+    """
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
+    if asked == [AUTO] and usable:
+        return [AUTO]
     if asked is None:
         asked = [model.name for model in known if model.default]
     names = {model.name: model for model in known}
@@ -258,6 +264,8 @@ def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[s
 def _finding(position: int, name: str, asked: list[str], known: Mapping[str, ModelInfo]) -> str | None:
     shown = name if len(name) <= 60 else name[:60] + "…"
     shown = "".join(c if c.isprintable() else "�" for c in shown)
+    if name == AUTO:
+        return f"models[{position}]: auto chooses one model, so it stands alone"
     if name not in known:
         return f"models[{position}]: there is no model {shown!r}"
     if not known[name].reachable:
