@@ -138,7 +138,7 @@ def _is_succeeded(model: Model, today: date) -> bool:
 
 def _retired(model: Model) -> str:
     since = f" since {model.retired}" if model.retired else ""
-    return f"{model.name} is retired by its vendor{since}; its successor {model.successor} answers for it."
+    return f"{model.name} is retired by its vendor{since}; its successor {model.successor} answers."
 
 
 def load_catalogue(

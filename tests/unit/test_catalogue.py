@@ -364,9 +364,7 @@ models:
         (date(2026, 6, 14), []),
         (
             date(2026, 6, 15),
-            [
-                "claude-sonnet-4 is retired by its vendor since 2026-06-15; its successor claude-sonnet-4-6 answers for it."
-            ],
+            ["claude-sonnet-4 is retired by its vendor since 2026-06-15; its successor claude-sonnet-4-6 answers."],
         ),
     ],
 )
