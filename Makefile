@@ -20,14 +20,17 @@ install: $(VENV)/.installed ## a virtual environment in .venv with everything fo
 demo: $(VENV)/.demo ## test an example package on a real model, end to end; KEEP=1 leaves it running
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m server.operator.main demo $(if $(filter-out 0,$(KEEP)),--keep)
 
+# In several processes, each with servers of its own; servers that are given are one for all, so there is one process.
+TEST_PROCESSES = $(if $(PRPM_TEST_DATABASE_URL)$(PRPM_TEST_REDIS_URL),0,auto)
+
 test: $(VENV)/.installed ## all tests, on embedded servers (PRPM_TEST_DATABASE_URL, PRPM_TEST_REDIS_URL: on yours)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 -p notifiers
+	$(BIN)/mypy --python-version 3.10 -p notifiers -p action_entry
 	$(BIN)/lint-imports
 
 e2e: $(VENV)/.installed ## the pages in a real browser (Debian's chromium and chromium-driver)

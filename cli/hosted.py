@@ -22,6 +22,7 @@ from cli.errors import (
     TimedOut,
 )
 from cli.following import JobFollower, Listener
+from cli.last_run import LastRuns
 from cli.progress import following
 from cli.reports import ReportFile, find_reports, write_reports
 from cli.request import RunRequest, hosted_fields
@@ -44,6 +45,7 @@ class HostedRun:
         terminal: Terminal,
         *,
         web_url: str,
+        last_runs: LastRuns | None = None,
         poll_seconds: float = 1.0,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
@@ -51,6 +53,7 @@ class HostedRun:
         self._client = client
         self._terminal = terminal
         self._web_url = web_url
+        self._last_runs = last_runs
         self._poll_seconds = poll_seconds
         self._sleep = sleep
         self._now = now
@@ -71,7 +74,12 @@ class HostedRun:
             upload=request.upload,
             timeout_seconds=request.timeout_seconds,
             reports=reports,
+            on_rows=lambda rows: self._remember(request, rows),
         )
+
+    def _remember(self, request: RunRequest, rows: Sequence[answers.RowShown]) -> None:
+        if self._last_runs is not None:
+            self._last_runs.remember(request, rows)
 
     def _see_through(
         self,
@@ -82,6 +90,7 @@ class HostedRun:
         timeout_seconds: float,
         live: bool = False,
         reports: Sequence[ReportFile] = (),
+        on_rows: Callable[[Sequence[answers.RowShown]], None] | None = None,
     ) -> int:
         """Follow a job of ours, which nobody else waits for: Ctrl-C ends it."""
         try:
@@ -92,6 +101,7 @@ class HostedRun:
                 timeout_seconds=timeout_seconds,
                 live=live,
                 reports=reports,
+                on_rows=on_rows,
             )
         except KeyboardInterrupt:
             raise self._with_job(Interrupted(self._cancel(submitted.job_id)), submitted.job_id) from None
@@ -171,10 +181,11 @@ class HostedRun:
         timeout_seconds: float,
         live: bool = False,
         reports: Sequence[ReportFile] = (),
+        on_rows: Callable[[Sequence[answers.RowShown]], None] | None = None,
     ) -> int:
         """Wait for the job's end, show its results, and return the exit code.
 
-        `upload`: say where they are. `live`: a line for each trial when it finishes.
+        `upload`: say where they are. `live`: a line for each trial when it finishes. `on_rows` gets what was found.
         """
         with following(self._terminal, live=live) as listener:
             job = self._wait(job_id, listener, timeout_seconds=timeout_seconds)
@@ -184,6 +195,8 @@ class HostedRun:
             raise InvalidAnswer("The job is completed, but the server sent no results.")
         body = self._client.get_test_results(job_id)
         results = self._client.read_results(body)
+        if on_rows is not None:
+            on_rows(results.test_cases)
         self._show(job, job.results, results, verbose=verbose, upload=upload)
         write_reports(reports, body, terminal=self._terminal)
         if self._terminal.machine:
@@ -254,6 +267,8 @@ def refuse_local_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only local testing can do."""
     if request.baselines or request.base is not None:
         raise InvalidUse("--baseline and --base compare runs on this machine. Add --local, or leave them out.")
+    if request.generate:
+        raise InvalidUse("--generate is for runs on this machine. Add --local, or write a suite with --init first.")
     if request.all_repeats:
         raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 

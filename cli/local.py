@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from cli import answers
+from cli.cases import find_cases
 from cli.client import RegistryClient
 from cli.errors import CommandError, InvalidUse, NoLocalModels
 from cli.hosted import EXIT_CODES, read_archive_file
+from cli.last_run import LastRuns
 from cli.outcome_file import read_outcome_file
 from cli.progress import Display, waiting
 from cli.proxy import list_models
 from cli.reports import find_reports, write_reports
 from cli.request import RunRequest
 from cli.subject import ArchiveFile, Folder, Registered, Subject
-from cli.suite_file import find_suite_file
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
 from cli.wording import comparison_lines, result_lines, summary_lines
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from evals.packages import Package
     from evals.pool import ModelPool
     from evals.runner import Plan
-    from evals.types import Instructions, Trial
+    from evals.types import Instructions, Trial, TrialKey
 
 DEFAULT_MODEL = "claude-sonnet-4"
 CONCURRENCY = 8
@@ -62,13 +63,14 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     baseline = read_baselines(request)
     reports = find_reports(request.outputs)
     need_proxy(config, models=models, package=request.text)
-    plan = make_plan(request, models=models, client=client, terminal=terminal)
+    plan = make_plan(request, models=models, config=config, client=client, terminal=terminal)
     base = load_package(request.base, client).instructions if request.base is not None else None
     against = Against(baseline, base) if baseline is not None else None
     terminal.say("⚡ Running tests with LiteLLM...")
     terminal.say()
     outcome = run_plan(plan, config=config, terminal=terminal, against=against)
-    show(outcome, terminal=terminal, verbose=request.verbose)
+    shown = show(outcome, terminal=terminal, verbose=request.verbose)
+    LastRuns(config.cache_folder).remember(request, shown.test_cases)
     write_reports(reports, msgspec.json.encode(outcome), terminal=terminal)
     return EXIT_CODES.get(outcome.summary.conclusion, 2)
 
@@ -120,23 +122,22 @@ def need_proxy(config: UserConfig, *, models: tuple[str, ...], package: str) -> 
         )
 
 
-def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryClient, terminal: Terminal) -> Plan:
+def make_plan(
+    request: RunRequest,
+    *,
+    models: tuple[str, ...],
+    config: UserConfig,
+    client: RegistryClient,
+    terminal: Terminal,
+) -> Plan:
     """What is to be run. Raises InvalidPackage, InvalidSuite, or CommandError if there is no suite."""
     from evals.runner import Plan
-    from evals.suites import read_suite
 
     package = load_package(request.subject, client)
-    found = find_suite_file(request.suite_file) if request.suite_file is not None else package.suite
-    if found is None:
-        raise CommandError(
-            "The package has no tests. Add a file prpm.test.yaml, or name one with --suite.", code="no_suite"
-        )
-    read = read_suite(found, allow_code=request.allow_code)
-    for sentence in (*package.notes, *read.notes):
-        terminal.note(sentence)
+    suite = find_cases(request, package, models=models, config=config, client=client, terminal=terminal)
     return Plan(
         instructions=package.instructions,
-        suite=read.suite,
+        suite=suite,
         models=models,
         concurrency=CONCURRENCY,
         trial_timeout_seconds=request.timeout_seconds,
@@ -216,15 +217,19 @@ async def run_trials(plan: Plan, *, config: UserConfig, display: Display, agains
     from evals.catalogue import single_proxy_catalogue
     from evals.comparing import rerun_suspects
     from evals.pool import ModelPool
-    from evals.runner import run, trial_count
+    from evals.runner import keys_in_order, run, trial_count
+    from evals.types import TrialKey
 
     catalogue = single_proxy_catalogue(config.local_url, key=config.local_key, models=plan.models)
     total = trial_count(plan)
     trials: list[Trial] = []
+    pending = dict.fromkeys(keys_in_order(plan))
+    display.show(count(trials, total=total, asking=_asking(plan, pending)))
     async with ModelPool(catalogue) as pool:
         async for trial in run(plan, pool=pool, done=()):
             trials.append(trial)
-            display.show(count(trials, total=total))
+            pending.pop(TrialKey(trial.case_index, trial.model, trial.repeat_index), None)
+            display.show(count(trials, total=total, asking=_asking(plan, pending)))
         if against is None:
             return Ran(trials, None)
         base = await complete_baseline(plan, trials, against=against, pool=pool)
@@ -243,7 +248,16 @@ async def complete_baseline(plan: Plan, trials: list[Trial], *, against: Against
     return await run_base(plan, tuple(trials), base=against.base, baseline=against.baseline, pool=pool)
 
 
-def count(trials: list[Trial], *, total: int) -> answers.Progress:
+def _asking(plan: Plan, pending: dict[TrialKey, None]) -> answers.Asking | None:
+    """The first trial that has not finished; those that follow it are asked beside it."""
+    first = next(iter(pending), None)
+    if first is None:
+        return None
+    title = plan.suite.cases[first.case_index].title
+    return answers.Asking(case=title, model=first.model, repeat=first.repeat_index + 1)
+
+
+def count(trials: list[Trial], *, total: int, asking: answers.Asking | None = None) -> answers.Progress:
     """How far the run is."""
     states = [trial.state for trial in trials]
     return answers.Progress(
@@ -252,11 +266,12 @@ def count(trials: list[Trial], *, total: int) -> answers.Progress:
         passed=states.count("passed"),
         failed=states.count("failed"),
         errored=states.count("error"),
+        asking=asking,
     )
 
 
-def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> None:
-    """The result list and the sums; with `--json` the document too."""
+def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> answers.Results:
+    """What was shown: the result list and the sums; with `--json` the document too."""
     # Through JSON, so that both modes show the one public form.
     body = msgspec.json.encode(outcome)
     results = msgspec.json.decode(body, type=answers.Results)
@@ -273,3 +288,4 @@ def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> None:
         terminal.say(line.text, colour=line.colour)
     if terminal.machine:
         terminal.document({"conclusion": outcome.summary.conclusion} | msgspec.json.decode(body))
+    return results

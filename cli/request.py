@@ -23,10 +23,12 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     plugins: tuple[str, ...] = ()
     framework: Framework | None = None
     suite_file: Path | None = None
+    cases: tuple[str, ...] = ()  # run only those whose titles hold one of these texts; none: all
     baselines: tuple[Path, ...] = ()  # outcomes to compare with, oldest first
     base: Subject | None = None  # the package as it was, run where the baselines know too little
     outputs: tuple[Path, ...] = ()  # reports to write, each in the format of its extension
     all_repeats: bool = False
+    generate: bool = False  # without any suite, a model writes cases for this run
     upload: bool = False
     verify: bool = False
     verbose: bool = False
@@ -54,6 +56,7 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "plugins": list(request.plugins),
         "framework": request.framework,
         "suite": suite,
+        "cases": list(request.cases),
         "max_cost_usd": request.max_cost_usd,
         "dry_run": request.estimate,
     }

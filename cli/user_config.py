@@ -34,6 +34,7 @@ class UserConfig(Struct, frozen=True, kw_only=True):
     username: str | None
     local_url: str
     local_key: Secret | None
+    cache_folder: Path  # ours, may be missing
     notes: tuple[str, ...] = ()
 
     @property
@@ -55,6 +56,7 @@ def read_config(environ: Mapping[str, str], *, home: Path, folder: Path) -> User
         username=_text(stored, "username"),
         local_url=checked_url(environ.get("PRPM_LOCAL_URL") or DEFAULT_LOCAL_URL, name="PRPM_LOCAL_URL"),
         local_key=local_key,
+        cache_folder=Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "prpm-testing",
         notes=(
             *_folder_notes(folder, home=home, stored=stored),
             *_plain_http_notes(registry_url, token=token),

@@ -10,6 +10,7 @@ EngineError
 ├── ModelUnreachable      the catalogue knows it, no deployment can be called
 ├── InvalidCatalogue      the models file cannot be used
 ├── CapReached            somebody's cap leaves no room for another call
+├── CannotGenerate        no model wrote a case that can be used (evals/generating.py)
 ├── CannotJudge           an assertion has no verdict: an error, never a failure
 └── ProviderError         a deployment gave no usable answer
 """

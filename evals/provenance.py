@@ -24,6 +24,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     answered_by: dict[str, tuple[str, ...]]
     temperature: float | UnsetType = UNSET  # left out: each model's own default
     judge: str | UnsetType = UNSET
+    generated_by: str | UnsetType = UNSET  # the model that wrote the cases
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ def provenance_of(
         temperature=UNSET if suite.temperature is None else suite.temperature,
         max_tokens=suite.max_tokens,
         judge=suite.judge or UNSET,
+        generated_by=suite.generated_by or UNSET,
         answered_by={model: tuple(sorted(ids)) for model, ids in answered.items()},
     )
 

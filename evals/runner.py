@@ -54,6 +54,11 @@ def trial_count(plan: Plan) -> int:
     return sum(case.repeat for case in plan.suite.cases) * len(plan.models)
 
 
+def keys_in_order(plan: Plan) -> Iterator[TrialKey]:
+    """Every trial of the plan, in the order in which they are begun."""
+    return (turn.key for turn in _turns(plan))
+
+
 async def run(plan: Plan, *, pool: ModelPool, done: Collection[TrialKey] = ()) -> AsyncGenerator[Trial, None]:
     """Each trial as it finishes, but for those in `done`. A trial that breaks never ends the run.
 

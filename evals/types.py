@@ -75,6 +75,7 @@ class Suite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     judge: str | None = None  # model name for graded assertions that name none
     derived_metrics: tuple[DerivedMetric, ...] = ()  # in order; a later one may use an earlier one
     cache: bool | None = None  # False: ask anew each time; True: keep answers at any temperature
+    generated_by: str | None = None  # the model that wrote the cases, if no person has
 
 
 class Instructions(Struct, frozen=True, kw_only=True, omit_defaults=True):

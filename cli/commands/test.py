@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 if TYPE_CHECKING:
     from cli.request import RunRequest
@@ -31,6 +33,17 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Tests to run instead of the package's own (YAML or JSON)",
 )
+@click.option(
+    "--case",
+    "cases",
+    multiple=True,
+    metavar="TEXT",
+    help="Run only the cases whose title holds TEXT (may be given several times)",
+)
+@click.option("--failed", is_flag=True, help="Run only the cases that did not pass the last time")
+@click.option("--init", is_flag=True, help="Write a suite file to start from, with your LiteLLM proxy by a model")
+@click.option("--generate", is_flag=True, help="Where a package has no tests, let the model write them for this run")
+@click.option("--watch", is_flag=True, help="Run again whenever the package or its tests change, until Ctrl-C")
 @click.option("--estimate", is_flag=True, help="Only tell what the run would take: trials, tokens and money")
 @click.option(
     "--max-cost",
@@ -78,6 +91,7 @@ def command(
     plugins: str | None,
     framework: str | None,
     suite: Path | None,
+    cases: tuple[str, ...],
     baselines: tuple[Path, ...],
     base: str | None,
     outputs: tuple[Path, ...],
@@ -108,10 +122,12 @@ def command(
         plugins=comma_separated(plugins, option="--plugins"),
         framework=framework,  # type: ignore[arg-type]  # click.Choice has checked it
         suite_file=suite,
+        cases=cases,
         baselines=baselines,
         base=find_subject(base) if base is not None else None,
         outputs=outputs,
         all_repeats=flags["all_repeats"],
+        generate=flags["generate"],
         upload=flags["upload"],
         verify=flags["verify"],
         verbose=flags["verbose"],
@@ -125,19 +141,49 @@ def command(
         raise InvalidUse(
             "--allow-code runs a suite's code on this machine: use it with --local. The service runs none."
         )
-    return _run(request, Terminal(machine=flags["as_json"]), local=flags["local"])
+    if cases and flags["failed"]:
+        raise InvalidUse("--case and --failed each choose the cases: give one of them.")
+    if (cases or flags["failed"]) and (request.upload or request.verify):
+        raise InvalidUse("Some cases alone say too little about a package to be uploaded. Leave out -u and -v.")
+    terminal = Terminal(machine=flags["as_json"])
+    if flags["init"]:
+        return _init(request, terminal)
+    run = partial(_run, request, terminal, local=flags["local"], failed=flags["failed"])
+    if not flags["watch"]:
+        return run()
+    from cli.watching import watch
+
+    return watch(request, run, terminal=terminal)
 
 
-def _run(request: RunRequest, terminal: Terminal, *, local: bool) -> int:
-    """The exit code. With a token the service runs the job, unless `local`."""
+def _init(request: RunRequest, terminal: Terminal) -> int:
+    from cli.init import write_suite_file
     from cli.session import load_config, open_client
 
     config = load_config(terminal)
     with open_client(config) as client:
+        return write_suite_file(request, config=config, client=client, terminal=terminal)
+
+
+def _run(request: RunRequest, terminal: Terminal, *, local: bool, failed: bool) -> int:
+    """The exit code. With a token the service runs the job, unless `local`."""
+    from cli.last_run import LastRuns
+    from cli.session import load_config, open_client
+
+    config = load_config(terminal)
+    last_runs = LastRuns(config.cache_folder)
+    if failed:
+        request = structs.replace(request, cases=last_runs.not_passed(request))
+        if not request.cases:
+            terminal.say("✅ Nothing to run: every case passed the last time.")
+            if terminal.machine:
+                terminal.document({"conclusion": "passed", "test_cases": []})
+            return 0
+    with open_client(config) as client:
         if config.token is not None and not local:
             from cli.hosted import HostedRun
 
-            run = HostedRun(client, terminal, web_url=config.web_url)
+            run = HostedRun(client, terminal, web_url=config.web_url, last_runs=last_runs)
             return run.estimate(request) if request.estimate else run.run(request)
         from cli.local import run_local
 

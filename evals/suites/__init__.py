@@ -16,6 +16,7 @@ The words are promptfoo's (https://www.promptfoo.dev/docs/configuration/referenc
     rendering.py    templates, within a budget
     providers.py    promptfoo's names of models
     digest.py       the name of what a suite says
+    selecting.py    some of its cases only
 """
 
 from __future__ import annotations
@@ -23,5 +24,15 @@ from __future__ import annotations
 from evals.suites.digest import suite_digest
 from evals.suites.finding import FoundSuite, find_suite
 from evals.suites.reading import ReadSuite, parse_suite, parse_suite_value, read_suite
+from evals.suites.selecting import select_cases
 
-__all__ = ["FoundSuite", "ReadSuite", "find_suite", "parse_suite", "parse_suite_value", "read_suite", "suite_digest"]
+__all__ = [
+    "FoundSuite",
+    "ReadSuite",
+    "find_suite",
+    "parse_suite",
+    "parse_suite_value",
+    "read_suite",
+    "select_cases",
+    "suite_digest",
+]

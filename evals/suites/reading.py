@@ -25,6 +25,7 @@ from evals.yaml_reader import read_yaml
 SUITE_KEYS: Final = (
     "description", "tests", "defaultTest", "temperature", "max_tokens", "judge", "cache", "prompts", "scenarios",
     "assertionTemplates", "derivedMetrics", "evaluateOptions", "providers", "targets",
+    "generated_by",
 )  # fmt: skip
 MAX_DERIVED_METRICS: Final = 100
 
@@ -171,6 +172,7 @@ class _Reader:
             max_tokens=self._fields.whole(value, path, "max_tokens", 1, 100_000, default=_DEFAULT_MAX_TOKENS),
             judge=None if judge is None else model_name(judge),
             cache=self._fields.flag(value, path, "cache"),
+            generated_by=self._fields.text(value, path, "generated_by") or None,
             derived_metrics=self._derived(value.get("derivedMetrics"), (*path, "derivedMetrics")),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +16,7 @@ from server.services.announcing import Announcer
 from server.services.caching import announce_models
 from server.services.pacing import JobTimes
 from server.services.running import Pace, run_job
+from server.services.superseding import BEFORE_A_VERDICT, supersede
 from server.store import jobs, workers
 from server.store.trouble import DATABASE_TROUBLE
 
@@ -40,6 +42,7 @@ class ClaimLoop:
         job_concurrency: int,
         pace: Pace,
         cache_days: int = 0,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._models = models
@@ -49,6 +52,7 @@ class ClaimLoop:
         self._job_concurrency = job_concurrency
         self._pace = pace
         self._cache_days = cache_days
+        self._tell_of_end = ended
         self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
@@ -113,6 +117,7 @@ class ClaimLoop:
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._running.pop(task)
         self._stops.pop(job.id, None)
+        self._tell_of_end()
         if not task.cancelled() and (error := task.exception()):
             # The lease runs out and the sweep brings the job back, up to its last attempt.
             log.error("job crashed", job_id=str(job.id), reason=type(error).__name__, exc_info=error)
@@ -122,12 +127,14 @@ class ClaimLoop:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
+                await supersede(self._db)
                 await self._stop_cancelled()
                 moved = await jobs.sweep_expired(
                     self._db,
                     most_attempts=MOST_ATTEMPTS,
                     code="infrastructure",
                     message="The workers that ran this job were lost. The run was given back; please submit it again.",
+                    superseded_message=BEFORE_A_VERDICT,
                     tell=self._announcer.tell,
                 )
                 if moved:

@@ -24,6 +24,7 @@ from server.domain.models import AnnouncedModel
 from server.domain.tiers import TIERS
 from server.services.identity import read_caller
 from server.services.publishing import trials_a_model
+from server.services.selecting import with_cases
 from server.services.submitting import RunRequest, free_tier, new_job, no_such_package, refusal
 from server.services.usage import read_usage
 from server.store import subjects
@@ -63,6 +64,7 @@ async def estimate(
     if TIERS[caller.tier].runs_per_month == 0:
         raise free_tier()
     new = await new_job(request, credential, key=None, models=models, cache_days=0)
+    new = await with_cases(db, new, request.cases or ())
     subject = await subjects.read_subject(
         db, caller.id, new.package, version=new.package_version, snapshot_id=new.snapshot_id
     )

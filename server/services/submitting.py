@@ -17,6 +17,7 @@ from evals.choosing import AUTO
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Credential, Usage
+from server.domain.changes import DEFAULT_SUITE, SUITE_NAME, Change, faults_of, plain_change
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -36,6 +37,8 @@ from server.services.admission import Admission
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
+from server.services.selecting import with_cases
+from server.services.superseding import supersede_soon
 from server.store import jobs
 
 PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9-]+")
@@ -48,8 +51,16 @@ SUITE_PLACES = (
 )
 
 
-class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What to test. Either `package_id` (an id or a name) or `snapshot_id`."""
+class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What to test. Either `package_id` (an id or a name) or `snapshot_id`.
+
+    What is left out is no part of the request's digest, so that a new field leaves the digests of old requests.
+
+    With `change` the run belongs to one event: forge, repository id, pull request or ref, head, package, suite name and
+    cause. Who sends the same event again gets the same job, whatever else it says; it is charged once. A job with
+    cause `head` ends what waits or runs for older heads of its line (the same without head and cause); their runs are
+    given back unless a trial had a verdict.
+    """
 
     package_id: str | None = None
     snapshot_id: str | None = None
@@ -60,10 +71,13 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     upload_results: bool | None = None
     verify_results: bool | None = None
     suite: dict[str, Any] | None = None
+    cases: list[str] | None = None  # run only those whose titles hold one of these texts
     force: bool | None = None
     cache: bool | None = None
     max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     dry_run: bool | None = None
+    change: Change | None = None
+    suite_name: Annotated[str, Meta(examples=[DEFAULT_SUITE])] | None = None
 
 
 async def submit(
@@ -86,6 +100,7 @@ async def submit(
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
         new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
+        new = await with_cases(db, new, request.cases or ())
     except ServiceError as refusal:
         return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
     return await submit_new(db, admission, wakeups, new)
@@ -99,6 +114,8 @@ async def submit_new(db: asyncpg.Pool, admission: Admission, wakeups: Wakeups, n
         return await _earlier(db, new.credential, new.request_sha256, key=new.key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
     await wakeups.wake()
+    if new.change is not None and submission.job_id == new.id:
+        await supersede_soon(db)
     return submission
 
 
@@ -115,6 +132,7 @@ async def new_job(
     Raises InvalidRequest, and Unavailable while no model is known.
     """
     _check_framework(request)
+    _check_change(request)
     chosen = choose_models(request.models, models)
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
@@ -138,6 +156,8 @@ async def new_job(
         outcome_days=cache_days,
         may_cost=may_cost(chosen, models),
         max_cost_usd=request.max_cost_usd,
+        change=plain_change(request.change) if request.change is not None else None,
+        suite_name=request.suite_name or DEFAULT_SUITE,
     )
 
 
@@ -158,11 +178,11 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
             raise await _quota_exceeded(db, new.credential)
         case Refused():
             raise refusal(result, new)
-        case EqualSubmit(account_id=account_id, key=key):
-            earlier = await jobs.read_submission(db, account_id, key)
+        case EqualSubmit() as equal:
+            earlier = await jobs.read_submission(db, equal.account_id, equal.key)
             if earlier is None:  # it was cleaned up since: ask again
                 raise Unavailable("An equal request was just being removed. Send this one again.")
-            return _replay(earlier, new.request_sha256)
+            return earlier if equal.is_event else _replay(earlier, new.request_sha256)
         case None:
             raise not_authenticated()
 
@@ -235,6 +255,15 @@ def _check_framework(request: RunRequest) -> None:
             code="unknown_plugin",
             details=["plugins: the catalogue holds none"],
         )
+
+
+def _check_change(request: RunRequest) -> None:
+    faults = faults_of(request.change) if request.change is not None else []
+    pattern, words = SUITE_NAME
+    if request.suite_name is not None and not pattern.fullmatch(request.suite_name):
+        faults.append(f"suite_name: {words}")
+    if faults:
+        raise InvalidRequest(f"{faults[0]}.", code="invalid_change", details=faults)
 
 
 def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:

@@ -22,6 +22,10 @@ async def delete_outcomes(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_outcomes"], days, most))
 
 
+async def delete_deliveries(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_deliveries"], days, most))
+
+
 async def delete_completions(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_completions"], days, most))
 
@@ -32,6 +36,10 @@ async def delete_cached_outcomes(db: asyncpg.Pool, *, days: int, most: int) -> i
 
 async def delete_idempotency_keys(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_idempotency_keys"], days, most))
+
+
+async def delete_events(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_events"], days, most))
 
 
 async def delete_body_hashes(db: asyncpg.Pool, *, most: int) -> int:

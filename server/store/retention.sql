@@ -35,6 +35,19 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
+-- name: delete_deliveries
+-- What forges delivered and was handled; deliveries_age has them in order.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM deliveries WHERE id = ANY (ARRAY(
+    SELECT id FROM deliveries WHERE received_at < NOW() - MAKE_INTERVAL(days => $1) AND state <> 'received'
+    ORDER BY received_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING id
+)
+SELECT COUNT(*)::INT FROM gone;
+
 -- name: delete_completions
 -- Kept answers that are too old to be answered again.
 -- $1 days, $2 how many
@@ -67,6 +80,19 @@ SELECT COUNT(*)::INT FROM gone;
 WITH gone AS (
   DELETE FROM submissions WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM submissions WHERE key LIKE 'key:%' AND created_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_events
+-- Events of changes: one that is told of again after so long is a new one. By submissions_event_age.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM submissions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM submissions WHERE key LIKE 'event:%' AND created_at < NOW() - MAKE_INTERVAL(days => $1)
     ORDER BY created_at LIMIT $2
     FOR UPDATE SKIP LOCKED
   ))

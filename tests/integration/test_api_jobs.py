@@ -375,7 +375,7 @@ def test_submit__W12_packed_bodies_are_not_unpacked(service: Service):
 
 
 @pytest.mark.parametrize("suffix", ["", "/results"])
-@pytest.mark.parametrize("job_id", [str(uuid.uuid4()), "not-a-uuid", "x" * 10_000, "%00", "..%2f"])
+@pytest.mark.parametrize("job_id", ["6c4d2a61-62c9-4c42-85cf-c5822d79a574", "not-a-uuid", "x" * 10_000, "%00", "..%2f"])
 def test_job__A14_ids_that_are_none_are_a_404(service: Service, suffix: str, job_id: str):
     alice = service.an_account()
 

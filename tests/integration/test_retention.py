@@ -26,8 +26,10 @@ NOTHING = {
     "outcomes": 0,
     "uploads": 0,
     "idempotency_keys": 0,
+    "events": 0,
     "completions": 0,
     "cached_outcomes": 0,
+    "deliveries": 0,
     "body_hashes": 0,
     "sessions": 0,
 }
