@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -29,6 +29,7 @@ FREE = Price(input=0.0, output=0.0)
 AGENTS_IN_FLIGHT = 4
 AGENT_SECONDS = 600.0
 
+_PROXY = "proxy/"  # begins the ids of deployments at a proxy
 _SHOWN_NAME = 80  # characters of an unknown name that an error repeats
 
 
@@ -127,6 +128,16 @@ class Catalogue:
         """Every model of the file, reachable or not, in the file's order."""
         return self._infos
 
+    def notes(self, names: Iterable[str], *, today: date | None = None) -> list[str]:
+        """A sentence for each of these models that its vendor no longer serves, and whose successor answers.
+
+        `today` is in UTC. A date ahead says nothing yet, as the original still answers; nor does a model that is asked
+        for at an operator's proxy, which has names of its own.
+        """
+        now = today or datetime.now(UTC).date()
+        found = [model for name in names if (model := self._models.get(name)) is not None]
+        return [_retired(model) for model in found if _is_succeeded(model, now)]
+
     def needs_backend(self, name: str) -> bool:
         """Whether a reachable deployment uses the backend `name`."""
         return name in self.backends
@@ -139,6 +150,7 @@ class Catalogue:
             models=[msgspec.structs.replace(model, agents=()) for model in self._models.values()],
             infos=[msgspec.structs.replace(info, agents=UNSET) for info in self._infos],
             any_name=None if any_name is None else lambda name: msgspec.structs.replace(any_name(name), agents=()),
+            embedders=self._embedders.values(),
         )
 
     @property
@@ -158,6 +170,16 @@ class Catalogue:
         wanted = f"it needs {' or '.join(needs)} in the service's environment" if needs else "it has no deployment"
         usable = ", ".join(self.reachable) or "none"
         return f"The model {name} cannot be reached: {wanted}. Models that can be used: {usable}."
+
+
+def _is_succeeded(model: Model, today: date) -> bool:
+    is_direct = bool(model.deployments) and not model.deployments[0].id.startswith(_PROXY)
+    return is_direct and model.successor is not None and (model.retired is None or model.retired <= today)
+
+
+def _retired(model: Model) -> str:
+    since = f" since {model.retired}" if model.retired else ""
+    return f"{model.name} is retired by its vendor{since}; its successor {model.successor} answers."
 
 
 def load_catalogue(
@@ -248,7 +270,7 @@ def single_proxy_catalogue(
 
     def at_the_proxy(name: str) -> Model:
         deployment = Deployment(
-            id=f"proxy/{name}",
+            id=f"{_PROXY}{name}",
             backend="openai_compatible",
             model=name,
             price=None,
@@ -500,7 +522,7 @@ def _at_proxy(name: str | None, first: _DeploymentEntry, proxy: _Proxy | None) -
         return ()
     return (
         Deployment(
-            id=f"proxy/{name}",
+            id=f"{_PROXY}{name}",
             backend="openai_compatible",
             model=name,
             price=_price(first),

@@ -96,6 +96,19 @@ class Row(Struct, frozen=True, kw_only=True):
     reruns: tuple[TrialResult, ...] | UnsetType = UNSET  # made as the row stood against its baseline
 
 
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """One model's trials, and what its answers cost; kept ones count as much as when they were asked for.
+
+    Costs are left out where an answer's price is unknown. Judges are not in them: they are no merit of the model.
+    """
+
+    passed: int
+    failed: int
+    errored: int
+    cost_usd: float | UnsetType = UNSET
+    cost_usd_per_pass: float | UnsetType = UNSET  # left out while nothing passed, too
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """`results` of a job. `tests_failed` counts every row that did not pass: no old client shows a false green."""
 
@@ -118,6 +131,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     test_result_id: str | UnsetType = UNSET
     judge_agreement: Agreement | UnsetType = UNSET  # of the judges with themselves, where they were asked again
     derived_metrics: dict[str, dict[str, float]] | UnsetType = UNSET  # by model, where the suite has formulas
+    by_model: dict[str, ModelFigures] | UnsetType = UNSET
 
 
 class ChangeCounts(Struct, frozen=True, kw_only=True):
@@ -226,12 +240,41 @@ def build_outcome(
             stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
             notes=tuple(notes) or UNSET,
             derived_metrics=derived_by_model(suite, models, rows),
+            by_model=figures_by_model(models, by_row),
         ),
         engine_version=engine_version,
         comparison=UNSET
         if baseline is None
         else msgspec.structs.replace(summarise_changes(present, rows, baseline), base_trials=len(base_trials) or UNSET),
     )
+
+
+def figures_by_model(models: Sequence[str], by_row: Trials) -> dict[str, ModelFigures]:
+    """What each model's trials were and cost, in the order of the models."""
+    return {
+        model: _figures([trial for row, group in by_row.items() if row.model == model for trial in group])
+        for model in models
+    }
+
+
+def _figures(trials: Sequence[Trial]) -> ModelFigures:
+    costs = [_full_cost(trial.completion) for trial in trials if trial.completion]
+    known = [cost for cost in costs if cost is not None]
+    passed = sum(trial.state == "passed" for trial in trials)
+    cost = round(sum(known), 9) if len(known) == len(costs) else None
+    return ModelFigures(
+        passed=passed,
+        failed=sum(trial.state == "failed" for trial in trials),
+        errored=sum(trial.state == "error" for trial in trials),
+        cost_usd=UNSET if cost is None else cost,
+        cost_usd_per_pass=UNSET if cost is None or not passed else round(cost / passed, 9),
+    )
+
+
+def _full_cost(completion: Completion) -> float | None:
+    if completion.cache is not None and completion.is_cached:
+        return completion.cache.saved_usd
+    return completion.cost_usd
 
 
 def find_cap(trials: Iterable[Trial]) -> str | None:

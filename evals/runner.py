@@ -404,7 +404,7 @@ class _Attempted:
             self._since = None
 
     async def _ask(self) -> None:
-        # An agent finds the package in its own project folder.
+        # An agent finds the package in its own project folder, and is asked one thing.
         is_agent = self._plan.agent is not None
         messages = first = self._case.messages if is_agent else conversation(self._plan.instructions, self._case)
         self._completions.append(await self._complete(messages))

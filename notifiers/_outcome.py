@@ -182,6 +182,7 @@ class Summary:
     trials_cached: int | None = None
     cached: bool | None = None
     cached_at: str | None = None
+    by_model: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from server.services.acting import act
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS, DeliveryLoop, Outgoing
 from server.services.handling import InboxLoop
+from server.services.limits import SharedLimits
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
 from server.services.sealing import sealer_of
@@ -81,7 +82,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         log.info("no agents are run", reason=why)
         catalogue = catalogue.without_agents()
     plugins = read_plugins(settings, environ)
-    models = ModelPool(catalogue)
+    limits = SharedLimits(connect_redis(settings.require_redis(), attempts=0))
+    models = ModelPool(catalogue, limits=limits)
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 
 from evals.archives import read_archive
 from evals.catalogue import FREE, ModelInfo, bundled_embedder_prices
+from evals.choosing import AUTO
 from evals.errors import EngineError
 from evals.estimates import RunEstimate, estimate_run
 from evals.packages import read_package
@@ -116,10 +117,7 @@ def _run(
         suite,
         new.models,
         # Workers announce no embedding models; what these cost is the same everywhere, and next to nothing.
-        prices={
-            **bundled_embedder_prices(),
-            **{model.name: price for model in models if (price := _price(model)) is not None},
-        },
+        prices={**bundled_embedder_prices(), **_prices(models)},
         default_judge=default,
         answer_tokens=answer_tokens,
     )
@@ -134,6 +132,13 @@ def _instructions(subject: subjects.Subject, new: NewJob) -> Instructions:
     except EngineError:
         # It could be read when it came in, so the clean-up has taken it since.
         raise no_such_package(new) from None
+
+
+def _prices(models: tuple[AnnouncedModel, ...]) -> dict[str, Price]:
+    """By name; `auto` may choose the dearest."""
+    prices = {model.name: price for model in models if (price := _price(model)) is not None}
+    reachable = [prices[model.name] for model in models if model.reachable and model.name in prices]
+    return {**prices, AUTO: max(reachable, key=lambda price: price.input + price.output)} if reachable else prices
 
 
 def _price(model: ModelInfo) -> Price | None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import structlog
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from evals import ENGINE_VERSION
 from evals.agents.choosing import Chosen, FrameworkUnavailable, Wish, choose
@@ -31,6 +31,7 @@ from evals.types import Agreement, Framework, Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.caching import CachedModels
+from server.services.choosing import choose_model
 from server.services.holding import HeldModels, Hold
 from server.services.spending import ADVICE, Budget, SpendingModels
 from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
@@ -130,6 +131,11 @@ async def _run_to_end(
     stop: asyncio.Event,
     changed: Callable[[UUID], None],
 ) -> JobEnd:
+    started = time.monotonic()
+    found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    choice = await _patiently(lambda: choose_model(db, job, catalogue=models.catalogue, found=found))
+    if choice is not None:
+        job = msgspec.structs.replace(job, models=(choice.model,))
     try:
         plan, agent_notes = await _plan(db, job, models, pace=pace, concurrency=concurrency, plugins=plugins)
     except FRAMEWORK_TROUBLE as error:
@@ -143,8 +149,6 @@ async def _run_to_end(
     # Here and not at the call: an answer that is kept is found by the length that was asked for.
     cut = msgspec.structs.replace(plan.suite, max_tokens=min(longest, job.answer_tokens))
     plan = msgspec.structs.replace(plan, suite=cut)
-    started = time.monotonic()
-    found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
     time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
     is_all_ours = not found
     agreement: Agreement | None = None
@@ -161,6 +165,10 @@ async def _run_to_end(
     seconds_left = job.seconds_left - (time.monotonic() - started)
     if not stop.is_set() and seconds_left > 0:
         agreement = await measure_agreement(plan, found.values(), pool=models, seconds=seconds_left)
+    shortfalls = [
+        *_shortfalls(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
+        *agent_notes,
+    ]
     outcome = build_outcome(
         plan.suite,
         plan.models,
@@ -168,8 +176,7 @@ async def _run_to_end(
         # From the first start on, whoever ran it then.
         total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
-        notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired())
-        + list(agent_notes),
+        notes=[*([choice.why] if choice is not None else []), *models.catalogue.notes(plan.models), *shortfalls],
         out_of_time=time_limit.expired(),
         agreement=agreement,
     )
@@ -191,13 +198,13 @@ async def _run_to_end(
         end = _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
         return msgspec.structs.replace(end, framework=framework)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
-    # account's tier and day alone, and always has a note.
-    is_whole = is_all_ours and outcome.summary.notes is UNSET
+    # account's tier and day alone.
+    is_whole = is_all_ours and choice is None and not shortfalls
     kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
     return msgspec.structs.replace(judge_job(outcome), kept=kept, framework=framework)
 
 
-def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
+def _shortfalls(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
     notes = [f"{capped} {ADVICE}"] if capped else []
     if longest > job.answer_tokens:
         notes.append(

@@ -13,6 +13,7 @@ import asyncpg
 from msgspec import UNSET, Meta, Struct
 
 from evals.catalogue import ModelInfo
+from evals.choosing import AUTO
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from evals.types import Framework
@@ -136,7 +137,8 @@ async def new_job(
     framework = choose_framework(request, [model for model in models if model.name in chosen])
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    may_be_answered = keeps_answers and not request.upload_results and not request.plugins and cache_days > 0
+    is_shareable = not request.upload_results and not request.plugins and chosen != [AUTO]
+    may_be_answered = keeps_answers and is_shareable and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -164,7 +166,7 @@ async def new_job(
 
 def may_cost(chosen: Sequence[str], models: Sequence[ModelInfo]) -> bool:
     """Whether not all of these are free."""
-    return any(model.free is not True for model in models if model.name in chosen)
+    return any(model.free is not True for model in models if model.name in chosen or AUTO in chosen)
 
 
 async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submission:
@@ -284,10 +286,15 @@ def _check_change(request: RunRequest) -> None:
 
 
 def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:
-    """The names to run, by default the catalogue's own. Raises InvalidRequest, and Unavailable while none is known."""
+    """The names to run, by default the catalogue's own; `auto` alone stays as it is.
+
+    Raises InvalidRequest, and Unavailable while none is known.
+    """
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
+    if asked == [AUTO] and usable:
+        return [AUTO]
     if asked is None:
         asked = [model.name for model in known if model.default]
     names = {model.name: model for model in known}
@@ -304,6 +311,8 @@ def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[s
 
 def _finding(position: int, name: str, asked: list[str], known: Mapping[str, ModelInfo]) -> str | None:
     shown = _shown(name)
+    if name == AUTO:
+        return f"models[{position}]: auto chooses one model, so it stands alone"
     if name not in known:
         return f"models[{position}]: there is no model {shown!r}"
     if not known[name].reachable:
