@@ -207,6 +207,17 @@ class RowIndex(Struct, frozen=True, order=True):
     model: str
 
 
+class RowHistory(Struct, frozen=True, kw_only=True):
+    """What one row of a run brings to later comparisons. `case_digest` as in evals.digests."""
+
+    case_index: int
+    model: str
+    title: str
+    case_digest: str
+    passed: int
+    failed: int
+
+
 class Price(Struct, frozen=True, kw_only=True):
     """USD per million tokens."""
 

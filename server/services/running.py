@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -16,20 +17,24 @@ from msgspec import UNSET, Struct
 
 from evals import ENGINE_VERSION
 from evals.archives import read_archive
+from evals.baselines import history_of
+from evals.comparing import completed_baseline, lacking_rows, rerun_suspects, run_before, suspected_rows
+from evals.comparison import RERUNS
 from evals.errors import EngineError
 from evals.outcome import Outcome, build_outcome, find_cap
 from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.provenance import provenance_of, record_of
-from evals.runner import Plan, run
-from evals.types import Instructions, Suite, Trial
+from evals.runner import Plan, run, trial_count
+from evals.types import Instructions, Suite, Trial, TrialKey
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
+from server.services.baselines import Compared, find_baseline, gate_of, known_rows, read_base, told
 from server.services.caching import CachedModels
 from server.services.holding import HeldModels, Hold
 from server.services.spending import ADVICE, Budget, SpendingModels
 from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
-from server.store import jobs, money, packages, trials
+from server.store import history, jobs, money, packages, trials
 from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
@@ -124,18 +129,16 @@ async def _run_to_end(
     plan = msgspec.structs.replace(plan, suite=cut)
     started = time.monotonic()
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    base_found = {trial.key: trial for trial in await _patiently(lambda: history.read_base_trials(db, job))}
+    keeper = _Keeper(db, job, budget, stop, changed)
+    compared = Compared()
     time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
     is_all_ours = not found
     with contextlib.suppress(TimeoutError):
         async with time_limit:
-            stream = run(plan, pool=models, done=found.keys())
-            async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
-                async for batch in batches:
-                    # Before the trials: who goes on after us must not take for unpaid what it need not run.
-                    await budget.book()
-                    await _keep(db, job, batch)
-                    changed(job.id)
-                    found.update((trial.key, trial) for trial in batch)
+            await keeper.drain(run(plan, pool=models, done=found.keys()), trials.store_trials, into=found)
+            if not stop.is_set():
+                await _compare(keeper, plan, compared, models, found=found, base_found=base_found)
     outcome = build_outcome(
         plan.suite,
         plan.models,
@@ -145,11 +148,13 @@ async def _run_to_end(
         engine_version=ENGINE_VERSION,
         notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
         out_of_time=time_limit.expired(),
+        baseline=compared.baseline,
+        base_trials=tuple(base_found.values()),
     )
     outcome = msgspec.structs.replace(
-        outcome,
+        told(outcome, compared, job),
         provenance=provenance_of(plan.instructions, plan.suite, plan.models, found.values(), snapshot=job.snapshot_id),
-        record=record_of(plan.suite, plan.models, found.values()),
+        record=record_of(plan.suite, plan.models, found.values(), base_trials=tuple(base_found.values())),
     )
     if stop.is_set():
         is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
@@ -157,9 +162,70 @@ async def _run_to_end(
         return _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
     # account's tier and day alone, and always has a note.
-    is_whole = is_all_ours and outcome.summary.notes is UNSET
+    # And what was compared holds for this baseline alone.
+    is_whole = is_all_ours and outcome.summary.notes is UNSET and outcome.gate is UNSET
     kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
-    return msgspec.structs.replace(judge_job(outcome), kept=kept)
+    return msgspec.structs.replace(judge_job(outcome), kept=kept, history=history_of(plan, found.values()))
+
+
+async def _compare(
+    keeper: _Keeper,
+    plan: Plan,
+    compared: Compared,
+    models: ModelPool,
+    *,
+    found: dict[TrialKey, Trial],
+    base_found: dict[TrialKey, Trial],
+) -> None:
+    """The job is compared with its baseline, and its suspected rows are tried anew.
+
+    What is decided here follows from trials and a baseline that are stored: whoever goes on after us decides the same,
+    and asks for nothing again.
+    """
+    db, job = keeper.db, keeper.job
+    fixed = await _patiently(lambda: find_baseline(db, job, plan))
+    if fixed is None:
+        return
+    await _as_holder(lambda: history.fix_baseline(db, job, fixed))
+    compared.fixed, compared.baseline = fixed, known_rows(plan, fixed)
+    first = tuple(found.values())
+    rows = lacking_rows(plan, first, baseline=compared.baseline) if gate_of(job).rule == "regressions" else ()
+    base = await _patiently(lambda: read_base(db, job, fixed)) if rows else None
+    if base is not None:
+        before = run_before(plan, rows, base=base, pool=models, done=base_found.keys())
+        await keeper.drain(before, history.store_base_trials, into=base_found)
+        ran = tuple(base_found.values())
+        compared.baseline = completed_baseline(plan, first, baseline=compared.baseline, rows=rows, ran=ran)
+    suspected = suspected_rows(plan, first, baseline=compared.baseline)
+    if suspected and not keeper.stop.is_set():
+        await _as_holder(lambda: history.expect_trials(db, job, trial_count(plan) + RERUNS * len(suspected)))
+        again = rerun_suspects(plan, first, baseline=compared.baseline, pool=models)
+        await keeper.drain(again, trials.store_trials, into=found)
+
+
+class _Keeper(NamedTuple):
+    """Who stores what a job finds, as it finds it."""
+
+    db: asyncpg.Pool
+    job: ClaimedJob
+    budget: Budget
+    stop: asyncio.Event
+    changed: Callable[[UUID], None]
+
+    async def drain(
+        self, stream: AsyncGenerator[Trial, None], store: StoreTrials, *, into: dict[TrialKey, Trial]
+    ) -> None:
+        """Every trial of the stream is kept, until `stop`. Raises LeaseLost."""
+        async with contextlib.aclosing(_in_batches(stream, stop=self.stop)) as batches:
+            async for batch in batches:
+                # Before the trials: who goes on after us must not take for unpaid what it need not run.
+                await self.budget.book()
+                await _as_holder(functools.partial(store, self.db, self.job, batch))
+                self.changed(self.job.id)
+                into.update((trial.key, trial) for trial in batch)
+
+
+StoreTrials = Callable[[asyncpg.Pool, ClaimedJob, list[Trial]], Awaitable[bool]]
 
 
 def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
@@ -303,10 +369,6 @@ async def _settle(db: asyncpg.Pool, job: ClaimedJob, wish: MoneyWish) -> MoneyHe
         await asyncio.get_running_loop().create_future()
     assert held is not None  # noqa: S101 - what stands before it never returns
     return held
-
-
-async def _keep(db: asyncpg.Pool, job: ClaimedJob, batch: list[Trial]) -> None:
-    await _as_holder(lambda: trials.store_trials(db, job, batch))
 
 
 async def _finish(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> None:

@@ -16,6 +16,7 @@ from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Credential, Usage
+from server.domain.baselines import Against, Baseline, BaseSnapshot, GateRule, MinScore
 from server.domain.changes import DEFAULT_SUITE, Change, SuiteName, plain_change
 from server.domain.errors import (
     Conflict,
@@ -33,6 +34,7 @@ from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
 from server.services.admission import Admission
+from server.services.against import check_against
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
@@ -77,6 +79,10 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     dry_run: bool | None = None
     change: Change | None = None
     suite_name: SuiteName | None = None
+    baseline: Baseline | None = None
+    gate: GateRule | None = None
+    min_score: MinScore | None = None
+    base_snapshot_id: BaseSnapshot | None = None
 
 
 async def submit(
@@ -100,6 +106,7 @@ async def submit(
     try:
         new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
         new = await with_cases(db, new, request.cases or ())
+        await check_against(db, new)
     except ServiceError as refusal:
         return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
     return await submit_new(db, admission, wakeups, new)
@@ -134,7 +141,10 @@ async def new_job(
     chosen = choose_models(request.models, models)
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0
+    # What is compared is run: an outcome of earlier says nothing about this baseline.
+    against = _against(request)
+    is_compared = request.change is not None or (against is not None and against != Against(some_cases=True))
+    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0 and not is_compared
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -156,7 +166,20 @@ async def new_job(
         max_cost_usd=request.max_cost_usd,
         change=plain_change(request.change) if request.change is not None else None,
         suite_name=request.suite_name or DEFAULT_SUITE,
+        against=against,
     )
+
+
+def _against(request: RunRequest) -> Against | None:
+    """What the request says about comparing; None: nothing."""
+    against = Against(
+        baseline=request.baseline,
+        gate=request.gate,
+        min_score=request.min_score,
+        base_snapshot_id=request.base_snapshot_id,
+        some_cases=bool(request.cases),
+    )
+    return against if against != Against() else None
 
 
 def may_cost(chosen: Sequence[str], models: Sequence[ModelInfo]) -> bool:
