@@ -25,6 +25,7 @@ from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
+from server.services.outcome_signing import signing_key
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
 from server.settings import Settings
@@ -100,6 +101,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
         public_url=settings.public_url,
+        signing_key=signing_key(settings.signing_key),
         cache_days=settings.cache_days,
     )
     try:

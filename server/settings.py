@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from evals.models import Secret
 
+SHORTEST_SIGNING_KEY = 16
+
 
 class InvalidSettings(Exception):
     """Names every variable that is missing or unusable at once."""
@@ -42,6 +44,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_outcomes_days: int  # answers and assertions of jobs that ended
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
+    keep_history_days: int  # what runs found, for runs that are compared with them
+    signing_key: Secret | None  # outcomes are signed with a key made of it; without one they are not signed
     cache_days: int  # how old an answer may be to be answered again; 0: none is
 
     def require_database(self) -> str:
@@ -107,8 +111,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_outcomes_days=number("KEEP_OUTCOMES_DAYS", 365, least=1, most=36500),
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
+        keep_history_days=number("KEEP_HISTORY_DAYS", 365, least=1, most=36500),
+        signing_key=secret("SIGNING_KEY") or secret("SECRET_KEY"),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
     )
+    if settings.signing_key is not None and len(settings.signing_key.reveal()) < SHORTEST_SIGNING_KEY:
+        trouble.append(f"PRPM_SIGNING_KEY (or PRPM_SECRET_KEY) must have {SHORTEST_SIGNING_KEY} characters or more.")
     if trouble:
         raise InvalidSettings(" ".join(trouble))
     return settings

@@ -27,6 +27,7 @@ from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
+from server.services.outcome_signing import announce_key, signing_key
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
 from server.settings import Settings, read_settings
@@ -64,6 +65,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
+    key = signing_key(settings.signing_key)
     loop = ClaimLoop(
         db,
         models,
@@ -73,10 +75,12 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         job_concurrency=settings.job_concurrency,
         pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
         cache_days=settings.cache_days,
+        key=key,
     )
 
     async def claim() -> None:
         await wait_for_schema(db)
+        await announce_key(db, key)
         log.info("worker started", jobs=settings.worker_jobs)
         await loop.run()
 
@@ -108,6 +112,7 @@ def what_to_keep(settings: Settings) -> Keep:
         outcomes_days=settings.keep_outcomes_days,
         uploads_days=settings.keep_uploads_days,
         keys_days=settings.keep_keys_days,
+        history_days=settings.keep_history_days,
         cache_days=settings.cache_days,
     )
 

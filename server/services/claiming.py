@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from evals.models import Secret
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
 from server.services.announcing import Announcer
@@ -41,7 +42,9 @@ class ClaimLoop:
         job_concurrency: int,
         pace: Pace,
         cache_days: int = 0,
+        key: Secret | None = None,
     ) -> None:
+        """`key` signs outcomes; without one they are not signed."""
         self._db = db
         self._models = models
         self._wakeups = wakeups
@@ -50,6 +53,7 @@ class ClaimLoop:
         self._job_concurrency = job_concurrency
         self._pace = pace
         self._cache_days = cache_days
+        self._key = key
         self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
@@ -107,6 +111,7 @@ class ClaimLoop:
                 concurrency=self._job_concurrency,
                 stop=stop,
                 cache_days=self._cache_days,
+                key=self._key,
                 changed=self._announcer.tell,
             )
             self._job_times.note(trials=job.trials, seconds=time.monotonic() - started)

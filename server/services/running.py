@@ -21,6 +21,7 @@ from evals.baselines import history_of
 from evals.comparing import completed_baseline, lacking_rows, rerun_suspects, run_before, suspected_rows
 from evals.comparison import RERUNS
 from evals.errors import EngineError
+from evals.models import Secret
 from evals.outcome import Outcome, build_outcome, find_cap
 from evals.packages import read_package
 from evals.pool import ModelPool
@@ -32,6 +33,7 @@ from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.baselines import Compared, find_baseline, gate_of, known_rows, read_base, told
 from server.services.caching import CachedModels
 from server.services.holding import HeldModels, Hold
+from server.services.outcome_signing import signed_end
 from server.services.spending import ADVICE, Budget, SpendingModels
 from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
 from server.store import history, jobs, money, packages, trials
@@ -71,11 +73,12 @@ async def run_job(
     concurrency: int,
     stop: asyncio.Event,
     cache_days: int = 0,
+    key: Secret | None = None,
     changed: Callable[[UUID], None] = lambda _: None,
 ) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
 
-    `cache_days` is how old a kept answer may be; 0: none is used.
+    `cache_days` is how old a kept answer may be; 0: none is used. `key` signs the outcome.
     Once `stop` is set no further call is made, and the job ends as cancelled with what it found so far.
     When this task is cancelled (the worker stops) the job goes back to the queue; finished trials are kept and
     not run again. `changed` is called after each commit that somebody may be waiting for.
@@ -95,6 +98,7 @@ async def run_job(
                     end = await _run_to_end(
                         db, cached, job, budget, pace=pace, concurrency=concurrency, stop=stop, changed=changed
                     )
+                end = await signed_end(end, key)
                 await _finish(db, job, msgspec.structs.replace(end, cost_usd=float(booked_usd(budget.spent))))
                 changed(job.id)
             finally:

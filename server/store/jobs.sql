@@ -360,6 +360,9 @@ WITH done AS (
     past.package_name, past.branch_key, past.version
   FROM past, JSON_TO_RECORDSET($14::JSON)
     AS r (case_index INT, model TEXT, title TEXT, case_digest TEXT, passed INT, failed INT)
+), compared AS (
+  -- What nobody goes on with any more.
+  DELETE FROM job_baselines b USING done WHERE b.job_id = done.id
 ), kept AS (
   INSERT INTO cached_outcomes AS c (
     key, account_id, is_shared, job_id, conclusion, results, deployments, versions, created_at
