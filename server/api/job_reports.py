@@ -38,7 +38,7 @@ async def read_report(job_id: str, request: Request[Any, Any, Any], site: Site, 
     shown = "inline" if extension in SHOWN_IN_A_BROWSER else "attachment"
     return Response(
         body,
-        media_type=report.media_type,
+        media_type=report.media_type.partition(";")[0],  # the framework adds the charset to texts
         headers={
             # A name of our own, whatever the package is called.
             "Content-Disposition": f'{shown}; filename="prpm-report.{extension}"',

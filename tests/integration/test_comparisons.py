@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from evals import signing
 from server.store.migrations import migrate
 from tests.conftest import _execute, with_database
+from tests.integration.test_pages import browser
 from tests.packages import an_archive
 from tests.service import Account, Service, finished_job, in_loop, start_service
 from tests.standins.model_server import ModelServer, model_server_in_thread
@@ -43,7 +50,12 @@ def comparing(
     catalogue = folder / "models.yaml"
     catalogue.write_text(CATALOGUE.format(url=mock.base_url))
     yield from start_service(
-        dsn=dsn, redis_url=redis_url, folder=folder, PRPM_CATALOGUE=str(catalogue), PRPM_CACHE_DAYS="14"
+        dsn=dsn,
+        redis_url=redis_url,
+        folder=folder,
+        PRPM_CATALOGUE=str(catalogue),
+        PRPM_CACHE_DAYS="14",
+        PRPM_SECRET_KEY="a secret of this test alone",
     )
 
 
@@ -137,3 +149,283 @@ def test_comparison__a_broken_package_regresses_against_its_branch(alice: Accoun
         "decided_by": "regressions",
         "reasons": ["Decided by regressions: only a tested drop against the baseline fails the run."],
     }
+
+
+def test_comparison__what_failed_before_as_it_does_now_passes(alice: Account):
+    suite = a_suite(2)
+    suite["tests"][1]["input"] = "case 0001, be right with probability 0"
+    push(alice, upload(alice, "Hello", suite=suite), times=6, first=2000)
+    broken = upload(alice, "Hello again", suite=suite)
+
+    outcome = run(alice, broken, change=a_pull_request(), baseline="branch:main")
+
+    assert statuses(outcome) == ["stable", "stable"], "it failed before as it does now"
+    assert [row["state"] for row in outcome["test_cases"]] == ["passed", "failed"]
+    assert outcome["summary"]["conclusion"] == "passed"
+    assert outcome["gate"]["decided_by"] == "regressions"
+
+
+def test_comparison__a_base_that_is_given_is_run_where_the_history_is_short(alice: Account, mock: ModelServer):
+    good = upload(alice, "Be right with probability 1", suite=a_suite(2))
+    bad = upload(alice, "Be right with probability 0", suite=a_suite(2))
+    before = mock.mock.requests
+
+    outcome = run(alice, bad, change=a_pull_request(), base_snapshot_id=good)
+
+    assert statuses(outcome) == ["regressed", "regressed"]
+    comparison = outcome["comparison"]
+    assert (comparison["base_trials"], comparison["baseline_trials"], comparison["rerun_trials"]) == (14, 14, 14)
+    assert comparison["source"] == {"kind": "branch", "name": "main", "jobs": 0, "snapshot": good}
+    assert mock.mock.requests - before == 2 + 14 + 14
+    assert outcome["gate"]["decided_by"] == "regressions"
+
+
+def test_comparison__without_history_and_base_failures_decide_and_the_outcome_says_so(alice: Account):
+    bad = upload(alice, "Be right with probability 0")
+
+    outcome = run(alice, bad, change=a_pull_request())
+
+    assert statuses(outcome) == ["not_enough_data"] * CASES
+    assert outcome["summary"]["conclusion"] == "failed"
+    assert outcome["gate"]["decided_by"] == "failures"
+    assert outcome["gate"]["reasons"] == ["Decided by failures: each failed row fails the run."]
+
+
+def test_gate__is_what_was_asked_for(alice: Account):
+    suite = a_suite(2)
+    suite["tests"][1]["input"] = "case 0001, be right with probability 0"
+    snapshot = upload(alice, "Hello", suite=suite)
+
+    def decided(**body: Any) -> tuple[str, str]:
+        outcome = run(alice, snapshot, baseline="none", **body)
+        assert "comparison" not in outcome
+        return outcome["summary"]["conclusion"], outcome["gate"]["decided_by"]
+
+    assert decided(gate="failures") == ("failed", "failures")
+    assert decided(gate="never") == ("passed", "never")
+    passing = upload(alice, "Hello", suite={"tests": suite["tests"][:1]})
+    assert "gate" not in run(alice, passing)
+    quarantined = {"tests": [suite["tests"][0], {**suite["tests"][1], "quarantine": True}]}
+    snapshot = upload(alice, "Hello", suite=quarantined)
+    assert decided(min_score=0.5) == ("passed", "failures")
+    assert decided(min_score=0.51) == ("failed", "min_score")
+
+
+def test_comparison__cases_that_were_taken_away_or_loosened_fail_a_change(alice: Account):
+    push(alice, upload(alice, "Hello"), times=1, first=3000)
+    fewer = a_suite(4)
+    fewer["tests"][0]["assert"] = [{"type": "contains", "value": "A"}]
+    fewer["tests"][1]["quarantine"] = True
+    fewer["tests"][2]["description"] = "Another name"
+
+    outcome = run(alice, upload(alice, "Hello", suite=fewer), change=a_pull_request())
+
+    assert outcome["summary"]["tests_passed"] == 4
+    assert outcome["summary"]["conclusion"] == "failed"
+    assert outcome["gate"]["decided_by"] == "cases"
+    assert outcome["gate"]["reasons"] == [
+        "2 cases of the baseline's suite are easier to pass here, or not comparable.",
+        "1 case of the baseline's suite is missing in this run.",
+    ]
+    assert [(case["title"], case["change"], case["reason"]) for case in outcome["comparison"]["cases"]] == [
+        ("Case 0", "changed", "it no longer asserts contains as before"),
+        ("Case 1", "changed", "it is in quarantine now, and decides nothing"),
+        ("Case 4", "removed", "it is not in the suite any more"),
+    ]
+
+
+def test_history__cached_trials_are_not_in_it_and_reruns_pass_the_cache(alice: Account, mock: ModelServer):
+    snapshot = upload(alice, "Be right with probability 1")
+    push(alice, snapshot, times=6, first=4000)
+    run(alice, snapshot, change=a_change(4100))  # kept answers
+    bad = upload(alice, "Be right with probability 0")
+    run(alice, bad, gate="failures", baseline="none")  # now its first answers are kept too
+    before = mock.mock.requests
+
+    outcome = run(alice, bad, change=a_pull_request())
+
+    assert {row["cache"]["state"] for row in outcome["test_cases"]} == {"hit"}
+    assert mock.mock.requests - before == 7 * CASES, "the first trials were kept, none of the others"
+    assert outcome["comparison"]["source"]["jobs"] == 6
+    assert outcome["comparison"]["baseline_trials"] == 6 * CASES
+    assert statuses(outcome) == ["regressed"] * CASES
+
+
+def test_history__where_repeats_may_stop_early_the_first_trial_alone_counts(alice: Account):
+    suite = a_suite(1, repeat=5)
+    job = push(alice, upload(alice, "Hello", suite=suite), times=1, first=5000)[0]
+
+    page = alice.client.get("/api/v1/packages/sample/history").json()
+
+    assert page["package"] == "sample"
+    (entry,) = page["jobs"]
+    assert (entry["job_id"], entry["branch"], entry["suite_name"]) == (job["job_id"], "main", "default")
+    assert [(row["title"], row["passed"], row["failed"]) for row in entry["rows"]] == [("Case 0", 1, 0)]
+
+
+def test_baseline__of_a_job_and_of_a_version(alice: Account):
+    archive = an_archive(text="Be right with probability 1", suite=a_suite(1, repeat=1))
+    published = alice.client.post(
+        "/api/v1/packages",
+        content=archive,
+        params={"name": f"@{alice.username}/sample"},
+        headers={"Content-Type": "application/gzip"},
+    )
+    snapshot = upload(alice, "Be right with probability 1", suite=a_suite(1))
+    good = run(alice, snapshot)
+
+    of_job = run(
+        alice, upload(alice, "Be right with probability 0", suite=a_suite(1)), baseline=f"job:{good['job_id']}"
+    )
+
+    assert published.status_code in (200, 201, 404, 405), published.text
+    assert (of_job["comparison"]["source"]["kind"], of_job["comparison"]["source"]["jobs"]) == ("job", 1)
+    # One trial is too little; its files are at hand, and are run.
+    assert of_job["comparison"]["base_trials"] == 7
+    assert statuses(of_job) == ["regressed"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("baseline", "main", "invalid_request"),
+        ("baseline", "branch:", "invalid_request"),
+        ("baseline", "branch:a\nb", "invalid_request"),
+        ("baseline", "job:00000000-0000-0000-0000-000000000000", "invalid_baseline"),
+        ("baseline", "job:------------------------------------", "invalid_baseline"),
+        ("baseline", "version:9.9.9", "invalid_baseline"),
+        ("base_snapshot_id", "0" * 64, "invalid_baseline"),
+        ("base_snapshot_id", "x", "invalid_request"),
+        ("gate", "always", "invalid_request"),
+        ("min_score", 1.1, "invalid_request"),
+    ],
+)
+def test_submit__what_cannot_be_compared_with_is_refused(alice: Account, field: str, value: Any, code: str):
+    snapshot = upload(alice, "Hello")
+
+    refused = alice.client.post("/api/v1/test-jobs/run", json={"snapshot_id": snapshot, field: value})
+
+    assert (refused.status_code, refused.json()["code"]) == (400, code), refused.text
+    assert field in refused.text
+
+
+def test_baseline__another_accounts_job_is_not_there(alice: Account, comparing: Service):
+    bob = comparing.an_account(tier="pro")
+    theirs = run(bob, upload(bob, "Hello"))
+
+    refused = alice.client.post(
+        "/api/v1/test-jobs/run",
+        json={"snapshot_id": upload(alice, "Hello"), "baseline": f"job:{theirs['job_id']}"},
+    )
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_baseline")
+    assert alice.client.get(f"/api/v1/test-jobs/{theirs['job_id']}/report.json").status_code == 404
+    assert alice.client.get("/api/v1/packages/sample/history").status_code == 404
+
+
+def test_history__is_paged_newest_first(alice: Account):
+    jobs = [job["job_id"] for job in push(alice, upload(alice, "Hello", suite=a_suite(1)), times=3, first=6000)]
+
+    first = alice.client.get("/api/v1/packages/sample/history", params={"limit": 2, "branch": "main"}).json()
+    second = alice.client.get(
+        "/api/v1/packages/sample/history", params={"limit": 2, "branch": "main", "cursor": first["cursor"]}
+    ).json()
+
+    assert [entry["job_id"] for entry in first["jobs"] + second["jobs"]] == jobs[::-1]
+    assert "cursor" not in second
+    for query in ({"cursor": "x"}, {"branch": ""}, {"limit": 0}):
+        assert alice.client.get("/api/v1/packages/sample/history", params=query).status_code == 400
+
+
+def test_report__signed_json_is_verified_and_a_flipped_byte_is_found(alice: Account, tmp_path: Path):
+    job = run(alice, upload(alice, "Hello", suite=a_suite(1)))
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(alice.client.get("/.well-known/prpm-testing-keys.json").content)
+    report = alice.client.get(f"/api/v1/test-jobs/{job['job_id']}/report.json")
+    stored = tmp_path / "outcome.json"
+    stored.write_bytes(report.content)
+
+    (key,) = json.loads(keys.read_text())["keys"]
+    assert (key["algorithm"], key["current"], len(key["key"])) == ("ed25519", True, 64)
+    assert report.json()["signature"]["key"] == key["key"]
+    assert verify("--keys", str(keys), str(stored)) == 0
+    assert verify("--key", key["key"], str(stored)) == 0
+    assert verify("--key", "0" * 64, str(stored)) == 2
+    stored.write_bytes(report.content.replace(b"ANSWER-0000", b"ANSWER-0001", 1))
+    assert verify("--keys", str(keys), str(stored)) == 1
+
+
+def verify(*options: str) -> int:
+    prpm = Path(sys.executable).parent / "prpm"
+    return subprocess.run([prpm, "verify", *options], capture_output=True, timeout=60, check=False).returncode
+
+
+def test_report__identical_jobs_show_an_outcome_that_is_signed_as_they_show_it(alice: Account):
+    snapshot = upload(alice, "Hello", suite=a_suite(1))
+    run(alice, snapshot)
+    again = run(alice, snapshot)
+
+    report = alice.client.get(f"/api/v1/test-jobs/{again['job_id']}/report.json")
+
+    assert report.json()["summary"]["cached"] is True
+    assert signing.verify(signing.read_document(report.content)) == report.json()["signature"]["key"]
+
+
+@pytest.mark.parametrize(
+    ("extension", "media_type"),
+    [
+        ("json", "application/json"),
+        ("xml", "application/xml"),
+        ("md", "text/markdown; charset=utf-8"),
+        ("html", "text/html; charset=utf-8"),
+        ("txt", "text/plain; charset=utf-8"),
+    ],
+)
+def test_report__O10_O11_has_a_fixed_name_and_may_do_nothing(alice: Account, extension: str, media_type: str):
+    suite = a_suite(1)
+    suite["tests"][0]["description"] = '<script>alert(1)</script>"; filename="../evil\r\nX: y'
+    job = run(alice, upload(alice, "Hello", suite=suite))
+
+    report = alice.client.get(f"/api/v1/test-jobs/{job['job_id']}/report.{extension}")
+
+    assert (report.status_code, report.headers["content-type"]) == (200, media_type)
+    shown = "inline" if extension == "html" else "attachment"
+    assert report.headers["content-disposition"] == f'{shown}; filename="prpm-report.{extension}"'
+    assert "sandbox" in report.headers["content-security-policy"]
+    assert "default-src 'none'" in report.headers["content-security-policy"]
+    assert report.headers["x-content-type-options"] == "nosniff"
+    assert extension in ("json", "md", "txt") or "<script" not in report.text
+
+
+def test_report__schema_is_published_and_holds(alice: Account, comparing: Service):
+    job = run(alice, upload(alice, "Hello", suite=a_suite(1)), gate="failures")
+    schema = comparing.visitor().get("/schemas/outcome.json").json()
+
+    report = alice.client.get(f"/api/v1/test-jobs/{job['job_id']}/report.json").json()
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(report, schema)
+    assert comparing.visitor().get(f"/api/v1/test-jobs/{job['job_id']}/report.json").status_code == 401
+    assert alice.client.get(f"/api/v1/test-jobs/{job['job_id']}/report.exe").status_code == 404
+
+
+def test_pages__tell_what_decided_and_what_was_before(alice: Account, comparing: Service):
+    push(alice, upload(alice, "Be right with probability 1"), times=6, first=7000)
+    job = run(alice, upload(alice, "Be right with probability 0"), change=a_pull_request())
+    with browser(comparing, alice) as page:
+        shown = page.get(f"/jobs/{job['job_id']}").text
+        history = page.get("/packages/sample/history").text
+
+    for text in (
+        "Decided by regressions",
+        "branch <code>main</code>",
+        "6 runs, the newest less than a minute",
+        "6 of 6 passed before",
+        "0 of 7 when run again",
+        f"/api/v1/test-jobs/{job['job_id']}/report.html",
+        "/packages/sample/history",
+    ):
+        assert text in shown
+    assert "5 of 5 passed" in history
+    assert "0 of 5 passed" in history
+    assert "main" in history
