@@ -115,6 +115,8 @@ def _repository(job: ClaimedJob) -> str | None:
 async def _read_past(db: asyncpg.Pool, job: ClaimedJob, plan: Plan, found: _Found) -> KnownPast:
     asked = {(row.key.model, row.case_digest or "") for row in present_rows(plan.suite, plan.models, ())}
     match found.ref.kind:
+        case "branch" if found.base.repository is None:
+            return KnownPast(rows=(), jobs=0)
         case "branch":
             key = f"{found.base.repository} {found.ref.name}"
             return await history.read_branch_past(

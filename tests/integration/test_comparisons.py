@@ -16,6 +16,7 @@ import pytest
 from evals import signing
 from server.store.migrations import migrate
 from tests.conftest import _execute, with_database
+from tests.integration.test_api_packages import publish, scoped
 from tests.integration.test_pages import browser
 from tests.packages import an_archive
 from tests.service import Account, Service, finished_job, in_loop, start_service
@@ -78,11 +79,11 @@ def a_suite(cases: int = CASES, **changes: Any) -> dict[str, Any]:
     }
 
 
-def upload(account: Account, text: str, *, suite: dict[str, Any] | None = None) -> str:
+def upload(account: Account, text: str, *, name: str = "sample", suite: dict[str, Any] | None = None) -> str:
     """A snapshot whose package says this."""
     answer = account.client.post(
         "/api/v1/package-snapshots",
-        content=an_archive(text=text, suite=suite or a_suite()),
+        content=an_archive(name, text=text, suite=suite or a_suite()),
         headers={"Content-Type": "application/gzip"},
     )
     return str(answer.json()["snapshot_id"])
@@ -105,10 +106,15 @@ def a_pull_request(number: int = 12, **changes: Any) -> dict[str, Any]:
 
 
 def run(account: Account, snapshot: str, **body: Any) -> dict[str, Any]:
-    """The outcome of a job, whose id is in it as `job_id`."""
+    """The outcome of a job on these files, whose id is in it as `job_id`."""
+    return run_body(account, snapshot_id=snapshot, **body)
+
+
+def run_body(account: Account, **body: Any) -> dict[str, Any]:
+    """The same of any run request."""
     submitted = account.client.post(
         "/api/v1/test-jobs/run",
-        json={"snapshot_id": snapshot, **body},
+        json=body,
         headers={"Idempotency-Key": uuid.uuid4().hex},
     )
     assert submitted.status_code == 202, submitted.text
@@ -263,26 +269,35 @@ def test_history__where_repeats_may_stop_early_the_first_trial_alone_counts(alic
     assert [(row["title"], row["passed"], row["failed"]) for row in entry["rows"]] == [("Case 0", 1, 0)]
 
 
-def test_baseline__of_a_job_and_of_a_version(alice: Account):
-    archive = an_archive(text="Be right with probability 1", suite=a_suite(1, repeat=1))
-    published = alice.client.post(
-        "/api/v1/packages",
-        content=archive,
-        params={"name": f"@{alice.username}/sample"},
-        headers={"Content-Type": "application/gzip"},
-    )
-    snapshot = upload(alice, "Be right with probability 1", suite=a_suite(1))
-    good = run(alice, snapshot)
+def test_baseline__of_a_job_is_run_again_where_its_trials_are_too_few(alice: Account):
+    good = run(alice, upload(alice, "Be right with probability 1", suite=a_suite(1)))
+    bad = upload(alice, "Be right with probability 0", suite=a_suite(1))
 
-    of_job = run(
-        alice, upload(alice, "Be right with probability 0", suite=a_suite(1)), baseline=f"job:{good['job_id']}"
-    )
+    outcome = run(alice, bad, baseline=f"job:{good['job_id']}")
 
-    assert published.status_code in (200, 201, 404, 405), published.text
-    assert (of_job["comparison"]["source"]["kind"], of_job["comparison"]["source"]["jobs"]) == ("job", 1)
-    # One trial is too little; its files are at hand, and are run.
-    assert of_job["comparison"]["base_trials"] == 7
-    assert statuses(of_job) == ["regressed"]
+    source = outcome["comparison"]["source"]
+    assert (source["kind"], source["name"], source["jobs"]) == ("job", good["job_id"], 1)
+    assert outcome["comparison"]["base_trials"] == 7
+    assert statuses(outcome) == ["regressed"]
+
+
+def test_baseline__is_the_latest_published_version_where_nothing_is_said(alice: Account):
+    name = scoped(alice, "sample")
+    assert publish(alice, name, text="Be right with probability 1", suite=a_suite(1)).status_code == 200
+    for _ in range(6):
+        run_body(alice, package_id=name, cache=False)
+    bad = upload(alice, "Be right with probability 0", name=name, suite=a_suite(1))
+
+    plain = run(alice, bad)
+    asked = run(alice, bad, baseline="version:1.0.0", cache=False)
+
+    for outcome in (plain, asked):
+        source = outcome["comparison"]["source"]
+        assert (source["kind"], source["name"], source["jobs"]) == ("version", "1.0.0", 6)
+        assert statuses(outcome) == ["regressed"]
+    # Who asked for nothing is told what changed, and judged as ever.
+    assert [outcome["gate"]["asked"] for outcome in (plain, asked)] == ["failures", "regressions"]
+    assert "comparison" not in run_body(alice, package_id=name, cache=False), "the version itself"
 
 
 @pytest.mark.parametrize(
