@@ -25,7 +25,10 @@ from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
+from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
+from server.services.receiving import source_secrets
+from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
 from server.settings import Settings
@@ -102,6 +105,10 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         redis_answers=redis_answers,
         public_url=settings.public_url,
         signing_key=signing_key(settings.signing_key),
+        notifying=Notifying(
+            db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
+        ),
+        source_secrets=source_secrets(settings.plugin_secrets),
         cache_days=settings.cache_days,
     )
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from msgspec import Struct
 
 from evals.models import Secret
 
-SHORTEST_SIGNING_KEY = 16
+SHORTEST_KEY_CHARS = 16
+ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 
 
 class InvalidSettings(Exception):
@@ -28,12 +30,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str
     port: int
     jwt_secret: Secret | None
+    secret_key: Secret | None  # seals stored secrets; several, separated by commas, while one is replaced
     jwks_url: str | None
     catalogue: Path | None
     litellm_proxy_url: str | None
     litellm_proxy_key: Secret | None
     demo_model_url: str | None
     upstream_registry_url: str | None
+    notify_allowed_origins: frozenset[
+        str
+    ]  # for these `scheme://host:port` targets need neither https nor a public name
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -47,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_history_days: int  # what runs found, for runs that are compared with them
     signing_key: Secret | None  # outcomes are signed with a key made of it; without one they are not signed
     cache_days: int  # how old an answer may be to be answered again; 0: none is
+    keep_deliveries_days: int  # what forges delivered
+    plugin_secrets: Mapping[str, Secret]  # every further PRPM_ variable by its name after that: plug-ins know theirs
 
     def require_database(self) -> str:
         """The database's address; raises InvalidSettings when it is unset."""
@@ -65,8 +73,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from `environ` (the process's own by default). Empty means unset. Raises InvalidSettings."""
     environ = os.environ if environ is None else environ
     trouble: list[str] = []
+    known: set[str] = set()
 
     def text(name: str) -> str | None:
+        known.add(name)
         return environ.get(f"PRPM_{name}", "").strip() or None
 
     def secret(name: str) -> Secret | None:
@@ -86,6 +96,21 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         value = text(name)
         return Path(value) if value else None
 
+    def keys(name: str) -> Secret | None:
+        value = text(name)
+        if value and any(len(part.strip()) < SHORTEST_KEY_CHARS for part in value.split(",")):
+            trouble.append(f"PRPM_{name} must hold keys of {SHORTEST_KEY_CHARS} characters or more.")
+        return secret(name)
+
+    def origins(name: str) -> frozenset[str]:
+        found = frozenset(part.strip().lower() for part in (text(name) or "").split(",") if part.strip())
+        trouble.extend(
+            f"PRPM_{name} must hold `scheme://host:port` without a path, not {origin!r}."
+            for origin in sorted(found)
+            if not ORIGIN.fullmatch(origin)
+        )
+        return found
+
     settings = Settings(
         database_url=secret("DATABASE_URL"),
         database_direct_url=secret("DATABASE_DIRECT_URL"),
@@ -95,12 +120,14 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         host=text("HOST") or "127.0.0.1",
         port=number("PORT", 8100, least=0, most=65535),
         jwt_secret=secret("JWT_SECRET"),
+        secret_key=keys("SECRET_KEY"),
         jwks_url=text("JWKS_URL"),
         catalogue=path("CATALOGUE"),
         litellm_proxy_url=text("LITELLM_PROXY_URL"),
         litellm_proxy_key=secret("LITELLM_PROXY_KEY"),
         demo_model_url=text("DEMO_MODEL_URL"),
         upstream_registry_url=text("UPSTREAM_REGISTRY_URL"),
+        notify_allowed_origins=origins("NOTIFY_ALLOWED_ORIGINS"),
         log_format=text("LOG_FORMAT") or "json",
         log_level=(text("LOG_LEVEL") or "info").upper(),
         worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),
@@ -112,11 +139,15 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
         keep_history_days=number("KEEP_HISTORY_DAYS", 365, least=1, most=36500),
-        signing_key=secret("SIGNING_KEY") or secret("SECRET_KEY"),
+        signing_key=keys("SIGNING_KEY") or secret("SECRET_KEY"),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
+        keep_deliveries_days=number("KEEP_DELIVERIES_DAYS", 30, least=4, most=36500),
+        plugin_secrets={
+            name.removeprefix("PRPM_"): Secret(value.strip())
+            for name, value in environ.items()
+            if name.startswith("PRPM_") and value.strip() and name.removeprefix("PRPM_") not in known
+        },
     )
-    if settings.signing_key is not None and len(settings.signing_key.reveal()) < SHORTEST_SIGNING_KEY:
-        trouble.append(f"PRPM_SIGNING_KEY (or PRPM_SECRET_KEY) must have {SHORTEST_SIGNING_KEY} characters or more.")
     if trouble:
         raise InvalidSettings(" ".join(trouble))
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
@@ -10,14 +11,16 @@ from msgspec import Meta, Struct
 
 from evals.suite_changes import CaseChange
 
-SNAPSHOT = r"\A[0-9a-f]{64}\Z"
+# Checked by `faults_of`, in words that say what to send.
+BASELINE = re.compile(
+    r"none|branch:[^\x00-\x20\x7f-\x9f]{1,255}|version:[^\x00-\x20\x7f-\x9f]{1,50}|job:[0-9a-fA-F-]{36}"
+)
+SNAPSHOT = re.compile(r"[0-9a-f]{64}")
 NO_BASELINE = "none"
 
 Baseline = Annotated[
     str,
     Meta(
-        max_length=300,
-        pattern=r"\A(?:none|branch:[^\x00-\x20\x7f-\x9f]{1,255}|version:[^\x00-\x20\x7f-\x9f]{1,50}|job:[0-9a-fA-F-]{36})\Z",
         description=(
             "What to compare with: `branch:main` (what this account's runs of that branch found), `version:1.2.3`, "
             "`job:<id>`, or `none`. Left out: the change's `base_ref`, else the latest published version if the run "
@@ -39,7 +42,6 @@ MinScore = Annotated[float, Meta(ge=0, le=1, description="An overall score below
 BaseSnapshot = Annotated[
     str,
     Meta(
-        pattern=SNAPSHOT,
         description="The package as it was, uploaded before: it is run too where the baseline knows too little.",
     ),
 ]
@@ -53,6 +55,16 @@ class Against(Struct, frozen=True, kw_only=True, omit_defaults=True):
     min_score: float | None = None
     base_snapshot_id: str | None = None
     some_cases: bool = False  # only some of the suite's cases run: nothing is said about the others
+
+
+def faults_of(against: Against) -> list[str]:
+    """What cannot be, as `path: what`."""
+    found = []
+    if against.baseline is not None and not BASELINE.fullmatch(against.baseline):
+        found.append("baseline: must be branch:NAME, version:1.2.3, job:ID or none")
+    if against.base_snapshot_id is not None and not SNAPSHOT.fullmatch(against.base_snapshot_id):
+        found.append("base_snapshot_id: must be the 64 hex digits that POST /api/v1/package-snapshots answered")
+    return found
 
 
 class BaselineRef(NamedTuple):

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from server.domain.accounts import Caller
+from server.domain.baselines import faults_of
 from server.domain.errors import InvalidRequest
 from server.domain.jobs import NewJob
 from server.services.identity import read_caller
@@ -21,6 +22,8 @@ async def check_against(db: asyncpg.Pool, new: NewJob) -> None:
     against = new.against
     if against is None or (against.base_snapshot_id is None and against.baseline is None):
         return
+    if faults := faults_of(against):
+        raise InvalidRequest(f"{faults[0]}.", code="invalid_baseline", details=faults)
     caller = await read_caller(db, new.credential)
     if against.base_snapshot_id is not None and not await history.may_use_snapshot(
         db, against.base_snapshot_id, account_id=caller.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 import asyncpg
@@ -43,6 +44,7 @@ class ClaimLoop:
         pace: Pace,
         cache_days: int = 0,
         key: Secret | None = None,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         """`key` signs outcomes; without one they are not signed."""
         self._db = db
@@ -54,6 +56,7 @@ class ClaimLoop:
         self._pace = pace
         self._cache_days = cache_days
         self._key = key
+        self._tell_of_end = ended
         self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
@@ -119,6 +122,7 @@ class ClaimLoop:
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._running.pop(task)
         self._stops.pop(job.id, None)
+        self._tell_of_end()
         if not task.cancelled() and (error := task.exception()):
             # The lease runs out and the sweep brings the job back, up to its last attempt.
             log.error("job crashed", job_id=str(job.id), reason=type(error).__name__, exc_info=error)

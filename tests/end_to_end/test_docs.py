@@ -80,7 +80,9 @@ SUITES = [
 ]
 ASSERTION_LISTS = [block for block in YAML if is_list_of_assertions(block)]
 REFUSED = [block for block in YAML if is_refused(block)]
-EXAMPLES = sorted(folder for folder in (ROOT / "examples").iterdir() if folder.is_dir())
+FOLDERS = sorted(folder for folder in (ROOT / "examples").iterdir() if folder.is_dir())
+# What is no package is workflow files, which have tests of their own.
+EXAMPLES = [folder for folder in FOLDERS if not list(folder.glob("*.yml"))]
 
 
 def wrapped(block: Block) -> Suite:
@@ -168,6 +170,7 @@ def test_examples__readme_lists_each() -> None:
     listed = re.findall(r"^\| \[([a-z-]+)\]", readme, re.MULTILINE)
 
     assert sorted(listed) == [folder.name for folder in EXAMPLES]
+    assert all(f"]({folder.name})" in readme for folder in FOLDERS)
 
 
 def test_examples__hello_suits_the_smallest_model() -> None:
@@ -317,6 +320,7 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "9 passed" in ran.stdout
     assert sorted(recipes) == [
+        "action_entry/ci/woodpecker.py",
         "evals/assertions/ends_with.py",
         "evals/models/ollama.py",
         "evals/reports/csv_table.py",
@@ -337,6 +341,8 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     FORMAT,
     "examples/README.md",
+    "docs/ci.md",
+    "docs/github-action.md",
     *(f"docs/decisions/{path.name}" for path in sorted((ROOT / "docs/decisions").glob("*.md"))),
 ]
 

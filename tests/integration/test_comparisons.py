@@ -303,14 +303,14 @@ def test_baseline__is_the_latest_published_version_where_nothing_is_said(alice: 
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
-        ("baseline", "main", "invalid_request"),
-        ("baseline", "branch:", "invalid_request"),
-        ("baseline", "branch:a\nb", "invalid_request"),
+        ("baseline", "main", "invalid_baseline"),
+        ("baseline", "branch:", "invalid_baseline"),
+        ("baseline", "branch:a\nb", "invalid_baseline"),
         ("baseline", "job:00000000-0000-0000-0000-000000000000", "invalid_baseline"),
         ("baseline", "job:------------------------------------", "invalid_baseline"),
         ("baseline", "version:9.9.9", "invalid_baseline"),
         ("base_snapshot_id", "0" * 64, "invalid_baseline"),
-        ("base_snapshot_id", "x", "invalid_request"),
+        ("base_snapshot_id", "x", "invalid_baseline"),
         ("gate", "always", "invalid_request"),
         ("min_score", 1.1, "invalid_request"),
     ],

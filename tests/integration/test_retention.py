@@ -31,6 +31,7 @@ NOTHING = {
     "base_trials": 0,
     "completions": 0,
     "cached_outcomes": 0,
+    "deliveries": 0,
     "body_hashes": 0,
     "sessions": 0,
 }

@@ -1,4 +1,4 @@
-DROP FUNCTION event_key, change_line;
+DROP FUNCTION count_earlier, event_key, change_line;
 DROP TABLE new_heads;
 DROP INDEX submissions_event_age;
 DELETE FROM submissions WHERE key LIKE 'event:%';

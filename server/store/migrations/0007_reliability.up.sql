@@ -32,3 +32,28 @@ CREATE FUNCTION event_key(line TEXT, change JSONB) RETURNS TEXT AS $$
     JSONB_BUILD_ARRAY(line, change -> 'head_sha', change -> 'cause')::TEXT, 'UTF8'
   )), 'hex');
 $$ LANGUAGE sql STABLE;
+
+-- How many waiting jobs count earlier than one that comes now with this bonus; NULL where that takes too long to count.
+-- A short queue is counted from its front, by test_jobs_order. Of a long one, what counts later is taken from all that
+-- wait, as a new job stands near the end. A function for its settings: while the tables' statistics are behind, the
+-- planner would sort or scan a long queue that it takes for an empty one. STABLE: it sees what its statement sees.
+CREATE FUNCTION count_earlier(bonus INTERVAL) RETURNS BIGINT AS $$
+DECLARE
+  seen BIGINT;
+  earlier BIGINT;
+BEGIN
+  SELECT COUNT(*), COUNT(*) FILTER (WHERE front.start_key <= NOW() - bonus) INTO seen, earlier
+  FROM (SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40) front;
+  IF seen < 40 THEN
+    RETURN earlier;
+  END IF;
+  RETURN (
+    SELECT CASE WHEN COUNT(*) <= 2000 THEN SUM(w.jobs) END
+    FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 2001) w
+  ) - (
+    SELECT CASE WHEN COUNT(*) < 1000 THEN COUNT(*) END FROM (
+      SELECT FROM test_jobs j WHERE j.status = 'queued' AND j.start_key > NOW() - bonus ORDER BY j.start_key LIMIT 1000
+    ) later
+  );
+END;
+$$ LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off;
