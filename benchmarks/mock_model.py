@@ -6,6 +6,7 @@ prints one line `listening on http://127.0.0.1:PORT` when it is ready. Models:
 
     mock-*          the right answer: "ANSWER-0042 <token>" to a prompt with "case 0042", else "ok <token>"
     flaky-P-*       right with probability P, drawn anew at every call (flaky-0.8-a)
+    told-*          the same, with the probability that a message names last: "probability 0.2"; 1 without any
     weak-P-*        right for a fixed share P of the prompts, always the same ones
     slow-MS-*       MS milliseconds later
     err-P-*         HTTP 500 with probability P
@@ -223,6 +224,12 @@ class _Call:
         self.nth = mock.calls_by_prompt[self.identity]
 
 
+def told_rate(body: dict[str, Any]) -> float:
+    """The probability that the messages name last, 0..1."""
+    named = re.findall(r"probability ([01](?:\.\d+)?)", json.dumps(body.get("messages", [])))
+    return float(named[-1]) if named else 1.0
+
+
 def answer(call: _Call) -> str:
     """The text for this call, right or wrong."""
     case = re.search(r"case (\d+)", call.prompt)
@@ -232,6 +239,8 @@ def answer(call: _Call) -> str:
         return "Well, that depends on how you look at it {"
     if call.kind in ("judge", "broken"):
         return json.dumps(_opinion(call.prompt, good="GOLD" in call.prompt or "ANSWER-" in call.prompt))
+    if call.kind == "told":
+        return right if call.mock.draw("told", call.identity, call.nth) < told_rate(call.body) else wrong
     if call.kind == "flaky":
         return right if call.mock.draw("flaky", call.identity, call.nth) < call.number else wrong
     if call.kind == "weak":

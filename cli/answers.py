@@ -272,6 +272,23 @@ class ComparisonShown(Struct, frozen=True, kw_only=True):
     base_trials: int = 0
     removed: tuple[dict[str, Any], ...] = ()
     changed: tuple[dict[str, Any], ...] = ()
+    source: SourceShown | None = None
+
+
+class SourceShown(Struct, frozen=True, kw_only=True):
+    """Where a service found the baseline."""
+
+    kind: str
+    name: str
+    jobs: int = 0
+    newest_at: str | None = None
+
+
+class GateShown(Struct, frozen=True, kw_only=True):
+    """What decided the conclusion."""
+
+    decided_by: str
+    reasons: tuple[str, ...] = ()
 
 
 class RowShown(Struct, frozen=True, kw_only=True):
@@ -307,6 +324,7 @@ class Results(Struct, frozen=True, kw_only=True):
     test_cases: tuple[RowShown, ...]
     summary: dict[str, Any] = {}
     comparison: ComparisonShown | None = None
+    gate: GateShown | None = None
 
 
 class CountRange(Struct, frozen=True, kw_only=True):
@@ -444,3 +462,15 @@ class Refusal(Struct, frozen=True, kw_only=True):
     code: str | None = None
     details: Any = None  # a list of lines by contract; older servers put objects here
     statusCode: int | None = None  # noqa: N815 - the registry's own spelling
+
+
+class SigningKey(Struct, frozen=True, kw_only=True):
+    """A service's public key, 64 hex digits."""
+
+    key: str
+
+
+class SigningKeys(Struct, frozen=True, kw_only=True):
+    """All keys that a service signs or has signed with."""
+
+    keys: tuple[SigningKey, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -24,7 +25,7 @@ from cli.request import RunRequest
 from cli.subject import ArchiveFile, Folder, Registered, Subject
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
-from cli.wording import comparison_lines, result_lines, summary_lines
+from cli.wording import gate_lines, result_lines, summary_lines
 
 if TYPE_CHECKING:
     from evals.comparing import BaseRun
@@ -70,7 +71,7 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     against = Against(baseline, base) if baseline is not None else None
     terminal.say("⚡ Running tests with LiteLLM..." if plan.agent is None else "⚡ Running tests with an agent...")
     terminal.say()
-    outcome = run_plan(plan, config=config, terminal=terminal, against=against)
+    outcome = gated(run_plan(plan, config=config, terminal=terminal, against=against), request)
     shown = show(outcome, terminal=terminal, verbose=request.verbose)
     LastRuns(config.cache_folder).remember(request, shown.test_cases)
     write_reports(reports, msgspec.json.encode(outcome), terminal=terminal)
@@ -150,13 +151,23 @@ def make_plan(
     )
 
 
+def gated(outcome: Outcome, request: RunRequest) -> Outcome:
+    """The outcome by the gate that was asked for; as it is without one."""
+    if request.gate is None and request.min_score is None:
+        return outcome
+    from evals.gating import GateWish, with_gate
+
+    rule = request.gate or ("regressions" if outcome.comparison else "failures")
+    return with_gate(outcome, GateWish(rule=rule, min_score=request.min_score))
+
+
 def read_baselines(request: RunRequest) -> Baseline | None:
     """What the stored outcomes know; None if nothing is to be compared. Raises InvalidUse or InvalidBaseline."""
     if not request.baselines and request.base is None:
         return None
     from evals.baselines import read_baseline
 
-    return read_baseline([(str(path), read_outcome_file(path)) for path in request.baselines])
+    return read_baseline([(name, read_outcome_file(Path(name))) for name in request.baselines])
 
 
 class Loaded(NamedTuple):
@@ -302,7 +313,7 @@ def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> answers.Resu
     terminal.say()
     for line in summary_lines(msgspec.convert(results.summary, answers.Summary)):
         terminal.say(line.text, colour=line.colour)
-    for line in comparison_lines(results.comparison, conclusion=outcome.summary.conclusion):
+    for line in gate_lines(results, conclusion=outcome.summary.conclusion):
         terminal.say(line.text, colour=line.colour)
     if terminal.machine:
         terminal.document({"conclusion": outcome.summary.conclusion} | msgspec.json.decode(body))

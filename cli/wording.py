@@ -18,7 +18,9 @@ from cli.answers import (
     ModelShare,
     MoneyRange,
     RateShown,
+    Results,
     RowShown,
+    SourceShown,
     Summary,
     TrialShown,
 )
@@ -83,25 +85,49 @@ def result_lines(rows: Sequence[RowShown], *, verbose: bool) -> Iterator[Line]:
             yield from _why(row)
 
 
-def comparison_lines(comparison: ComparisonShown | None, *, conclusion: str) -> Iterator[Line]:
-    """What the comparison found, which rule the conclusion rests on, and it; nothing without a baseline."""
+def gate_lines(results: Results, *, conclusion: str) -> Iterator[Line]:
+    """What the comparison found, what decided, and the conclusion; nothing without a baseline and a gate."""
+    yield from comparison_lines(results.comparison, conclusion=conclusion if results.gate is None else None)
+    if results.gate is not None:
+        yield Line()
+        for reason in results.gate.reasons:
+            yield Line(f"⚖️  {shortened(reason, limit=300)}")
+        yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
+
+
+def comparison_lines(comparison: ComparisonShown | None, *, conclusion: str | None) -> Iterator[Line]:
+    """What the comparison found, which rule the conclusion rests on, and it; nothing without a baseline.
+
+    Without a conclusion something else than a rule about rows may have decided: then neither is told.
+    """
     if comparison is None:
         return
     counts = ", ".join(f"{count} {_WORDS.get(status, status)}" for status, count in comparison.rows.items() if count)
     yield Line()
-    yield Line("📐 Against the baseline:")
+    yield Line(f"📐 Against {_source(comparison.source)}:")
     yield Line()
     yield Line(f"{INDENT}{counts}")
     base = (
         f" ({comparison.base_trials:,} of them made now with the package as it was)" if comparison.base_trials else ""
     )
     yield Line(f"{INDENT}{comparison.baseline_trials:,} trials before{base}; {comparison.rerun_trials:,} run again")
-    yield Line(f"{INDENT}{_RULES.get(comparison.rule, comparison.rule)}")
+    if conclusion is not None:
+        yield Line(f"{INDENT}{_RULES.get(comparison.rule, comparison.rule)}")
     for word, rows in (("Removed", comparison.removed), ("Changed, so not compared", comparison.changed)):
         for row in rows:
             name = f"{row.get('title', '')} · {row.get('model', '')}"
             yield Line(f"{INDENT}{word}: {shortened(name, limit=200)}", "yellow")
-    yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
+    if conclusion is not None:
+        yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
+
+
+def _source(source: SourceShown | None) -> str:
+    """`the baseline (branch main, 12 runs, the newest of 2026-01-02 03:04 UTC)`."""
+    if source is None:
+        return "the baseline"
+    newest = f", the newest of {_minute(source.newest_at)}" if source.newest_at else ""
+    runs = "1 run" if source.jobs == 1 else f"{source.jobs} runs"
+    return f"the baseline ({source.kind} {shortened(source.name, limit=100)}, {runs}{newest})"
 
 
 def summary_lines(summary: Summary) -> Iterator[Line]:

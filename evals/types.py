@@ -254,6 +254,17 @@ class Agreement(Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0  # of asking again; unknown prices add nothing
 
 
+class RowHistory(Struct, frozen=True, kw_only=True):
+    """What one row of a run brings to later comparisons. `case_digest` as in evals.digests."""
+
+    case_index: int
+    model: str
+    title: str
+    case_digest: str
+    passed: int
+    failed: int
+
+
 class Price(Struct, frozen=True, kw_only=True):
     """USD per million tokens."""
 

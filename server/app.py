@@ -26,6 +26,7 @@ from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
 from server.services.notifying import Notifying
+from server.services.outcome_signing import signing_key
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
@@ -103,6 +104,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
         public_url=settings.public_url,
+        signing_key=signing_key(settings.signing_key),
         notifying=Notifying(
             db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
         ),

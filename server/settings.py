@@ -51,6 +51,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_outcomes_days: int  # answers and assertions of jobs that ended
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
+    keep_history_days: int  # what runs found, for runs that are compared with them
+    signing_key: Secret | None  # outcomes are signed with a key made of it; without one they are not signed
     cache_days: int  # how old an answer may be to be answered again; 0: none is
     keep_deliveries_days: int  # what forges delivered
     plugin_secrets: Mapping[str, Secret]  # every further PRPM_ variable by its name after that: plug-ins know theirs
@@ -138,6 +140,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_outcomes_days=number("KEEP_OUTCOMES_DAYS", 365, least=1, most=36500),
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
+        keep_history_days=number("KEEP_HISTORY_DAYS", 365, least=1, most=36500),
+        signing_key=keys("SIGNING_KEY") or secret("SECRET_KEY"),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
         keep_deliveries_days=number("KEEP_DELIVERIES_DAYS", 30, least=4, most=36500),
         plugin_secrets={

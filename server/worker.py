@@ -35,6 +35,7 @@ from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS, DeliveryLoop, Outgoing
 from server.services.handling import InboxLoop
 from server.services.limits import SharedLimits
+from server.services.outcome_signing import announce_key, signing_key
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
 from server.services.sealing import sealer_of
@@ -87,6 +88,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
+    key = signing_key(settings.signing_key)
     deliveries = DeliveryLoop(
         db,
         Outgoing(
@@ -105,6 +107,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
         cache_days=settings.cache_days,
         plugins=plugins,
+        key=key,
         ended=deliveries.nudge,
     )
 
@@ -112,6 +115,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
 
     async def claim() -> None:
         await wait_for_schema(db)
+        await announce_key(db, key)
         log.info("worker started", jobs=settings.worker_jobs)
         await loop.run()
 
@@ -154,6 +158,7 @@ def what_to_keep(settings: Settings) -> Keep:
         outcomes_days=settings.keep_outcomes_days,
         uploads_days=settings.keep_uploads_days,
         keys_days=settings.keep_keys_days,
+        history_days=settings.keep_history_days,
         cache_days=settings.cache_days,
         deliveries_days=settings.keep_deliveries_days,
     )

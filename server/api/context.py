@@ -14,6 +14,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from msgspec import Struct
 
+from evals.models import Secret
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated, TooMany
 from server.domain.jobs import Wakeups
@@ -85,6 +86,7 @@ class Site(Struct, frozen=True, kw_only=True):
     streams: StreamCounts
     redis_answers: Callable[[], Any]  # async () -> bool
     public_url: str | None
+    signing_key: Secret | None  # signs outcomes that are shown as another job's
     notifying: Notifying
     source_secrets: Mapping[str, Secrets]  # of the webhooks that are set up
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does

@@ -210,7 +210,7 @@ async def get_test_job(
 )
 async def get_test_results(job_id: str, site: Site, caller: Caller) -> Response[bytes]:
     """Every case on every model: answer, verdict, score, assertions."""
-    outcome = await reading.read_outcome(site.db, caller, parse_job_id(job_id))
+    outcome = await reading.read_outcome(site.db, caller, parse_job_id(job_id), key=site.signing_key)
     # Stored as the JSON that goes out: nothing is decoded on the way.
     return Response(outcome.encode(), media_type=MediaType.JSON)
 

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from evals.types import Conclusion
+from evals.types import Conclusion, RowHistory
 from server.domain.accounts import Credential
+from server.domain.baselines import Against
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.packages import PackageRef
 
@@ -50,6 +51,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     outcome_days: int = 0  # how old that may be
     change: Change | None = None  # then its event is the key, beside the caller's own
     suite_name: str = DEFAULT_SUITE
+    against: Against | None = None  # what it is compared with, and gates; None: nothing was said
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     max_cost_usd: float | None
     use_cache: bool
     suite_name: str
+    against: Against | None
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -134,6 +137,9 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     account_id: UUID
     use_cache: bool  # False: every model is asked anew
     is_public: bool  # anybody may see what is asked: a published package's own suite
+    suite_name: str = DEFAULT_SUITE
+    change: Change | None = None
+    against: Against | None = None
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -215,6 +221,7 @@ class JobEnd(Struct, frozen=True, kw_only=True):
     refund_reason: str | None = None
     kept: KeptOutcome | None = None  # None: the outcome answers for no other job
     framework: str | None = None  # what ran, where the job left it to be decided
+    history: tuple[RowHistory, ...] = ()  # what later comparisons may count
 
 
 class KeptOutcome(Struct, frozen=True, kw_only=True):

@@ -69,4 +69,5 @@ def _new_job(
         use_cache=request.use_cache,
         # Without the change: what its forge is told of is decided there, and the head may be an old one.
         suite_name=request.suite_name,
+        against=request.against,
     )

@@ -18,6 +18,7 @@ from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from evals.types import Framework
 from server.domain.accounts import Credential, Usage
+from server.domain.baselines import Against, Baseline, BaseSnapshot, GateRule, MinScore
 from server.domain.changes import DEFAULT_SUITE, SUITE_NAME, Change, faults_of, plain_change
 from server.domain.errors import (
     Conflict,
@@ -35,6 +36,7 @@ from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
 from server.services.admission import Admission
+from server.services.against import check_against
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
@@ -79,6 +81,10 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     dry_run: bool | None = None
     change: Change | None = None
     suite_name: Annotated[str, Meta(examples=[DEFAULT_SUITE])] | None = None
+    baseline: Baseline | None = None
+    gate: GateRule | None = None
+    min_score: MinScore | None = None
+    base_snapshot_id: BaseSnapshot | None = None
 
 
 async def submit(
@@ -102,6 +108,7 @@ async def submit(
     try:
         new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
         new = await with_cases(db, new, request.cases or ())
+        await check_against(db, new)
     except ServiceError as refusal:
         return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
     return await submit_new(db, admission, wakeups, new)
@@ -137,8 +144,11 @@ async def new_job(
     framework = choose_framework(request, [model for model in models if model.name in chosen])
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    is_shareable = not request.upload_results and not request.plugins and chosen != [AUTO]
-    may_be_answered = keeps_answers and is_shareable and cache_days > 0
+    # What is compared is run: an outcome of earlier says nothing about this baseline.
+    against = _against(request)
+    is_compared = request.change is not None or (against is not None and against != Against(some_cases=True))
+    is_plain = not request.upload_results and not request.plugins and chosen != [AUTO] and not is_compared
+    may_be_answered = keeps_answers and is_plain and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -161,7 +171,20 @@ async def new_job(
         max_cost_usd=request.max_cost_usd,
         change=plain_change(request.change) if request.change is not None else None,
         suite_name=request.suite_name or DEFAULT_SUITE,
+        against=against,
     )
+
+
+def _against(request: RunRequest) -> Against | None:
+    """What the request says about comparing; None: nothing."""
+    against = Against(
+        baseline=request.baseline,
+        gate=request.gate,
+        min_score=request.min_score,
+        base_snapshot_id=request.base_snapshot_id,
+        some_cases=bool(request.cases),
+    )
+    return against if against != Against() else None
 
 
 def may_cost(chosen: Sequence[str], models: Sequence[ModelInfo]) -> bool:

@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from server.domain.baselines import Against
 from server.domain.changes import Change
 from server.domain.errors import QuotaExceeded, Unavailable
 from server.domain.jobs import (
@@ -66,6 +67,7 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     max_cost_usd: float | None = None
     change: Change | None = None
     suite_name: str
+    against: Against | None = None
 
 
 class NotTogether(Exception):
@@ -126,6 +128,7 @@ def _submit_row(job: NewJob) -> SubmitRow:
         outcome_days=job.outcome_days,
         change=job.change,
         suite_name=job.suite_name,
+        against=job.against,
     )
 
 
@@ -161,6 +164,11 @@ def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
         tier=row["tier"],
         request_sha256=request_sha256,
     )
+
+
+def read_against(body: str | None) -> Against | None:
+    """From the column's JSON."""
+    return None if body is None else msgspec.json.decode(body, type=Against)
 
 
 async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> JobView | None:
@@ -228,6 +236,7 @@ async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> J
         max_cost_usd=float(row["max_cost_usd"]) if row["max_cost_usd"] is not None else None,
         use_cache=row["use_cache"],
         suite_name=row["suite_name"],
+        against=read_against(row["against"]),
     )
 
 
@@ -297,6 +306,9 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
         account_id=row["user_id"],
         use_cache=row["use_cache"],
         is_public=row["is_public"],
+        suite_name=row["suite_name"],
+        change=msgspec.json.decode(row["change"], type=Change) if row["change"] else None,
+        against=read_against(row["against"]),
     )
 
 
@@ -319,7 +331,8 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
-        msgspec.json.encode(end.kept).decode() if end.kept else None, end.framework,
+        msgspec.json.encode(end.kept).decode() if end.kept else None, msgspec.json.encode(end.history).decode(),
+        end.framework,
     )  # fmt: skip
     return row is not None
 

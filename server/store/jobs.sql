@@ -13,12 +13,13 @@ WITH sent AS MATERIALIZED (
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
     suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
     cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC,
-    change JSONB, suite_name TEXT
+    change JSONB, suite_name TEXT, against JSONB
   )
 ), request AS MATERIALIZED (
   SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.plugins, s.upload, s.verify,
     s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
-    cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, line.name AS change_line,
+    cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, s.against,
+    line.name AS change_line,
     a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
     p.id AS package_id, p.name, v.version, v.snapshot_id, v.suite_error, suite.id AS suite_id, suite.source, trials.total,
     CASE
@@ -166,7 +167,7 @@ WITH sent AS MATERIALIZED (
     models_requested, framework, plugins_requested, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd,
     cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd,
-    suite_name, change, change_line
+    suite_name, change, change_line, against
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     -- Agents' outcomes are never kept, so what answers for an identical job was no agent.
@@ -179,7 +180,7 @@ WITH sent AS MATERIALIZED (
     charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd,
     r.cause, r.use_cache, r.cached_from, CASE WHEN r.cached_from IS NULL THEN 'queued' ELSE 'completed' END, r.conclusion,
     r.results, ended.at, ended.at, CASE WHEN r.cached_from IS NOT NULL THEN 0 END,
-    CASE WHEN r.cached_from IS NOT NULL THEN 0 END, r.suite_name, r.change, r.change_line
+    CASE WHEN r.cached_from IS NOT NULL THEN 0 END, r.suite_name, r.change, r.change_line, r.against
   FROM admitted r
   CROSS JOIN LATERAL (SELECT CASE WHEN r.cached_from IS NOT NULL THEN NOW() END AS at) ended
   JOIN charge ON charge.user_id = r.account_id
@@ -249,7 +250,7 @@ WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submit
 -- What a job was asked to do, for its own account. By primary keys, and the index of a package's newest suite.
 -- $1 job_id, $2 account
 SELECT j.id, j.package_id, j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested, j.framework, j.upload_results,
-  j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
+  j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, j.against, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
   COALESCE(j.suite_source <> 'request' AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
 FROM test_jobs j
 JOIN suites s ON s.id = j.suite_id
@@ -293,7 +294,7 @@ SELECT j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested
   COALESCE(j.cost_usd, 0) AS cost_usd,
   -- The caps of the tier that it was submitted under: a lapsed subscription lets waiting jobs finish.
   LEAST(j.max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd)) AS money_cap_usd, t.answer_tokens,
-  p.name AS package_name, p.format, p.subtype, s.body AS suite_body
+  p.name AS package_name, p.format, p.subtype, s.body AS suite_body, j.suite_name, j.change, j.against
 FROM test_jobs j
 JOIN users a ON a.id = j.user_id
 JOIN tiers t ON t.name = j.submit_tier
@@ -321,15 +322,34 @@ RETURNING id;
 -- $1 job_id, $2 fence, $3 status, $4 conclusion, $5 summary, $6 error_code, $7 error_message, $8 tokens, $9 cost,
 -- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result,
 -- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL,
--- $14 the framework that ran, or NULL
+-- $14 a JSON list of evals.baselines.RowHistory: what later comparisons may count, $15 the framework that ran, or NULL
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
     tokens_used = $8, cost_usd = GREATEST(cost_usd, $9), completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
-    framework = COALESCE($14, framework),
+    framework = COALESCE($15, framework),
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
   RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id,
-    snapshot_id, suite_id, suite_source
+    snapshot_id, suite_id, suite_source, suite_name, change
+), past AS (
+  INSERT INTO history_jobs (job_id, user_id, package_name, suite_name, repository, branch, version)
+  SELECT d.id, d.user_id, p.name, d.suite_name, (d.change ->> 'forge') || ':' || (d.change ->> 'repository_id'),
+    CASE WHEN d.change -> 'pull_request' IS NULL THEN d.change ->> 'ref' END,
+    CASE WHEN p.is_published THEN d.package_version END
+  FROM done d JOIN packages p ON p.id = d.package_id
+  WHERE $3::VARCHAR = 'completed' AND JSONB_ARRAY_LENGTH($14::JSONB) > 0
+  RETURNING job_id, user_id, package_name, repository || ' ' || branch AS branch_key, version
+), past_rows AS (
+  INSERT INTO history_rows (
+    job_id, case_index, model, title, case_digest, passed, failed, user_id, package_name, branch_key, version
+  )
+  SELECT past.job_id, r.case_index, r.model, r.title, r.case_digest, r.passed, r.failed, past.user_id,
+    past.package_name, past.branch_key, past.version
+  FROM past, JSON_TO_RECORDSET($14::JSON)
+    AS r (case_index INT, model TEXT, title TEXT, case_digest TEXT, passed INT, failed INT)
+), compared AS (
+  -- What nobody goes on with any more.
+  DELETE FROM job_baselines b USING done WHERE b.job_id = done.id
 ), kept AS (
   INSERT INTO cached_outcomes AS c (
     key, account_id, is_shared, job_id, conclusion, results, deployments, versions, created_at

@@ -42,6 +42,14 @@ async def delete_events(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_events"], days, most))
 
 
+async def delete_history(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_history"], days, most))
+
+
+async def delete_base_trials(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_base_trials"], days, most))
+
+
 async def delete_body_hashes(db: asyncpg.Pool, *, most: int) -> int:
     return int(await db.fetchval(SQL["delete_body_hashes"], most))
 

@@ -9,7 +9,7 @@ ON CONFLICT (name) DO UPDATE SET due_at = EXCLUDED.due_at WHERE c.due_at <= NOW(
 RETURNING name;
 
 -- name: delete_trials
--- Trials of jobs that ended; the outcome keeps all that people read.
+-- Trials of jobs that ended: the outcome keeps all that people read.
 -- $1 days, $2 how many
 WITH gone AS (
   DELETE FROM trials WHERE ctid = ANY (ARRAY(
@@ -95,6 +95,34 @@ WITH gone AS (
     SELECT ctid FROM submissions WHERE key LIKE 'event:%' AND created_at < NOW() - MAKE_INTERVAL(days => $1)
     ORDER BY created_at LIMIT $2
     FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_history
+-- Jobs that no comparison counts any more, with their rows. By history_jobs_age.
+-- $1 days, $2 how many jobs
+WITH gone AS (
+  DELETE FROM history_jobs WHERE job_id IN (
+    SELECT job_id FROM history_jobs WHERE ended_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY ended_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_base_trials
+-- Trials of packages as they were, of jobs that ended: the outcome keeps them.
+-- By base_trials_age.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM base_trials WHERE ctid = ANY (ARRAY(
+    SELECT t.ctid FROM base_trials t JOIN test_jobs j ON j.id = t.job_id
+    WHERE t.finished_at < NOW() - MAKE_INTERVAL(days => $1) AND j.status IN ('completed', 'failed')
+    ORDER BY t.finished_at LIMIT $2
+    FOR UPDATE OF t SKIP LOCKED
   ))
   RETURNING job_id
 )

@@ -27,6 +27,8 @@ NOTHING = {
     "uploads": 0,
     "idempotency_keys": 0,
     "events": 0,
+    "history": 0,
+    "base_trials": 0,
     "completions": 0,
     "cached_outcomes": 0,
     "deliveries": 0,
