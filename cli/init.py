@@ -25,7 +25,7 @@ def write_suite_file(request: RunRequest, *, config: UserConfig, client: Registr
     """0 once the file is there. Raises InvalidUse if there is one already, CommandError, EngineError."""
     if not isinstance(request.subject, Folder):
         raise InvalidUse("--init writes into a folder: name the package's folder.")
-    package = load_package(request.subject, client)
+    package = load_package(request.subject, client).package
     if package.suite is not None:
         raise InvalidUse(f"The package has tests already: {package.suite.path}. Edit them, or remove the file.")
     path = request.suite_file or request.subject.path / FILE_NAME

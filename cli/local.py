@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from cli import answers
+from cli.agents import LONGER, choose_agent
 from cli.cases import find_cases
 from cli.client import RegistryClient
 from cli.errors import CommandError, InvalidUse, NoLocalModels
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from evals.packages import Package
     from evals.pool import ModelPool
     from evals.runner import Plan
-    from evals.types import Instructions, Trial, TrialKey
+    from evals.types import Agreement, Instructions, Trial, TrialKey
 
 DEFAULT_MODEL = "claude-sonnet-4"
 CONCURRENCY = 8
@@ -64,9 +66,9 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     reports = find_reports(request.outputs)
     need_proxy(config, models=models, package=request.text)
     plan = make_plan(request, models=models, config=config, client=client, terminal=terminal)
-    base = load_package(request.base, client).instructions if request.base is not None else None
+    base = load_package(request.base, client).package.instructions if request.base is not None else None
     against = Against(baseline, base) if baseline is not None else None
-    terminal.say("⚡ Running tests with LiteLLM...")
+    terminal.say("⚡ Running tests with LiteLLM..." if plan.agent is None else "⚡ Running tests with an agent...")
     terminal.say()
     outcome = run_plan(plan, config=config, terminal=terminal, against=against)
     shown = show(outcome, terminal=terminal, verbose=request.verbose)
@@ -83,10 +85,11 @@ class Against(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """All trials of a run, and what it was compared with in the end."""
+    """All trials of a run, what it was compared with in the end, and how far its judges agree with themselves."""
 
     trials: list[Trial]
     base: BaseRun | None
+    agreement: Agreement | None
 
 
 def refuse_hosted_only(request: RunRequest) -> None:
@@ -99,10 +102,6 @@ def refuse_hosted_only(request: RunRequest) -> None:
         raise InvalidUse("Local results cannot be uploaded: nobody else can check them. Leave out -u, or test hosted.")
     if request.verify:
         raise InvalidUse("Local results cannot be verified: only the service's own runs can. Leave out -v.")
-    if request.plugins:
-        raise InvalidUse("Plugins are not available in local testing. Leave out -p, or test hosted.")
-    if request.framework == "claude-agent":
-        raise InvalidUse("The claude-agent framework is not available in local testing. Use --framework litellm.")
 
 
 def need_proxy(config: UserConfig, *, models: tuple[str, ...], package: str) -> None:
@@ -133,14 +132,18 @@ def make_plan(
     """What is to be run. Raises InvalidPackage, InvalidSuite, or CommandError if there is no suite."""
     from evals.runner import Plan
 
-    package = load_package(request.subject, client)
+    package, files = load_package(request.subject, client)
     suite = find_cases(request, package, models=models, config=config, client=client, terminal=terminal)
+    agent = choose_agent(
+        request, package=package, files=files, suite=suite, models=models, config=config, terminal=terminal
+    )
     return Plan(
         instructions=package.instructions,
         suite=suite,
         models=models,
         concurrency=CONCURRENCY,
-        trial_timeout_seconds=request.timeout_seconds,
+        trial_timeout_seconds=request.timeout_seconds * (1 if agent is None else LONGER),
+        agent=agent,
         allow_code=request.allow_code,
         early_stop=not request.all_repeats,
         in_rounds=True,
@@ -156,25 +159,36 @@ def read_baselines(request: RunRequest) -> Baseline | None:
     return read_baseline([(str(path), read_outcome_file(path)) for path in request.baselines])
 
 
-def load_package(subject: Subject, client: RegistryClient) -> Package:
+class Loaded(NamedTuple):
+    """A package and all that it came with."""
+
+    package: Package
+    files: Mapping[str, bytes]
+
+
+def load_package(subject: Subject, client: RegistryClient) -> Loaded:
     """What is tested, from where it is. Raises InvalidPackage or CommandError."""
     from evals.archives import read_archive
     from evals.folders import read_folder
     from evals.packages import read_package
 
     if isinstance(subject, Folder):
-        return read_package(read_folder(subject.path))
+        files = read_folder(subject.path)
+        return Loaded(read_package(files), files)
     if isinstance(subject, ArchiveFile):
-        return read_package(read_archive(read_archive_file(subject.path)))
+        files = read_archive(read_archive_file(subject.path))
+        return Loaded(read_package(files), files)
     known = client.get_package_by_name(subject.name)
     version = find_version(subject, known, client)
-    return read_package(
-        read_archive(client.download(version)),
+    files = read_archive(client.download(version))
+    package = read_package(
+        files,
         name=known.name,
         version=version.version or subject.version,
         format=known.format,
         subtype=known.subtype,
     )
+    return Loaded(package, files)
 
 
 def find_version(subject: Registered, known: answers.PackageInfo, client: RegistryClient) -> answers.PackageVersion:
@@ -194,7 +208,7 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
 
     started = time.monotonic()
     with waiting(terminal) as display:
-        trials, base = asyncio.run(run_trials(plan, config=config, display=display, against=against))
+        trials, base, agreement = asyncio.run(run_trials(plan, config=config, display=display, against=against))
     base_trials = base.trials if base is not None else ()
     outcome = build_outcome(
         plan.suite,
@@ -204,16 +218,18 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
         engine_version=ENGINE_VERSION,
         baseline=base.baseline if base is not None else None,
         base_trials=base_trials,
+        agreement=agreement,
     )
     return msgspec.structs.replace(
         outcome,
-        provenance=provenance_of(plan.instructions, plan.suite, plan.models, trials),
+        provenance=provenance_of(plan.instructions, plan.suite, plan.models, trials, agent=plan.agent),
         record=record_of(plan.suite, plan.models, trials, base_trials=base_trials),
     )
 
 
 async def run_trials(plan: Plan, *, config: UserConfig, display: Display, against: Against | None = None) -> Ran:
     """Every trial of the plan, in the order in which they ended, then those of rows that stand against the baseline."""
+    from evals.agreement import measure_agreement
     from evals.catalogue import single_proxy_catalogue
     from evals.comparing import rerun_suspects
     from evals.pool import ModelPool
@@ -231,12 +247,14 @@ async def run_trials(plan: Plan, *, config: UserConfig, display: Display, agains
             pending.pop(TrialKey(trial.case_index, trial.model, trial.repeat_index), None)
             display.show(count(trials, total=total, asking=_asking(plan, pending)))
         if against is None:
-            return Ran(trials, None)
+            return Ran(trials, None, await measure_agreement(plan, trials, pool=pool))
+        own = list(trials)
         base = await complete_baseline(plan, trials, against=against, pool=pool)
         async for trial in rerun_suspects(plan, tuple(trials), baseline=base.baseline, pool=pool):
             trials.append(trial)
             display.show(count(trials, total=max(total, len(trials))))
-    return Ran(trials, base)
+        agreement = await measure_agreement(plan, own, pool=pool)
+    return Ran(trials, base, agreement)
 
 
 async def complete_baseline(plan: Plan, trials: list[Trial], *, against: Against, pool: ModelPool) -> BaseRun:

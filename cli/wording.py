@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cli.answers import (
@@ -126,9 +126,24 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
     elif summary.trials_cached:
         count = f"{summary.trials_cached:,} answer" + ("" if summary.trials_cached == 1 else "s")
         yield Line(f"{INDENT}Cached: {count} from earlier runs")
+    if summary.judge_agreement is not None:
+        agreement = summary.judge_agreement
+        asked = "1 verdict that was" if agreement.n == 1 else f"{agreement.n} verdicts that were"
+        yield Line(f"{INDENT}Judge agrees with itself: {percent(agreement.share)} of {asked} asked for again")
+    yield from _derived_lines(summary.derived_metrics)
     for note in summary.notes:
         yield Line()
         yield Line(f"⚠️ {note}", "yellow")
+
+
+def _derived_lines(metrics: Mapping[str, Mapping[str, float]]) -> Iterator[Line]:
+    """The suite's own figures, a line for each model."""
+    found = [(model, figures) for model, figures in metrics.items() if figures]
+    if found:
+        yield Line(f"{INDENT}Metrics:")
+    for model, figures in found:
+        named = ", ".join(f"{shortened(name, limit=100)} {value:g}" for name, value in figures.items())
+        yield Line(f"{INDENT}{INDENT}{shortened(model, limit=100)}: {named}")
 
 
 def estimate_lines(found: Estimate) -> Iterator[Line]:
@@ -222,7 +237,7 @@ def _why(row: RowShown) -> Iterator[Line]:
         yield Line(f"{INDENT}Not run")
     refused = [assertion for assertion in row.assertions if not assertion.passed]
     for assertion in refused:
-        yield Line(f"{INDENT}{assertion.type}: {shortened(assertion.reason, limit=300)}")
+        yield Line(f"{INDENT}{assertion.label}: {shortened(assertion.reason, limit=300)}")
     if row.stands == "failed":
         yield Line(f"{INDENT}Answer: {_piece(row.response, refused)}")
 
@@ -281,7 +296,7 @@ def _whole_answer(
         yield Line(f"{INDENT}{_error_text(error)}", "yellow")
     for assertion in assertions:
         sign = SIGNS["passed" if assertion.passed else "failed"]
-        yield Line(f"{INDENT}{sign} {assertion.type} ({percent(assertion.score)}): {assertion.reason}")
+        yield Line(f"{INDENT}{sign} {assertion.label} ({percent(assertion.score)}): {assertion.reason}")
     # A bar before each line: what a model writes is never mistaken for a line of ours, or for a CI command.
     yield from (Line(f"{INDENT}│ {line}") for line in (printable_lines(response) if response else ()))
 

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from typing import Annotated, Any
@@ -15,13 +16,18 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.errors import InvalidCatalogue, ModelUnreachable, UnknownModel
 from evals.json_reader import InvalidText
-from evals.models import BACKENDS, Deployment, Secret
+from evals.models import BACKENDS, CompletionRequest, Deployment, Secret, runs_agents
 from evals.types import Price
 from evals.yaml_reader import read_yaml
 
 PROXY_VARIABLE = "PRPM_LITELLM_PROXY_URL"
+EMBEDDER = "text-embedding-3-small"  # asked of a user's own proxy where an assertion names no embedding model
 DEMO_MODEL = "smollm2-135m"
 FREE = Price(input=0.0, output=0.0)
+
+# An agent is a process of 250 MB for as long as it runs, which may be minutes.
+AGENTS_IN_FLIGHT = 4
+AGENT_SECONDS = 600.0
 
 _SHOWN_NAME = 80  # characters of an unknown name that an error repeats
 
@@ -34,15 +40,26 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None  # None: a user's own proxy does not say
     tools: bool = False
     can_judge: bool = True
+    agents: tuple[Deployment, ...] = ()  # the same for agents, by backends that run them
+    embeds: bool = False  # makes vectors of texts; where any name goes, nobody knows before it is tried
     successor: str | None = None  # who answers instead, where the vendor no longer serves the original
     retired: date | None = None  # since when
+
+    def ways(self, request: CompletionRequest) -> tuple[Deployment, ...]:
+        """The deployments that may answer this request, in the order to try them."""
+        return self.agents if request.agent is not None else self.deployments
 
     @property
     def ranks(self) -> tuple[tuple[Deployment, ...], ...]:
         """The deployments in groups: those of one group share the calls, the next group steps in for them."""
-        places = {d.id: place if d.rank is None else d.rank for place, d in enumerate(self.deployments)}
-        ordered = sorted(self.deployments, key=lambda d: places[d.id])
-        return tuple(tuple(group) for _, group in groupby(ordered, key=lambda d: places[d.id]))
+        return ranks_of(self.deployments)
+
+
+def ranks_of(deployments: tuple[Deployment, ...]) -> tuple[tuple[Deployment, ...], ...]:
+    """As Model.ranks, of some of its deployments."""
+    places = {d.id: place if d.rank is None else d.rank for place, d in enumerate(deployments)}
+    ordered = sorted(deployments, key=lambda d: places[d.id])
+    return tuple(tuple(group) for _, group in groupby(ordered, key=lambda d: places[d.id]))
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -58,6 +75,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     retired: date | UnsetType = UNSET  # since when (or from when on) the vendor no longer serves the original
     successor: str | UnsetType = UNSET  # the id that answers then
     label: str | UnsetType = UNSET
+    agents: bool | UnsetType = UNSET  # true: it can run Claude skills, agents and slash commands as agents
     needs: tuple[str, ...] | UnsetType = UNSET  # variables, any one of which would make it reachable
 
 
@@ -71,10 +89,15 @@ class Catalogue:
         models: Iterable[Model],
         infos: Iterable[ModelInfo] = (),
         any_name: Callable[[str], Model] | None = None,
+        embedders: Iterable[Model] = (),
     ) -> None:
-        """`any_name` makes a model of a name that is not listed, where every name is as good as another."""
+        """`any_name` makes a model of a name that is not listed, where every name is as good as another.
+
+        `embedders` are found by name and nowhere listed: they compare texts for assertions and answer nobody.
+        """
         self.default = default
         self._models = {model.name: model for model in models}
+        self._embedders = {model.name: model for model in embedders}
         self._infos = tuple(infos)
         self._any_name = any_name
 
@@ -83,9 +106,15 @@ class Catalogue:
         """Names that can be called, in the file's order."""
         return tuple(name for name, model in self._models.items() if model.deployments)
 
+    @property
+    def embedder(self) -> str | None:
+        """The embedding model for assertions that name none: the first that can be called, else the first."""
+        reachable = [name for name, model in self._embedders.items() if model.deployments]
+        return next(iter(reachable or self._embedders), None)
+
     def resolve(self, name: str) -> Model:
         """The model of that name. Raises UnknownModel, or ModelUnreachable when no deployment has its key."""
-        model = self._models.get(name)
+        model = self._models.get(name) or self._embedders.get(name)
         if model is None and self._any_name is not None and name:
             return self._any_name(name)
         if model is None:
@@ -102,10 +131,21 @@ class Catalogue:
         """Whether a reachable deployment uses the backend `name`."""
         return name in self.backends
 
+    def without_agents(self) -> Catalogue:
+        """The same models where no agent can be run."""
+        any_name = self._any_name
+        return Catalogue(
+            default=self.default,
+            models=[msgspec.structs.replace(model, agents=()) for model in self._models.values()],
+            infos=[msgspec.structs.replace(info, agents=UNSET) for info in self._infos],
+            any_name=None if any_name is None else lambda name: msgspec.structs.replace(any_name(name), agents=()),
+        )
+
     @property
     def backends(self) -> frozenset[str]:
         """Names of the backends that reachable deployments use."""
-        return frozenset(d.backend for model in self._models.values() for d in model.deployments)
+        models = (*self._models.values(), *self._embedders.values())
+        return frozenset(d.backend for model in models for d in (*model.deployments, *model.agents))
 
     def _unknown_sentence(self, name: str) -> str:
         shown = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "..."
@@ -138,7 +178,8 @@ def load_catalogue(
         _info(model, entry, is_default=model.name == default)
         for model, entry in zip(models, parsed.models.values(), strict=True)
     ]
-    return Catalogue(default=default, models=models, infos=infos)
+    embedders = [_embedder(name, entry, environ, proxy) for name, entry in parsed.embedders.items()]
+    return Catalogue(default=default, models=models, infos=infos, embedders=embedders)
 
 
 def bundled_catalogue_text() -> str:
@@ -146,14 +187,27 @@ def bundled_catalogue_text() -> str:
     return files("evals").joinpath("catalogue.yaml").read_text(encoding="utf-8")
 
 
+@cache
+def bundled_embedder_prices() -> Mapping[str, Price]:
+    """What embedding models cost by the bundled file, by name; for those who know no operator's own."""
+    parsed = _parse(bundled_catalogue_text())
+    return {name: _price(entry.entries[0]) for name, entry in parsed.embedders.items()}
+
+
 def vendor_key_variables(text: str) -> set[str]:
     """Names of the variables that hold vendors' keys, so that a root can take them out of its environment."""
+    parsed = _parse(text)
     return {
         deployment.key_variable
-        for entry in _parse(text).models.values()
-        for deployment in entry.deployments
+        for deployments in _all_deployments(parsed)
+        for deployment in deployments
         if deployment.key_variable
     }
+
+
+def _all_deployments(parsed: _File) -> Iterable[tuple[_DeploymentEntry, ...]]:
+    yield from (entry.deployments for entry in parsed.models.values())
+    yield from (entry.entries for entry in parsed.embedders.values())
 
 
 def demo_catalogue(base_url: str) -> Catalogue:
@@ -201,7 +255,7 @@ def single_proxy_catalogue(
             base_url=base_url,
             key=key,
         )
-        return Model(name=name, deployments=(deployment,))
+        return Model(name=name, deployments=(deployment,), agents=(_for_agents(deployment),), embeds=True)
 
     named = models or (default,)
     return Catalogue(
@@ -209,6 +263,7 @@ def single_proxy_catalogue(
         models=[at_the_proxy(name) for name in named],
         infos=[ModelInfo(name=name, default=name == named[0], reachable=True, tools=False) for name in named],
         any_name=at_the_proxy,
+        embedders=[at_the_proxy(EMBEDDER)],
     )
 
 
@@ -229,8 +284,8 @@ class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: Name | None = None
     price: _PriceEntry | None = None
     free: bool = False
-    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] | None = None  # None: 50, and AGENTS_IN_FLIGHT of agents
+    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] | None = None  # None: 120, and AGENT_SECONDS of an agent
     options: dict[str, Any] = {}
     rank: Annotated[int, Meta(ge=1, le=100)] | None = None
     rpm: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
@@ -254,9 +309,44 @@ class _ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     label: Name | None = None
 
 
+class _EmbedderDeployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As a model's deployment, with a price for what is read: nothing is written."""
+
+    backend: Name
+    model: Name
+    key_variable: Name | None = None
+    base_url: Name | None = None
+    price: Dollars | None = None
+    free: bool = False
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    options: dict[str, Any] = {}
+
+    def as_a_models(self) -> _DeploymentEntry:
+        return _DeploymentEntry(
+            backend=self.backend,
+            model=self.model,
+            key_variable=self.key_variable,
+            base_url=self.base_url,
+            price=None if self.price is None else _PriceEntry(input=self.price, output=0.0),
+            free=self.free,
+            max_in_flight=self.max_in_flight,
+            options=self.options,
+        )
+
+
+class _EmbedderEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    deployments: Annotated[tuple[_EmbedderDeployment, ...], Meta(min_length=1)]
+    proxy_name: Name | None = None
+
+    @property
+    def entries(self) -> tuple[_DeploymentEntry, ...]:
+        return tuple(deployment.as_a_models() for deployment in self.deployments)
+
+
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default: Name
     models: Annotated[dict[Name, _ModelEntry], Meta(min_length=1)]
+    embedders: dict[Name, _EmbedderEntry] = {}
 
 
 class _Proxy(Struct, frozen=True):
@@ -272,6 +362,13 @@ def _parse(text: str) -> _File:
         for position, deployment in enumerate(entry.deployments)
         for finding in _findings(deployment)
     ]
+    findings += [
+        f"embedders.{name}.deployments[{position}]: {finding}"
+        for name, entry in parsed.embedders.items()
+        for position, deployment in enumerate(entry.entries)
+        for finding in _findings(deployment)
+    ]
+    findings += [f"embedders.{name}: a model has that name too" for name in parsed.embedders if name in parsed.models]
     if parsed.default not in parsed.models:
         findings.insert(0, f"default: there is no model named {parsed.default!r} in this file")
     findings += [*_ids_given_twice(parsed), *_ranks_given_in_part(parsed)]
@@ -331,19 +428,30 @@ def _ranks_given_in_part(parsed: _File) -> Iterable[str]:
 
 
 def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
-    direct = tuple(
-        _deployment(deployment, environ) for deployment in entry.deployments if _has_key(deployment, environ)
-    )
-    ordered = sorted(_at_proxy(entry, proxy) + direct, key=lambda deployment: deployment.rank or 0)
+    usable = [deployment for deployment in entry.deployments if _has_key(deployment, environ)]
+    at_proxy = _at_proxy(entry.proxy_name, entry.deployments[0], proxy)
+    direct = tuple(_deployment(one, environ) for one in usable if not runs_agents(one.backend))
+    agents = tuple(_agents(one, environ) for one in usable if runs_agents(one.backend))
     return Model(
         name=name,
-        deployments=tuple(ordered),
+        deployments=_ordered(at_proxy + direct),
+        agents=_ordered((*map(_for_agents, at_proxy), *agents)),
         context_tokens=entry.context_tokens,
         tools=entry.tools,
         can_judge=entry.can_judge,
         successor=entry.successor,
         retired=entry.retired,
     )
+
+
+def _ordered(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+    return tuple(sorted(deployments, key=lambda deployment: deployment.rank or 0))
+
+
+def _embedder(name: str, entry: _EmbedderEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
+    direct = tuple(_deployment(deployment, environ) for deployment in entry.entries if _has_key(deployment, environ))
+    at_proxy = _at_proxy(entry.proxy_name, entry.entries[0], proxy)
+    return Model(name=name, deployments=at_proxy + direct, can_judge=False, embeds=True)
 
 
 def _has_key(deployment: _DeploymentEntry, environ: Mapping[str, str]) -> bool:
@@ -358,8 +466,8 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
         price=_price(entry),
         base_url=entry.base_url,
         key=Secret(environ[entry.key_variable].strip()) if entry.key_variable else None,
-        max_in_flight=entry.max_in_flight,
-        timeout_seconds=entry.timeout_seconds,
+        max_in_flight=entry.max_in_flight or 50,
+        timeout_seconds=entry.timeout_seconds or 120.0,
         options=entry.options,
         rank=entry.rank,
         rpm=entry.rpm,
@@ -367,20 +475,39 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
     )
 
 
-def _at_proxy(entry: _ModelEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
+def _agents(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
+    return msgspec.structs.replace(
+        _deployment(entry, environ),
+        max_in_flight=entry.max_in_flight or AGENTS_IN_FLIGHT,
+        timeout_seconds=entry.timeout_seconds or AGENT_SECONDS,
+    )
+
+
+def _for_agents(proxy: Deployment) -> Deployment:
+    """The same proxy, asked in Anthropic's format: LiteLLM's speaks both for every model."""
+    return msgspec.structs.replace(
+        proxy,
+        id=f"{proxy.id} (agents)",  # its limits and troubles are its own
+        backend="claude_agent",
+        max_in_flight=AGENTS_IN_FLIGHT,
+        timeout_seconds=AGENT_SECONDS,
+    )
+
+
+def _at_proxy(name: str | None, first: _DeploymentEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
     """The operator's LiteLLM proxy, priced as the model's first deployment."""
-    if proxy is None or entry.proxy_name is None:
+    if proxy is None or name is None:
         return ()
     return (
         Deployment(
-            id=f"proxy/{entry.proxy_name}",
+            id=f"proxy/{name}",
             backend="openai_compatible",
-            model=entry.proxy_name,
-            price=_price(entry.deployments[0]),
+            model=name,
+            price=_price(first),
             base_url=proxy.url,
             key=proxy.key,
             # Before all others, whose ranks begin at 1; without ranks the place in the list counts.
-            rank=None if entry.deployments[0].rank is None else 0,
+            rank=None if first.rank is None else 0,
         ),
     )
 
@@ -402,6 +529,7 @@ def _info(model: Model, entry: _ModelEntry, *, is_default: bool) -> ModelInfo:
         retired=entry.retired or UNSET,
         successor=entry.successor or UNSET,
         label=entry.label or UNSET,
+        agents=True if model.agents else UNSET,
         needs=UNSET if model.deployments else _needs(entry),
     )
 

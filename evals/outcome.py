@@ -29,14 +29,17 @@ from evals.provenance import Provenance, Record
 from evals.scoring import GatedRow, count_verdicts, decide_row, gate
 from evals.suite_changes import CaseChange
 from evals.types import (
+    Agreement,
     AssertionResult,
     Attempt,
     CacheUse,
+    Completion,
     Conclusion,
     RowIndex,
     State,
     StoppedBy,
     Suite,
+    ToolCall,
     Trial,
     TrialError,
 )
@@ -57,6 +60,9 @@ class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | UnsetType = UNSET
     attempts: tuple[Attempt, ...] = ()
     cache: CacheUse | UnsetType = UNSET
+    tool_calls: tuple[ToolCall, ...] | UnsetType = UNSET
+    turns: int | UnsetType = UNSET
+    earlier: tuple[str, ...] = ()  # answers of a conversation before `response`
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -84,6 +90,9 @@ class Row(Struct, frozen=True, kw_only=True):
     stopped_early: bool | UnsetType = UNSET  # true: repeats that could not change the verdict were left out
     quarantined: bool | UnsetType = UNSET  # true: the row decides nothing
     change: Change | UnsetType = UNSET  # against the baseline, where there is one
+    tool_calls: tuple[ToolCall, ...] | UnsetType = UNSET  # of the answer that the row shows
+    turns: int | UnsetType = UNSET  # of an agent: how often its model was asked for that answer
+    earlier: tuple[str, ...] | UnsetType = UNSET  # answers of a conversation before `response`
     reruns: tuple[TrialResult, ...] | UnsetType = UNSET  # made as the row stood against its baseline
 
 
@@ -107,6 +116,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
     cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
     test_result_id: str | UnsetType = UNSET
+    judge_agreement: Agreement | UnsetType = UNSET  # of the judges with themselves, where they were asked again
     derived_metrics: dict[str, dict[str, float]] | UnsetType = UNSET  # by model, where the suite has formulas
 
 
@@ -191,6 +201,7 @@ def build_outcome(
     out_of_time: bool = False,
     baseline: Baseline | None = None,
     base_trials: Sequence[Trial] = (),
+    agreement: Agreement | None = None,
 ) -> Outcome:
     """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
 
@@ -211,7 +222,7 @@ def build_outcome(
     return Outcome(
         test_cases=rows,
         summary=msgspec.structs.replace(
-            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms, agreement=agreement),
             stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
             notes=tuple(notes) or UNSET,
             derived_metrics=derived_by_model(suite, models, rows),
@@ -315,9 +326,16 @@ def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change:
         pass_rate=rate_of(counts) if counts.total else UNSET,
         stopped_early=True if _is_stopped_early(verdict.state, own) else UNSET,
         quarantined=True if case.quarantine else UNSET,
+        tool_calls=(completion.tool_calls if completion else ()) or UNSET,
+        turns=_turns(completion),
         change=change or UNSET,
+        earlier=_earlier(shown) or UNSET if shown else UNSET,
         reruns=tuple(map(trial_result, again)) or UNSET,
     )
+
+
+def _earlier(trial: Trial) -> tuple[str, ...]:
+    return tuple(completion.text for completion in trial.earlier)
 
 
 def _attempts(trial: Trial) -> tuple[Attempt, ...]:
@@ -364,13 +382,23 @@ def trial_result(trial: Trial) -> TrialResult:
         cost_usd=_total_cost([trial]),
         attempts=_attempts(trial),
         cache=(completion.cache if completion else None) or UNSET,
+        tool_calls=(completion.tool_calls if completion else ()) or UNSET,
+        turns=_turns(completion),
+        earlier=_earlier(trial),
     )
 
 
-def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms: int) -> Summary:
+def _turns(completion: Completion | None) -> int | UnsetType:
+    return UNSET if completion is None or completion.turns is None else completion.turns
+
+
+def summarise(
+    rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms: int, agreement: Agreement | None = None
+) -> Summary:
     """Counts and sums over all rows; the score is the mean over rows that have a verdict, 0 when none has one."""
     scores = [row.score for row in rows if row.state in ("passed", "failed")]
-    answered = [trial.completion for trial in trials if trial.completion]
+    answered = [completion for trial in trials for completion in trial.completions]
+    again = agreement or Agreement(share=0.0, n=0)
     states = [row.state for row in rows]
     return Summary(
         total_tests=len(rows),
@@ -379,15 +407,18 @@ def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms
         overall_score=round(sum(scores) / len(scores), 6) if scores else 0.0,
         total_duration_ms=total_duration_ms,
         total_tokens=sum((c.input_tokens or 0) + (c.output_tokens or 0) for c in answered)
-        + sum(trial.judge_tokens for trial in trials),
+        + sum(trial.judge_tokens for trial in trials)
+        + again.tokens,
         total_cost_usd=round(
-            sum(c.cost_usd or 0.0 for c in answered) + sum(trial.judge_cost_usd for trial in trials), 9
+            sum(c.cost_usd or 0.0 for c in answered) + sum(trial.judge_cost_usd for trial in trials) + again.cost_usd,
+            9,
         ),
         tests_errored=states.count("error"),
         tests_skipped=states.count("skipped"),
         conclusion=gate([gated_row(row) for row in rows]),
         cost_is_partial=True if any(c.cost_usd is None for c in answered) else UNSET,
-        trials_cached=sum(c.is_cached for c in answered) or UNSET,
+        trials_cached=sum(trial.completion is not None and trial.is_cached for trial in trials) or UNSET,
+        judge_agreement=agreement or UNSET,
     )
 
 
@@ -405,6 +436,9 @@ def summary_as_cached(summary: Summary, *, trials: int) -> Summary:
         trials_cached=trials,
         cached=True,
         test_result_id=UNSET,
+        judge_agreement=msgspec.structs.replace(summary.judge_agreement, cost_usd=0.0)
+        if summary.judge_agreement
+        else UNSET,
     )
 
 
@@ -442,11 +476,12 @@ def _as_cached(shown: Shown, *, ended_at: str) -> Shown:
 
 
 def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:
-    known = [getattr(t.completion, field) for t in trials if t.completion]
+    known = [getattr(completion, field) for t in trials for completion in t.completions]
     counts = [count for count in known if count is not None]
     return sum(counts) if counts else UNSET
 
 
 def _total_cost(trials: Sequence[Trial]) -> float | UnsetType:
-    costs = [t.completion.cost_usd for t in trials if t.completion and t.completion.cost_usd is not None]
+    known = [completion.cost_usd for t in trials for completion in t.completions]
+    costs = [cost for cost in known if cost is not None]
     return round(sum(costs), 9) if costs else UNSET

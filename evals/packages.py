@@ -48,6 +48,7 @@ class Package(Struct, frozen=True, kw_only=True):
     instructions: Instructions
     suite: FoundSuite | None = None
     description: str = ""  # by its frontmatter, else its manifest
+    paths: tuple[str, ...] = ()  # of all that belongs to it, pictures and programs too
     notes: tuple[str, ...] = ()
 
 
@@ -77,6 +78,7 @@ def read_package(
         instructions=_instructions(manifest, parts),
         suite=find_suite(files, manifest),
         description=parts[0].prompt.description or manifest.description,
+        paths=tuple(_paths(files, manifest)),
         notes=(*manifest.notes, *suite_notes(manifest)),
     )
 

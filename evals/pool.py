@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from evals.catalogue import FREE, Catalogue, Model
+from evals.catalogue import FREE, Catalogue, Model, ranks_of
 from evals.errors import ProviderError
 from evals.limits import Ask, Ending, Grant, Limits, LocalLimits, Report, Wait
 from evals.models import BACKENDS, Backend, CompletionRequest, Deployment
@@ -70,7 +70,7 @@ class ModelPool:
         """As `complete`. `allowed` is awaited right before each attempt, after all waits for slots and pauses."""
         model = self.catalogue.resolve(model_name)
         call = _Call(model, request, allowed=allowed, deadline=self._clock() + request.timeout_seconds)
-        ranks = model.ranks
+        ranks = ranks_of(model.ways(request))
         try:
             async with asyncio.timeout(request.timeout_seconds):
                 for place, rank in enumerate(ranks):

@@ -38,7 +38,7 @@ def most_usd(model: Model, request: CompletionRequest) -> float | None:
     """USD that one answer may cost at the dearest of the model's deployments; None if one's price is unknown."""
     tokens = most_input_tokens(request.messages)
     costs: list[float] = []
-    for deployment in model.deployments:
+    for deployment in model.ways(request):
         if deployment.price is None:
             return None
         costs.append(deployment.price.cost_usd(input_tokens=tokens, output_tokens=request.max_tokens))

@@ -33,6 +33,7 @@ class AssertionResult:
     reason: str
     weight: float = 1.0
     metric: str | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,16 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """One call of a tool; `arguments` is the JSON text that the model wrote."""
+
+    name: str
+    arguments: str
+    failed: bool = False
+    refused: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialResult:
     """One trial of a row that has several."""
 
@@ -101,6 +112,9 @@ class TrialResult:
     cost_usd: float | None = None
     attempts: tuple[Attempt, ...] = ()
     cache: CacheUse | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    turns: int | None = None
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +144,19 @@ class Row:
     change: Change | None = None
     reruns: tuple[TrialResult, ...] | None = None
     cache: CacheUse | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    turns: int | None = None
+    earlier: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far the judges agreed with themselves when some verdicts were asked for again."""
+
+    share: float
+    n: int
+    tokens: int = 0
+    cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +176,7 @@ class Summary:
     cost_is_partial: bool | None = None
     stopped_by: str | None = None
     notes: tuple[str, ...] | None = None
+    judge_agreement: Agreement | None = None
     derived_metrics: Mapping[str, Mapping[str, float]] | None = None
     test_result_id: str | None = None
     trials_cached: int | None = None

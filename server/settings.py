@@ -33,6 +33,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     secret_key: Secret | None  # seals stored secrets; several, separated by commas, while one is replaced
     jwks_url: str | None
     catalogue: Path | None
+    plugins: Path | None  # MCP servers that agents may be given; evals/agents/plugins.py
     litellm_proxy_url: str | None
     litellm_proxy_key: Secret | None
     demo_model_url: str | None
@@ -121,6 +122,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         secret_key=keys("SECRET_KEY"),
         jwks_url=text("JWKS_URL"),
         catalogue=path("CATALOGUE"),
+        plugins=path("PLUGINS"),
         litellm_proxy_url=text("LITELLM_PROXY_URL"),
         litellm_proxy_key=secret("LITELLM_PROXY_KEY"),
         demo_model_url=text("DEMO_MODEL_URL"),

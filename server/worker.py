@@ -18,6 +18,8 @@ import structlog
 import uvloop
 from arq.worker import Worker, func
 
+from evals.agents.plugins import PluginCatalogue, load_plugins, plugin_key_variables
+from evals.agents.sandbox import why_no_agents
 from evals.catalogue import (
     Catalogue,
     bundled_catalogue_text,
@@ -55,18 +57,31 @@ def read_catalogue(settings: Settings, environ: Mapping[str, str]) -> Catalogue:
     return catalogue
 
 
+def read_plugins(settings: Settings, environ: Mapping[str, str]) -> PluginCatalogue:
+    """What agents may be given: by the operator's file, else nothing."""
+    if settings.plugins is None:
+        return PluginCatalogue()
+    return load_plugins(settings.plugins.read_text(encoding="utf-8"), environ=environ)
+
+
 def take_vendor_keys(settings: Settings, environ: MutableMapping[str, str]) -> dict[str, str]:
     """The environment as it was; the models' keys are no longer in the process's own, where a library might look."""
     text = settings.catalogue.read_text() if settings.catalogue else bundled_catalogue_text()
     before = dict(environ)
-    for name in (*vendor_key_variables(text), "PRPM_LITELLM_PROXY_KEY"):
+    of_plugins = plugin_key_variables(settings.plugins.read_text(encoding="utf-8")) if settings.plugins else set()
+    for name in (*vendor_key_variables(text), *of_plugins, "PRPM_LITELLM_PROXY_KEY"):
         environ.pop(name, None)
     return before
 
 
 async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: asyncio.Event) -> None:
     """Work until `stop` is set; then give running jobs back."""
-    models = ModelPool(read_catalogue(settings, environ))
+    catalogue = read_catalogue(settings, environ)
+    if why := await asyncio.to_thread(why_no_agents):
+        log.info("no agents are run", reason=why)
+        catalogue = catalogue.without_agents()
+    plugins = read_plugins(settings, environ)
+    models = ModelPool(catalogue)
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
@@ -87,6 +102,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         job_concurrency=settings.job_concurrency,
         pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
         cache_days=settings.cache_days,
+        plugins=plugins,
         ended=deliveries.nudge,
     )
 

@@ -7,7 +7,9 @@
         async def aclose(self) -> None: ...
 
 A backend with options for its deployments names their Struct in an attribute `Options`; the catalogue then refuses
-options that do not fit. Its file `tests/standins/backends/<name>.py` brings it under the family's contract test.
+options that do not fit. One that runs agents says `runs_agents = True`: it answers requests with an `agent`, and the
+others those without. A request may ask for `embeddings`: a backend that can gives them as the completion's `vectors`,
+another one answers. Its file `tests/standins/backends/<name>.py` brings a backend under the family's contract test.
 A backend makes one call and reports it. Retries, fallbacks, limits and prices are the pool's (evals/pool.py).
 """
 
@@ -15,13 +17,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from evals.plugins import Registry
 from evals.types import Completion, Message, Price
+
+if TYPE_CHECKING:
+    from evals.agents.tasks import AgentTask, Meter
 
 
 class Secret:
@@ -73,10 +78,14 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     max_tokens: int = 1024
     timeout_seconds: float = 120.0
     json_object: bool = False  # ask for a JSON object where the backend can
+    embeddings: bool = False  # no answer is wanted, but a vector for each message's text
     # For a cache alone; nobody sends these.
     sample: int = 0  # tells equal requests of one run apart
     nonce: str = ""  # a random word in the messages that changes nothing about what is asked
     fresh: str = ""  # why a kept answer will not do; empty: it will
+    # For backends that run agents alone: a model asked by itself has neither.
+    agent: AgentTask | None = None
+    meter: Meter | None = None  # who pays; None: nobody counts money
 
 
 class Backend(Protocol):
@@ -93,6 +102,12 @@ class Backend(Protocol):
 
 
 BACKENDS: Registry[Callable[[], Backend]] = Registry("evals.models")
+
+
+def runs_agents(backend_name: str) -> bool:
+    """Whether the backend runs agents, and so no model by itself. Raises KeyError for an unknown one."""
+    return getattr(BACKENDS[backend_name], "runs_agents", False) is True
+
 
 BackendClass = TypeVar("BackendClass", bound=type)
 

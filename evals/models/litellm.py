@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from evals.errors import ProviderError
 from evals.models import CompletionRequest, Deployment, backend
+from evals.models._embeddings import embeddings_completion
 from evals.models._refusals import refusal
 from evals.types import Completion
 
@@ -69,7 +70,13 @@ class LiteLLM:
         assert self._library is not None  # noqa: S101 - for the type checker: prepare() has set it
         try:
             async with asyncio.timeout(request.timeout_seconds):
+                if request.embeddings:
+                    return _embeddings(
+                        await self._library.aembedding(**embedding_arguments(request, deployment)), request, deployment
+                    )
                 reply = await self._library.acompletion(**call_arguments(request, deployment))
+        except ProviderError:
+            raise
         except TimeoutError:
             raise _timed_out(request, deployment) from None
         except Exception as error:  # noqa: BLE001 - the library raises what its many providers raise
@@ -99,6 +106,22 @@ def call_arguments(request: CompletionRequest, deployment: Deployment) -> dict[s
         "api_base": deployment.base_url,
         "temperature": request.temperature,
         "response_format": {"type": "json_object"} if request.json_object else None,
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def embedding_arguments(request: CompletionRequest, deployment: Deployment) -> dict[str, Any]:
+    """What `aembedding` is given."""
+    arguments: dict[str, Any] = {
+        **msgspec.convert(deployment.options, LibraryOptions).arguments,
+        "model": deployment.model,
+        "input": [message.content for message in request.messages],
+        "encoding_format": "float",
+        "timeout": request.timeout_seconds,
+        "max_retries": 0,
+        "num_retries": 0,
+        "api_key": deployment.key.reveal() if deployment.key else None,
+        "api_base": deployment.base_url,
     }
     return {name: value for name, value in arguments.items() if value is not None}
 
@@ -154,6 +177,18 @@ def _completion(reply: Any, deployment: Deployment) -> Completion:
         input_tokens=_count(usage, "prompt_tokens"),
         output_tokens=_count(usage, "completion_tokens"),
     )
+
+
+def _embeddings(reply: Any, request: CompletionRequest, deployment: Deployment) -> Completion:
+    try:
+        return embeddings_completion(
+            [item["embedding"] if isinstance(item, dict) else item.embedding for item in reply.data],
+            count=len(request.messages),
+            answered_by=str(getattr(reply, "model", None) or deployment.model),
+            input_tokens=_count(getattr(reply, "usage", None), "prompt_tokens"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ProviderError(f"{deployment.id} answered without embeddings.", retryable=True, status=200) from None
 
 
 def _count(usage: Any, name: str) -> int | None:

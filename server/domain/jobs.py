@@ -41,6 +41,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     framework: str
     upload_results: bool
     verify_results: bool
+    plugins: list[str] = []
     may_cost: bool = True  # not all of its models are free
     max_cost_usd: float | None = None  # lowers the account's cap for this job
     cause: Cause = "submit"
@@ -61,6 +62,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     suite: SentSuite
     suite_is_current: bool  # a submit without a suite would find this one
     models: list[str]
+    plugins: list[str]
     framework: str
     upload_results: bool
     verify_results: bool
@@ -120,6 +122,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     snapshot_id: str
     suite_body: str
     models: tuple[str, ...]
+    plugins: tuple[str, ...]
     framework: str
     trials: int  # in all, finished ones of earlier leases included
     seconds_left: float
@@ -211,6 +214,7 @@ class JobEnd(Struct, frozen=True, kw_only=True):
     error_message: str | None = None
     refund_reason: str | None = None
     kept: KeptOutcome | None = None  # None: the outcome answers for no other job
+    framework: str | None = None  # what ran, where the job left it to be decided
 
 
 class KeptOutcome(Struct, frozen=True, kw_only=True):

@@ -57,6 +57,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield attempt(lambda: f"Embedded Valkey: {find_program()}.")
     yield attempt(lambda: f"Port {usable_port('127.0.0.1', 0)} and others are free.")
     yield check_models()
+    yield check_agents()
 
 
 def attempt(describe: Callable[[], str]) -> Finding:
@@ -116,6 +117,14 @@ async def check_redis(url: str) -> Finding:
     except (OSError, ValueError, RedisError) as error:
         return Finding(False, f"PRPM_REDIS_URL cannot be reached: {error}.")
     return Finding(True, "PRPM_REDIS_URL answers.")
+
+
+def check_agents() -> Finding:
+    """Whether Claude agents can be run; without, everything else works."""
+    from evals.agents.sandbox import why_no_agents
+
+    why = why_no_agents()
+    return Finding(None, f"Agents are not run: {why}.") if why else Finding(True, "Agents run in a sandbox.")
 
 
 def check_models() -> Finding:

@@ -25,7 +25,7 @@ class ModelSource(Struct, frozen=True, kw_only=True):
 
 def choose_model(environ: Mapping[str, str], *, free_port: Callable[[], int]) -> ModelSource:
     """What this environment can reach. Raises InvalidCatalogue for a models file that cannot be used."""
-    keys = key_variables(catalogue_text(environ))
+    keys = key_variables(catalogue_text(environ)) | key_variables(plugins_text(environ))
     if environ.get("PRPM_CATALOGUE", "").strip():
         return ModelSource(kind="catalogue", sentence=f"Models: {environ['PRPM_CATALOGUE']}.", key_variables=keys)
     if environ.get("PRPM_LITELLM_PROXY_URL", "").strip():
@@ -63,6 +63,22 @@ def catalogue_text(environ: Mapping[str, str]) -> str:
         check_catalogue(text, environ=environ)
         return text
     return Path(evals.__file__).with_name("catalogue.yaml").read_text(encoding="utf-8")
+
+
+def plugins_text(environ: Mapping[str, str]) -> str:
+    """The operator's plugins file, checked; empty without one. Raises OperatorError, InvalidPlugins."""
+    given = environ.get("PRPM_PLUGINS", "").strip()
+    if not given:
+        return ""
+    try:
+        text = Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise OperatorError(f"PRPM_PLUGINS: {given} cannot be read: {reason}.") from error
+    from evals.agents.plugins import load_plugins
+
+    load_plugins(text, environ=environ)
+    return text
 
 
 def check_catalogue(text: str, *, environ: Mapping[str, str]) -> None:

@@ -9,11 +9,12 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from evals import ENGINE_VERSION
 from evals.catalogue import Catalogue, Model, ModelInfo
@@ -109,9 +110,10 @@ class CachedModels(ModelPool):
         key = completion_key(model.deployments[0], request)
         use = await self._look(key) if self._job.use_cache else CacheUse(state="bypass", reason=ASKED_ANEW)
         if isinstance(use, KeptCompletion):
+            self._is_plain = self._is_plain and not request.embeddings
             return self._hit(use, model)
         completion = await self._models.complete(model_name, request)
-        await self._keep(key, completion, model)
+        await self._keep(key, request, completion, model)
         return msgspec.structs.replace(completion, cache=use)
 
     async def aclose(self) -> None:
@@ -164,8 +166,11 @@ class CachedModels(ModelPool):
         )
         return msgspec.structs.replace(found.completion, cost_usd=0.0, attempts=(), cache=use)
 
-    async def _keep(self, key: bytes, completion: Completion, model: Model) -> None:
+    async def _keep(self, key: bytes, request: CompletionRequest, completion: Completion, model: Model) -> None:
         first = model.deployments[0]
+        if request.embeddings:
+            # Nobody is told how embeddings are reached, so no later job could tell whether that is still so.
+            self._is_plain = False
         if not completion.attempts or completion.attempts[-1].deployment != first.id:
             self._is_plain = False
             return
@@ -211,6 +216,7 @@ def completion_key(deployment: Deployment, request: CompletionRequest) -> bytes:
         request.max_tokens,
         request.json_object,
         request.sample,
+        *(["embeddings"] if request.embeddings else []),
     ]
     return hashlib.sha256(msgspec.json.encode(parts)).digest()
 
@@ -220,20 +226,26 @@ def outcome_settings(known: Sequence[AnnouncedModel], models: Sequence[str], *, 
 
     Every known model is part of it, as any may be a suite's judge. Which version answers is compared apart from it.
     """
-    reached = sorted((model.name, model.default, model.fingerprint or None) for model in known)
+    if framework == "auto" and not any(model.agents is True for model in known if model.name in models):
+        framework = "litellm"  # nothing else can come of it
+    reached = sorted((model.name, model.default, model.fingerprint or None, model.agents is True) for model in known)
     return hashlib.sha256(msgspec.json.encode([ENGINE_VERSION, framework, models, reached])).hexdigest()
 
 
-def announce_models(catalogue: Catalogue) -> tuple[AnnouncedModel, ...]:
-    """Every model of the catalogue, with how it is reached."""
-    return tuple(_announced(info, catalogue) for info in catalogue.describe())
+def announce_models(catalogue: Catalogue, *, plugins: tuple[str, ...] = ()) -> tuple[AnnouncedModel, ...]:
+    """Every model of the catalogue, with how it is reached and what its agents may be given."""
+    return tuple(_announced(info, catalogue, plugins) for info in catalogue.describe())
 
 
-def _announced(info: ModelInfo, catalogue: Catalogue) -> AnnouncedModel:
-    plain = AnnouncedModel(**{name: getattr(info, name) for name in ModelInfo.__struct_fields__})
+def _announced(info: ModelInfo, catalogue: Catalogue, plugins: tuple[str, ...]) -> AnnouncedModel:
+    plain = AnnouncedModel(plugins=plugins if info.agents is True else UNSET, **_told(info))
     if not info.reachable:
         return plain
     return msgspec.structs.replace(plain, fingerprint=catalogue.resolve(info.name).deployments[0].fingerprint)
+
+
+def _told(info: ModelInfo) -> dict[str, Any]:
+    return {name: getattr(info, name) for name in ModelInfo.__struct_fields__}
 
 
 def may_answer_again(suite: Suite, outcome: Outcome) -> bool:

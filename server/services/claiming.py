@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from evals.agents.plugins import PluginCatalogue
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
 from server.services.announcing import Announcer
@@ -42,8 +43,10 @@ class ClaimLoop:
         job_concurrency: int,
         pace: Pace,
         cache_days: int = 0,
+        plugins: PluginCatalogue | None = None,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
+        self._plugins = plugins or PluginCatalogue()
         self._db = db
         self._models = models
         self._wakeups = wakeups
@@ -110,6 +113,7 @@ class ClaimLoop:
                 concurrency=self._job_concurrency,
                 stop=stop,
                 cache_days=self._cache_days,
+                plugins=self._plugins,
                 changed=self._announcer.tell,
             )
             self._job_times.note(trials=job.trials, seconds=time.monotonic() - started)
@@ -161,7 +165,7 @@ class ClaimLoop:
                     self._worker_id,
                     slots=self._slots,
                     job_time=self._job_times.estimate(),
-                    models=announce_models(self._models.catalogue),
+                    models=announce_models(self._models.catalogue, plugins=self._plugins.names),
                 )
                 await workers.forget_workers(self._db)
             except DATABASE_TROUBLE as error:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from evals.archives import read_archive
-from evals.catalogue import FREE, ModelInfo
+from evals.catalogue import FREE, ModelInfo, bundled_embedder_prices
 from evals.errors import EngineError
 from evals.estimates import RunEstimate, estimate_run
 from evals.packages import read_package
@@ -115,7 +115,11 @@ def _run(
         _instructions(subject, new),
         suite,
         new.models,
-        prices={model.name: price for model in models if (price := _price(model)) is not None},
+        # Workers announce no embedding models; what these cost is the same everywhere, and next to nothing.
+        prices={
+            **bundled_embedder_prices(),
+            **{model.name: price for model in models if (price := _price(model)) is not None},
+        },
         default_judge=default,
         answer_tokens=answer_tokens,
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
+
+from evals.agents.tasks import Meter
 from evals.models import CompletionRequest
 from evals.pool import ModelPool
 from evals.types import Completion
@@ -38,4 +41,23 @@ class HeldModels(ModelPool):
 
     async def complete(self, model_name: str, request: CompletionRequest) -> Completion:
         """As ModelPool.complete."""
+        if request.meter is not None:
+            request = msgspec.structs.replace(request, meter=HeldMeter(request.meter, self._hold))
         return await self._models.complete_while(model_name, request, allowed=self._hold.wait)
+
+
+class HeldMeter:
+    """Admits an agent's calls under a hold."""
+
+    def __init__(self, meter: Meter, hold: Hold) -> None:
+        self._meter = meter
+        self._hold = hold
+
+    async def admit(self, most_usd: float | None) -> None:
+        """As the meter's own, and only while the lease is sure."""
+        await self._meter.admit(most_usd)
+        await self._hold.wait()
+
+    def settle(self, most_usd: float | None, cost_usd: float | None) -> None:
+        """As the meter's own."""
+        self._meter.settle(most_usd, cost_usd)

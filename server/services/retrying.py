@@ -61,6 +61,7 @@ def _new_job(
         suite=None if request.suite_is_current else request.suite,
         models=models,
         framework=request.framework,
+        plugins=request.plugins,
         upload_results=request.upload_results,
         verify_results=request.verify_results,
         may_cost=costs_money,

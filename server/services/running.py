@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +15,11 @@ import structlog
 from msgspec import UNSET, Struct
 
 from evals import ENGINE_VERSION
+from evals.agents.choosing import Chosen, FrameworkUnavailable, Wish, choose
+from evals.agents.plugins import PluginCatalogue, UnknownPlugin
+from evals.agents.sandbox import why_no_agents
+from evals.agents.tasks import AgentLimits
+from evals.agreement import measure_agreement
 from evals.archives import read_archive
 from evals.errors import EngineError
 from evals.outcome import Outcome, build_outcome, find_cap
@@ -22,7 +27,7 @@ from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.provenance import provenance_of, record_of
 from evals.runner import Plan, run
-from evals.types import Instructions, Suite, Trial
+from evals.types import Agreement, Framework, Instructions, Suite, Trial
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.caching import CachedModels
@@ -35,6 +40,8 @@ from server.store.trouble import DATABASE_TROUBLE
 log = structlog.get_logger()
 
 CANCELLED = "cancelled"
+# The package can be read, and cannot be run as it was asked for.
+FRAMEWORK_TROUBLE = (FrameworkUnavailable, UnknownPlugin)
 
 Answer = TypeVar("Answer")
 
@@ -46,6 +53,7 @@ class Pace(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: float = 5.0
     job_seconds: float = 3600.0
     trial_seconds: float = 120.0
+    agent_seconds: float = 600.0  # of a trial in which an agent runs
 
     @property
     def sure_seconds(self) -> float:
@@ -66,6 +74,7 @@ async def run_job(
     concurrency: int,
     stop: asyncio.Event,
     cache_days: int = 0,
+    plugins: PluginCatalogue | None = None,
     changed: Callable[[UUID], None] = lambda _: None,
 ) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
@@ -88,7 +97,15 @@ async def run_job(
             try:
                 async with cached:
                     end = await _run_to_end(
-                        db, cached, job, budget, pace=pace, concurrency=concurrency, stop=stop, changed=changed
+                        db,
+                        cached,
+                        job,
+                        budget,
+                        pace=pace,
+                        concurrency=concurrency,
+                        plugins=plugins or PluginCatalogue(),
+                        stop=stop,
+                        changed=changed,
                     )
                 await _finish(db, job, msgspec.structs.replace(end, cost_usd=float(booked_usd(budget.spent))))
                 changed(job.id)
@@ -109,15 +126,19 @@ async def _run_to_end(
     *,
     pace: Pace,
     concurrency: int,
+    plugins: PluginCatalogue,
     stop: asyncio.Event,
     changed: Callable[[UUID], None],
 ) -> JobEnd:
     try:
-        plan = await _plan(db, job, pace=pace, concurrency=concurrency)
+        plan, agent_notes = await _plan(db, job, models, pace=pace, concurrency=concurrency, plugins=plugins)
+    except FRAMEWORK_TROUBLE as error:
+        return _failed(f"{error.message} The run was given back.", code="framework_unavailable")
     except EngineError as error:
         # It could be read when it came in, so this is ours and not the package's.
         log.error("job cannot be prepared", error=type(error).__name__)
         return _failed("The package could not be read any more. The run was given back.", code="infrastructure")
+    framework = "litellm" if plan.agent is None else "claude-agent"
     longest = plan.suite.max_tokens
     # Here and not at the call: an answer that is kept is found by the length that was asked for.
     cut = msgspec.structs.replace(plan.suite, max_tokens=min(longest, job.answer_tokens))
@@ -126,9 +147,10 @@ async def _run_to_end(
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
     time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
     is_all_ours = not found
+    agreement: Agreement | None = None
     with contextlib.suppress(TimeoutError):
         async with time_limit:
-            stream = run(plan, pool=models, done=found.keys())
+            stream = run(plan, pool=models, done=found.copy())
             async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
                 async for batch in batches:
                     # Before the trials: who goes on after us must not take for unpaid what it need not run.
@@ -136,6 +158,9 @@ async def _run_to_end(
                     await _keep(db, job, batch)
                     changed(job.id)
                     found.update((trial.key, trial) for trial in batch)
+    seconds_left = job.seconds_left - (time.monotonic() - started)
+    if not stop.is_set() and seconds_left > 0:
+        agreement = await measure_agreement(plan, found.values(), pool=models, seconds=seconds_left)
     outcome = build_outcome(
         plan.suite,
         plan.models,
@@ -143,23 +168,33 @@ async def _run_to_end(
         # From the first start on, whoever ran it then.
         total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
-        notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
+        notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired())
+        + list(agent_notes),
         out_of_time=time_limit.expired(),
+        agreement=agreement,
     )
     outcome = msgspec.structs.replace(
         outcome,
-        provenance=provenance_of(plan.instructions, plan.suite, plan.models, found.values(), snapshot=job.snapshot_id),
+        provenance=provenance_of(
+            plan.instructions,
+            plan.suite,
+            plan.models,
+            found.values(),
+            snapshot=job.snapshot_id,
+            agent=plan.agent,
+        ),
         record=record_of(plan.suite, plan.models, found.values()),
     )
     if stop.is_set():
         is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
         has_verdict = any(trial.state in ("passed", "failed") for trial in found.values())
-        return _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
+        end = _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
+        return msgspec.structs.replace(end, framework=framework)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
     # account's tier and day alone, and always has a note.
     is_whole = is_all_ours and outcome.summary.notes is UNSET
     kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
-    return msgspec.structs.replace(judge_job(outcome), kept=kept)
+    return msgspec.structs.replace(judge_job(outcome), kept=kept, framework=framework)
 
 
 def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
@@ -175,25 +210,47 @@ def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bo
     return notes
 
 
-async def _plan(db: asyncpg.Pool, job: ClaimedJob, *, pace: Pace, concurrency: int) -> Plan:
+class _Planned(NamedTuple):
+    plan: Plan
+    notes: tuple[str, ...]  # on how the package is run
+
+
+async def _plan(
+    db: asyncpg.Pool, job: ClaimedJob, models: ModelPool, *, pace: Pace, concurrency: int, plugins: PluginCatalogue
+) -> _Planned:
     archive = await _patiently(lambda: packages.read_archive(db, job.snapshot_id))
     if archive is None:
         raise EngineError("The snapshot is gone.")
-    instructions = await asyncio.to_thread(_instructions, archive, job)
-    return Plan(
-        instructions=instructions,
-        suite=msgspec.json.decode(job.suite_body, type=Suite),
-        models=job.models,
-        concurrency=concurrency,
-        trial_timeout_seconds=pace.trial_seconds,
+    suite = msgspec.json.decode(job.suite_body, type=Suite)
+    wish = Wish(
+        asked=None if job.framework == "auto" else cast(Framework, job.framework),
+        suite=suite,
+        models=[models.catalogue.resolve(name) for name in job.models],
+        plugins=plugins.choose(job.plugins),
+        why_not=await asyncio.to_thread(why_no_agents),
+        limits=AgentLimits(seconds=pace.agent_seconds),
+    )
+    instructions, chosen = await asyncio.to_thread(_read, archive, job, wish)
+    return _Planned(
+        Plan(
+            instructions=instructions,
+            suite=suite,
+            models=job.models,
+            concurrency=concurrency,
+            trial_timeout_seconds=pace.trial_seconds if chosen.agent is None else pace.agent_seconds,
+            agent=chosen.agent,
+        ),
+        chosen.notes,
     )
 
 
-def _instructions(archive: bytes, job: ClaimedJob) -> Instructions:
+def _read(archive: bytes, job: ClaimedJob, wish: Wish) -> tuple[Instructions, Chosen]:
+    """What the package tells, and how it is run."""
     files = read_archive(archive)
-    return read_package(
+    package = read_package(
         files, name=job.package_name, version=job.package_version, format=job.format, subtype=job.subtype
-    ).instructions
+    )
+    return package.instructions, choose(package, files, wish)
 
 
 def judge_job(outcome: Outcome) -> JobEnd:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
+import msgspec
+
 from evals.errors import CapReached, ProviderError
 from evals.models import CompletionRequest
 from evals.pool import ModelPool
@@ -137,6 +139,10 @@ class SpendingModels(ModelPool):
 
         What ends without a count is taken at its most: time-outs, answers without usage, calls that are cut off.
         """
+        if request.agent is not None:
+            # Nobody knows how many calls it will make, so each is paid for by itself.
+            metered = msgspec.structs.replace(request, meter=BudgetMeter(self._budget, model_name))
+            return await self._models.complete(model_name, metered)
         most = self._most(model_name, request)
         if most == 0:
             return await self._models.complete(model_name, request)
@@ -159,6 +165,27 @@ class SpendingModels(ModelPool):
         if usd is None:
             raise ProviderError(f"{model_name} has no known price, so it is not called.", retryable=False)
         return math.ceil(usd * NANO)
+
+
+class BudgetMeter:
+    """Pays for the calls of one agent out of its job's budget."""
+
+    def __init__(self, budget: Budget, model_name: str) -> None:
+        self._budget = budget
+        self._model_name = model_name
+
+    async def admit(self, most_usd: float | None) -> None:
+        """Reserved. Raises CapReached, and ProviderError for a model without a known price."""
+        if most_usd is None:
+            raise ProviderError(f"{self._model_name} has no known price, so it is not called.", retryable=False)
+        if most_usd:
+            await self._budget.reserve(math.ceil(most_usd * NANO))
+
+    def settle(self, most_usd: float | None, cost_usd: float | None) -> None:
+        """What was reserved is free again, and the cost is spent: all of it, where nobody knows."""
+        if most_usd:
+            most = math.ceil(most_usd * NANO)
+            self._budget.settle(most, most if cost_usd is None else nano_usd(cost_usd))
 
 
 def _timed_out(attempts: Sequence[Attempt]) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct
 from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
+from evals.types import Framework
 from server.domain.accounts import Credential, Usage
 from server.domain.changes import DEFAULT_SUITE, SUITE_NAME, Change, faults_of, plain_change
 from server.domain.errors import (
@@ -43,7 +44,7 @@ from server.store import jobs
 PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9-]+")
 SNAPSHOT_ID = re.compile(r"[0-9a-f]{64}")
 MOST_MODELS = 20
-FRAMEWORK = "litellm"  # what runs, whatever `auto` will mean once there are several
+MOST_PLUGINS = 10
 SUITE_PLACES = (
     "Send one with the request (`suite`, `prpm test --suite FILE`), put `prpm.test.yaml` into the working folder or "
     "`tests/prpm.json` into the package, or store one with PUT /api/v1/packages/{id}/suite."
@@ -66,7 +67,7 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     package_version: str | None = None
     models: list[str] | None = None
     plugins: list[str] | None = None
-    framework: Literal["litellm", "claude-agent", "auto"] | None = None
+    framework: Framework | None = None
     upload_results: bool | None = None
     verify_results: bool | None = None
     suite: dict[str, Any] | None = None
@@ -130,12 +131,12 @@ async def new_job(
 
     Raises InvalidRequest, and Unavailable while no model is known.
     """
-    _check_framework(request)
     _check_change(request)
     chosen = choose_models(request.models, models)
+    framework = choose_framework(request, [model for model in models if model.name in chosen])
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    may_be_answered = keeps_answers and not request.upload_results and cache_days > 0
+    may_be_answered = keeps_answers and not request.upload_results and not request.plugins and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -147,11 +148,12 @@ async def new_job(
         snapshot_id=request.snapshot_id,
         suite=await _sent_suite(request),
         models=chosen,
-        framework=FRAMEWORK,
+        framework=framework,
+        plugins=list(dict.fromkeys(request.plugins or ())),
         upload_results=bool(request.upload_results or request.verify_results),
         verify_results=bool(request.verify_results),
         use_cache=keeps_answers,
-        outcome_settings=outcome_settings(models, chosen, framework=FRAMEWORK) if may_be_answered else None,
+        outcome_settings=outcome_settings(models, chosen, framework=framework) if may_be_answered else None,
         outcome_days=cache_days,
         may_cost=may_cost(chosen, models),
         max_cost_usd=request.max_cost_usd,
@@ -241,19 +243,35 @@ def free_tier() -> NotAllowed:
     )
 
 
-def _check_framework(request: RunRequest) -> None:
-    if request.framework == "claude-agent":
+def choose_framework(request: RunRequest, chosen: Sequence[AnnouncedModel]) -> Framework:
+    """What is kept with the job. A worker decides on `auto`, as it reads the package. Raises InvalidRequest."""
+    asked = request.framework or "auto"
+    without = [model.name for model in chosen if model.agents is not True]
+    if asked == "claude-agent" and without:
         raise InvalidRequest(
-            "framework: the Claude agent framework is not available on this service yet. Use `litellm` or `auto`.",
+            f"framework: no agent can be run on {', '.join(without)} by this service. Use `litellm` or `auto`.",
             code="framework_unavailable",
-            details=["framework: must be litellm or auto"],
+            details=[f"framework: {name} runs no agents here" for name in without],
         )
     if request.plugins:
-        raise InvalidRequest(
-            "plugins: no plugins are available on this service yet. Leave `plugins` out.",
-            code="unknown_plugin",
-            details=["plugins: the catalogue holds none"],
-        )
+        _check_plugins(request.plugins, asked, chosen)
+    return asked
+
+
+def _check_plugins(asked: Sequence[str], framework: Framework, chosen: Sequence[AnnouncedModel]) -> None:
+    known = {name for model in chosen for name in model.plugins or ()}
+    details = [
+        f"plugins[{position}]: there is no plugin {_shown(name)!r}"
+        for position, name in enumerate(asked[:MOST_PLUGINS])
+        if name not in known
+    ]
+    if framework == "litellm":
+        details = ["plugins: they are for agents; leave them out, or use the framework claude-agent"]
+    if len(asked) > MOST_PLUGINS:
+        details = [f"plugins: at most {MOST_PLUGINS} plugins a job, not {len(asked)}"]
+    if details:
+        listed = ", ".join(sorted(known)) or "none; the operator names them in PRPM_PLUGINS"
+        raise InvalidRequest(f"{details[0]}. Usable plugins: {listed}.", code="unknown_plugin", details=details)
 
 
 def _check_change(request: RunRequest) -> None:
@@ -285,8 +303,7 @@ def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[s
 
 
 def _finding(position: int, name: str, asked: list[str], known: Mapping[str, ModelInfo]) -> str | None:
-    shown = name if len(name) <= 60 else name[:60] + "…"
-    shown = "".join(c if c.isprintable() else "�" for c in shown)
+    shown = _shown(name)
     if name not in known:
         return f"models[{position}]: there is no model {shown!r}"
     if not known[name].reachable:
@@ -296,6 +313,11 @@ def _finding(position: int, name: str, asked: list[str], known: Mapping[str, Mod
     if name in asked[:position]:
         return f"models[{position}]: {shown} is named twice"
     return None
+
+
+def _shown(name: str) -> str:
+    shown = name if len(name) <= 60 else name[:60] + "…"
+    return "".join(c if c.isprintable() else "�" for c in shown)
 
 
 def _package_ref(request: RunRequest) -> PackageRef:

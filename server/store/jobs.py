@@ -55,6 +55,7 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     suite_trials: int | None = None
     models: list[str]
     framework: str
+    plugins: list[str]
     upload: bool
     verify: bool
     cause: str
@@ -114,6 +115,7 @@ def _submit_row(job: NewJob) -> SubmitRow:
         suite_trials=suite.trials if suite else None,
         models=job.models,
         framework=job.framework,
+        plugins=job.plugins,
         upload=job.upload_results,
         verify=job.verify_results,
         may_cost=job.may_cost,
@@ -219,6 +221,7 @@ async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> J
         suite=SentSuite(id=row["suite_id"], body=row["suite_body"], trials=row["suite_trials"]),
         suite_is_current=row["suite_is_current"],
         models=row["models_requested"],
+        plugins=row["plugins_requested"] or [],
         framework=row["framework"],
         upload_results=row["upload_results"],
         verify_results=row["verify_results"],
@@ -282,6 +285,7 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
         snapshot_id=row["snapshot_id"],
         suite_body=row["suite_body"],
         models=tuple(row["models_requested"]),
+        plugins=tuple(row["plugins_requested"] or ()),
         framework=row["framework"],
         trials=row["trials_total"],
         seconds_left=claim["seconds_left"],
@@ -315,7 +319,7 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
-        msgspec.json.encode(end.kept).decode() if end.kept else None,
+        msgspec.json.encode(end.kept).decode() if end.kept else None, end.framework,
     )  # fmt: skip
     return row is not None
 

@@ -11,12 +11,12 @@ WITH sent AS MATERIALIZED (
   SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
-    suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, upload BOOLEAN, verify BOOLEAN,
+    suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
     cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC,
     change JSONB, suite_name TEXT
   )
 ), request AS MATERIALIZED (
-  SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.upload, s.verify,
+  SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.plugins, s.upload, s.verify,
     s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
     cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, line.name AS change_line,
     a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
@@ -163,13 +163,14 @@ WITH sent AS MATERIALIZED (
 ), job AS (
   INSERT INTO test_jobs (
     id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source,
-    models_requested, framework, upload_results, verify_results, trials_total, start_key,
+    models_requested, framework, plugins_requested, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd,
     cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd,
     suite_name, change, change_line
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
-    r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
+    -- Agents' outcomes are never kept, so what answers for an identical job was no agent.
+    r.models, CASE WHEN r.cached_from IS NULL THEN r.framework ELSE 'litellm' END, NULLIF(r.plugins, '{}'), r.upload, r.verify, r.total, NOW() - r.start_bonus,
     CASE WHEN r.cached_from IS NULL THEN COALESCE(place.jobs + r.before + 1, 0) ELSE 0 END,
     CASE WHEN r.cached_from IS NULL THEN COALESCE(CEIL(GREATEST(
       ($2::JSON -> 'others_seconds' ->> r.subscription_tier)::FLOAT8,
@@ -247,7 +248,7 @@ WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submit
 -- name: read_request
 -- What a job was asked to do, for its own account. By primary keys, and the index of a package's newest suite.
 -- $1 job_id, $2 account
-SELECT j.id, j.package_id, j.package_version, j.snapshot_id, j.models_requested, j.framework, j.upload_results,
+SELECT j.id, j.package_id, j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested, j.framework, j.upload_results,
   j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
   COALESCE(j.suite_source <> 'request' AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
 FROM test_jobs j
@@ -286,7 +287,7 @@ SELECT job_id AS id, job_fence AS fence, job_attempt AS attempt, seconds_left FR
 -- name: read_claimed_job
 -- What running a job needs to know.
 -- $1 job_id
-SELECT j.package_version, j.snapshot_id, j.models_requested, j.framework, j.trials_total, j.user_id, j.use_cache,
+SELECT j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested, j.framework, j.trials_total, j.user_id, j.use_cache,
   is_public_test(j.package_id, j.snapshot_id, j.suite_source) AS is_public,
   EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - j.started_at)::FLOAT8 AS seconds_run,
   COALESCE(j.cost_usd, 0) AS cost_usd,
@@ -319,10 +320,12 @@ RETURNING id;
 -- running -> completed or failed, by the lease's holder alone: outcome, usage, refund and uploaded result with it.
 -- $1 job_id, $2 fence, $3 status, $4 conclusion, $5 summary, $6 error_code, $7 error_message, $8 tokens, $9 cost,
 -- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result,
--- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL
+-- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL,
+-- $14 the framework that ran, or NULL
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
     tokens_used = $8, cost_usd = GREATEST(cost_usd, $9), completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
+    framework = COALESCE($14, framework),
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
   RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id,

@@ -166,14 +166,29 @@ def test_local__without_a_token_a_reachable_proxy_is_used(tmp_path: Path, models
     [
         (["-u"], "Local results cannot be uploaded"),
         (["-v"], "Local results cannot be verified"),
-        (["-p", "github"], "Plugins are not available in local testing"),
-        (["--framework", "claude-agent"], "claude-agent framework is not available in local testing"),
     ],
 )
 def test_local__what_only_the_service_can_do_is_refused(
     tmp_path: Path, models: ModelServer, package: Path, options: list[str], sentence: str
 ) -> None:
     ran = prpm(tmp_path, "test", "polite", "--local", *options, local_url=models.url)
+
+    assert sentence in ran.stderr
+    assert ran.returncode == 2
+    assert models.mock.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["-p", "github"], "Name your plugins file in PRPM_PLUGINS to use -p with --local."),
+        (["--framework", "claude-agent"], "only Claude skills, agents and slash commands are run as agents"),
+    ],
+)
+def test_local__what_needs_an_agent_is_refused_for_what_is_none(
+    tmp_path: Path, models: ModelServer, package: Path, options: list[str], sentence: str
+) -> None:
+    ran = prpm(tmp_path, "test", "polite", "--local", "-m", "mock-a", *options, local_url=models.url)
 
     assert sentence in ran.stderr
     assert ran.returncode == 2
