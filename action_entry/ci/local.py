@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Mapping
 
 from action_entry.ci import Ci, Event, ci_provider
@@ -18,7 +18,7 @@ class Local(Ci):
 
     def event(self) -> Event:
         """A run of its own each time, for no change."""
-        return Event(run_key=f"local-{uuid.uuid4()}")
+        return Event(run_key=f"local-{secrets.token_hex(16)}")
 
     def write_outputs(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
