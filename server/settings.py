@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from evals.models import Secret
 
-
 SHORTEST_KEY_CHARS = 16
 ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 
@@ -38,7 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     litellm_proxy_key: Secret | None
     demo_model_url: str | None
     upstream_registry_url: str | None
-    notify_allowed_origins: frozenset[str]  # for these `scheme://host:port` targets need neither https nor a public name
+    notify_allowed_origins: frozenset[str]  # `scheme://host:port` that need neither https nor a public name
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -49,6 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_outcomes_days: int  # answers and assertions of jobs that ended
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
+    keep_notifications_days: int  # what was told, or could not be
     cache_days: int  # how old an answer may be to be answered again; 0: none is
 
     def require_database(self) -> str:
@@ -131,6 +131,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_outcomes_days=number("KEEP_OUTCOMES_DAYS", 365, least=1, most=36500),
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
+        keep_notifications_days=number("KEEP_NOTIFICATIONS_DAYS", 30, least=1, most=36500),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
     )
     if trouble:

@@ -125,6 +125,7 @@ def what_to_keep(settings: Settings) -> Keep:
         outcomes_days=settings.keep_outcomes_days,
         uploads_days=settings.keep_uploads_days,
         keys_days=settings.keep_keys_days,
+        outbox_days=settings.keep_notifications_days,
         cache_days=settings.cache_days,
     )
 

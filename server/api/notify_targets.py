@@ -143,9 +143,7 @@ async def remove_notify_target(target_id: str, site: Site, caller: Caller) -> No
 )
 async def check_notify_target(target_id: str, site: Site, caller: Caller) -> CheckAnswer:
     """A message that says so is sent there."""
-    return CheckAnswer(
-        delivery_id=await notifying.check_target(site.notifying, caller.id, parse_target_id(target_id))
-    )
+    return CheckAnswer(delivery_id=await notifying.check_target(site.notifying, caller.id, parse_target_id(target_id)))
 
 
 @post(

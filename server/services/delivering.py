@@ -1,7 +1,7 @@
 """A worker's loop over the outbox: takes what is due, tells it, and keeps what came of it.
 
-Needs no Redis: it looks each second, and at once when it is nudged. At least once: a worker that dies between the answer
-and its note of it leaves a row whose lease runs out, and another tells it again.
+Needs no Redis: it looks each second, and at once when it is nudged. At least once: a worker that dies between the
+answer and its note of it leaves a row whose lease runs out, and another tells it again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from server.services.notices import (
     warning_announcement,
 )
 from server.services.posting import SHORT_PATIENCE, post
-from server.services.public_addresses import Resolve, public_client, resolve
+from server.services.public_addresses import INTERNET, Network, public_client
 from server.services.sealing import CannotOpen, Sealer
 from server.store import outbox
 from server.store.trouble import DATABASE_TROUBLE
@@ -81,7 +81,7 @@ class Outgoing(Struct, frozen=True, kw_only=True):
     allowed_origins: frozenset[str] = frozenset()
     public_url: str | None = None
     forges: Forges = NoForges()
-    resolve: Resolve = resolve
+    network: Network = INTERNET
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     jitter: Callable[[], float] = random.random
 
@@ -172,7 +172,7 @@ async def deliver(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoin
         return
     except DATABASE_TROUBLE:
         raise
-    except Exception as error:  # noqa: BLE001 -- whatever it is, the row may not be claimed for ever
+    except Exception as error:
         log.error("delivery crashed", delivery=delivery.id, reason=type(error).__name__, exc_info=error)
         await _keep_failure(db, delivery, CannotNotify("The message could not be made.", retryable=True), outgoing)
         return
@@ -191,7 +191,7 @@ async def deliver(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoin
 async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
     if task.messages is None:
         return Receipt.quiet(task.quiet)
-    async with public_client(allowed_origins=task.origins, resolve=outgoing.resolve) as client:
+    async with public_client(allowed_origins=task.origins, network=outgoing.network) as client:
         return await post(task.messages, client=client, patience=task.patience)
 
 
@@ -235,10 +235,9 @@ def _for_announcement(delivery: ClaimedDelivery, target: ReadTarget, outgoing: O
 
 def _announcement(delivery: ClaimedDelivery, outgoing: Outgoing) -> Announcement:
     event_id = f"{delivery.event}_{delivery.id}"
-    moments = {"at": delivery.created_at, "now": outgoing.now()}
     if delivery.event == "warning" and delivery.facts is not None:
-        return warning_announcement(event_id, delivery.facts, **moments, public_url=outgoing.public_url)
-    return check_announcement(event_id, **moments, public_url=outgoing.public_url)
+        return warning_announcement(event_id, delivery.facts, at=delivery.created_at, now=outgoing.now())
+    return check_announcement(event_id, at=delivery.created_at, now=outgoing.now())
 
 
 def _open(target: ReadTarget, outgoing: Outgoing, *, edits: bool) -> Any:
@@ -279,9 +278,7 @@ def _with_receipt(told: Told | None, receipt: Receipt) -> Told | None:
     )
 
 
-async def _keep_failure(
-    db: asyncpg.Pool, delivery: ClaimedDelivery, error: CannotNotify, outgoing: Outgoing
-) -> None:
+async def _keep_failure(db: asyncpg.Pool, delivery: ClaimedDelivery, error: CannotNotify, outgoing: Outgoing) -> None:
     pause = pause_before(delivery.attempts, error, jitter=outgoing.jitter)
     log.warning(
         "notification failed", delivery=delivery.id, attempts=delivery.attempts, status=error.status,

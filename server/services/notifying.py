@@ -6,7 +6,7 @@ import asyncio
 import base64
 import re
 import secrets
-
+from typing import Literal
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from notifiers import NOTIFIERS, InvalidTarget, checked_url, target_for
 from server.domain.errors import Conflict, InvalidRequest, NotFound, TooMany
+from server.domain.jobs import JobView
 from server.domain.notifications import Delivery, Target, TargetMode, Warned
 from server.services.notices import masked
 from server.services.sealing import Sealer
@@ -55,7 +56,7 @@ class Notifying(Struct, frozen=True, kw_only=True):
 
 
 async def add_target(site: Notifying, account_id: UUID, wanted: Wanted) -> Added:
-    """A target that is told of what ends from now on. Raises InvalidRequest, Conflict or TooMany; keeps nothing then."""
+    """A target that is told of what ends from now on. Raises InvalidRequest, Conflict or TooMany, and keeps nothing."""
     sealer = _need_sealer(site)
     mode, secret = _checked(wanted, allowed=site.allowed_origins)
     if not await _leads_outside(wanted.url, allowed=site.allowed_origins):
@@ -173,6 +174,23 @@ async def warn(db: asyncpg.Pool, account_id: UUID, warned: Warned) -> int:
     )
 
 
+class Report(Struct, frozen=True, kw_only=True):
+    """Who tells a change's forge of a job, and the code that marks the one comment."""
+
+    marker: str  # 64 hex digits
+    reporter: Literal["app", "action"]
+
+
+def report_of(site: Notifying, job: JobView) -> Report | None:
+    """None for a job of no change, or where no key makes codes: then nobody can keep one comment."""
+    if job.change is None or site.sealer is None:
+        return None
+    return Report(
+        marker=site.sealer.marker(job.change, package=job.package_name, suite_name=job.suite_name),
+        reporter="app" if job.is_reported_here else "action",
+    )
+
+
 async def reseal(site: Notifying) -> tuple[int, int]:
     """How many addresses are under the first key now, and how many no key opens. Safe to call twice, and to stop."""
     sealer = _need_sealer(site)
@@ -215,5 +233,3 @@ def _need_sealer(site: Notifying) -> Sealer:
             "This service cannot keep addresses: its operator has to set PRPM_SECRET_KEY.", code="no_secret_key"
         )
     return site.sealer
-
-

@@ -1,7 +1,7 @@
 """Which addresses of the network a message may go to, and a transport that goes to no other.
 
-A name is resolved once for a connection, every address that it has is looked at, and the connection goes to one that was
-looked at, so a name that leads elsewhere a moment later gains nothing (S1, S2). Name and certificate stay the host's.
+A name is resolved once for a connection, every address that it has is looked at, and the connection goes to one of
+them, so a name that leads elsewhere a moment later gains nothing (S1, S2). Name and certificate stay the host's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
+from msgspec import Struct
 
 from notifiers import CannotNotify
 
@@ -66,12 +67,23 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-async def checked_address(host: str, *, resolve: Resolve = resolve) -> str:
+class Network(Struct, frozen=True, kw_only=True):
+    """What a name leads to, which of that may be called, and where. Tests bring a network of their own."""
+
+    resolve: Resolve = resolve
+    is_public: Callable[[str], bool] = is_public
+    https_port: int = HTTPS_PORT
+
+
+INTERNET = Network()
+
+
+async def checked_address(host: str, *, network: Network = INTERNET) -> str:
     """One address of the host, after all of them were looked at. Raises NotPublic, or OSError for an unknown name."""
-    addresses = await resolve(host)
+    addresses = await network.resolve(host)
     if not addresses:
         raise OSError("the name has no address")
-    if not all(is_public(address) for address in addresses):
+    if not all(network.is_public(address) for address in addresses):
         raise NotPublic
     return addresses[0]
 
@@ -79,18 +91,18 @@ async def checked_address(host: str, *, resolve: Resolve = resolve) -> str:
 class PublicTransport(httpx.AsyncBaseTransport):
     """Sends https to public addresses, and anything to the exact origins that the operator allowed."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, *, allowed_origins: frozenset[str], resolve: Resolve) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, *, allowed_origins: frozenset[str], network: Network) -> None:
         self._inner = inner
         self._allowed = allowed_origins
-        self._resolve = resolve
+        self._network = network
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if origin_of(request.url) in self._allowed:
             return await self._inner.handle_async_request(request)
-        if request.url.scheme != "https" or request.url.port not in (None, HTTPS_PORT):
+        if request.url.scheme != "https" or request.url.port not in (None, self._network.https_port):
             raise NotPublic
         host = request.url.host
-        address = await checked_address(host, resolve=self._resolve)
+        address = await checked_address(host, network=self._network)
         pinned = httpx.Request(
             request.method,
             request.url.copy_with(host=address),
@@ -113,7 +125,7 @@ def origin_of(url: httpx.URL) -> str:
 def public_client(
     *,
     allowed_origins: frozenset[str] = frozenset(),
-    resolve: Resolve = resolve,
+    network: Network = INTERNET,
     verify: ssl.SSLContext | None = None,
 ) -> httpx.AsyncClient:
     """A client for one delivery: public addresses only, no proxy from the environment (S9), no redirects (S3).
@@ -127,7 +139,7 @@ def public_client(
         limits=httpx.Limits(max_connections=4, max_keepalive_connections=1),
     )
     return httpx.AsyncClient(
-        transport=PublicTransport(inner, allowed_origins=allowed_origins, resolve=resolve),
+        transport=PublicTransport(inner, allowed_origins=allowed_origins, network=network),
         trust_env=False,
         follow_redirects=False,
         timeout=None,  # noqa: S113 -- each request brings its own limit, over all of it

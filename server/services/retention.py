@@ -34,6 +34,7 @@ class Keep(Struct, frozen=True, kw_only=True):
     uploads_days: int = 90
     keys_days: int = 7
     events_days: int = 90  # far longer than any forge sends an event again
+    outbox_days: int = 30
     cache_days: int = 14  # since an answer was asked for, however often it was used
 
 
@@ -94,6 +95,7 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
         ),
         ("events", ROWS_A_BATCH, functools.partial(retention.delete_events, db, days=keep.events_days)),
         ("body_hashes", ROWS_A_BATCH, functools.partial(retention.delete_body_hashes, db)),
+        ("notifications", ROWS_A_BATCH, functools.partial(retention.delete_notifications, db, days=keep.outbox_days)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),
     ]
 

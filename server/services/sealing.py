@@ -1,7 +1,7 @@
 """What the installation's secret key is for: sealed addresses and secrets, and codes that only this service can make.
 
-`PRPM_SECRET_KEY` may name several keys, separated by commas: the first seals, each opens. Codes in comments are made with
-the last, so that they stay the same while a key is being replaced.
+`PRPM_SECRET_KEY` may name several keys, separated by commas: the first seals, each opens. Codes in comments are made
+with the last, so that they stay the same while a key is being replaced.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ class Sealer:
         parts = [part.strip().encode() for part in keys.reveal().split(",") if part.strip()]
         if not parts:
             raise ValueError("PRPM_SECRET_KEY holds no key")
-        self._fernet = MultiFernet(
-            [Fernet(base64.urlsafe_b64encode(_derive(part, purpose=SEALING))) for part in parts]
-        )
+        self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(part, purpose=SEALING))) for part in parts])
         self._equality = _derive(parts[0], purpose=EQUALITY)
         self._markers = _derive(parts[-1], purpose=MARKERS)
 

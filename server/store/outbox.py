@@ -128,9 +128,7 @@ async def list_outbox(db: asyncpg.Pool, *, state: str, most: int) -> list[Outbox
     """Newest first."""
     rows = [dict(row) for row in await db.fetch(SQL["list_outbox"], state, most)]
     return [
-        OutboxRow(
-            username=row.pop("username"), kind=row.pop("kind"), shown=row.pop("shown"), delivery=Delivery(**row)
-        )
+        OutboxRow(username=row.pop("username"), kind=row.pop("kind"), shown=row.pop("shown"), delivery=Delivery(**row))
         for row in rows
     ]
 

@@ -30,6 +30,7 @@ NOTHING = {
     "completions": 0,
     "cached_outcomes": 0,
     "body_hashes": 0,
+    "notifications": 0,
     "sessions": 0,
 }
 
