@@ -28,7 +28,8 @@ from server.services.notices import (
     warning_announcement,
 )
 from server.services.posting import SHORT_PATIENCE, post
-from server.services.public_addresses import INTERNET, Network, public_client
+from server.services.public_addresses import INTERNET, Network
+from server.services.public_client import public_client
 from server.services.sealing import CannotOpen, Sealer
 from server.store import outbox
 from server.store.trouble import DATABASE_TROUBLE

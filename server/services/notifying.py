@@ -18,6 +18,7 @@ from server.domain.errors import Conflict, InvalidRequest, NotFound, TooMany
 from server.domain.jobs import JobView
 from server.domain.notifications import Delivery, Target, TargetMode, Warned
 from server.services.notices import masked
+from server.services.public_addresses import LookUp, addresses_of, is_public
 from server.services.sealing import Sealer
 from server.store import notify_targets, outbox
 from server.store.notify_targets import NewTarget, Sealed
@@ -55,11 +56,11 @@ class Notifying(Struct, frozen=True, kw_only=True):
     allowed_origins: frozenset[str] = frozenset()
 
 
-async def add_target(site: Notifying, account_id: UUID, wanted: Wanted) -> Added:
+async def add_target(site: Notifying, account_id: UUID, wanted: Wanted, *, look_up: LookUp = addresses_of) -> Added:
     """A target that is told of what ends from now on. Raises InvalidRequest, Conflict or TooMany, and keeps nothing."""
     sealer = _need_sealer(site)
     mode, secret = _checked(wanted, allowed=site.allowed_origins)
-    if not await _leads_outside(wanted.url, allowed=site.allowed_origins):
+    if not await _leads_outside(wanted.url, allowed=site.allowed_origins, look_up=look_up):
         raise InvalidRequest("url: leads to a host that is not on the public internet.", code="invalid_target")
     target_id = uuid4()
     new = NewTarget(
@@ -106,21 +107,16 @@ def _checked(wanted: Wanted, *, allowed: frozenset[str]) -> tuple[TargetMode, st
     return mode, secret
 
 
-async def _leads_outside(url: str, *, allowed: frozenset[str]) -> bool:
+async def _leads_outside(url: str, *, allowed: frozenset[str], look_up: LookUp) -> bool:
     """False only for a name that surely leads into a network of somebody's own."""
-    from server.services.public_addresses import NotPublic, checked_address  # here, as it brings the HTTP client along
-
     checked = checked_url(url, allowed_origins=allowed)
     if checked.is_exempt:
         return True
     try:
         async with asyncio.timeout(LOOK_UP_SECONDS):
-            await checked_address(checked.host)
-    except NotPublic:
-        return False
+            return all(is_public(address) for address in await look_up(checked.host))
     except (OSError, TimeoutError):
         return True  # it is looked at again whenever it is called
-    return True
 
 
 async def list_targets(site: Notifying, account_id: UUID) -> list[Target]:

@@ -22,7 +22,8 @@ from cryptography.x509.oid import NameOID
 from notifiers import InvalidTarget, Receipt, Request, checked_url, target_for
 from notifiers._http import CannotNotify, Messages, NoResponse, Patience
 from server.services.posting import post
-from server.services.public_addresses import INTERNET, Network, NotPublic, checked_address, is_public, public_client
+from server.services.public_addresses import INTERNET, Network, NotPublic, checked_address, is_public
+from server.services.public_client import public_client
 from tests.standins.web import Answer, Fault, StandIn
 
 ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
@@ -30,7 +31,7 @@ ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
 # S1: 40 and more spellings of places that are nobody's business.
 INNER_HOSTS = (
     "localhost", "LOCALHOST", "localhost.", "a.localhost", "127.0.0.1", "127.1", "127.0.1", "127.255.255.254",
-    "0.0.0.0", "0", "0x7f.1", "0x7f000001", "0177.0.0.1", "017700000001", "2130706433", "127.0.0.1.", "[::1]", "[::]",
+    "0.0.0.0", "0", "0x7f.1", "0x7f000001", "0177.0.0.1", "017700000001", "2130706433", "127.0.0.1.", "[::1]", "[::]",  # noqa: S104 -- refused, not bound
     "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:a00:1]", "[64:ff9b::7f00:1]", "[fd00:ec2::254]",
     "[fe80::1]", "[fe80::1%25eth0]", "[ff02::1]", "[2002:7f00:1::]", "169.254.169.254", "169.254.170.2", "10.0.0.1",
     "172.16.0.1", "192.168.0.1", "100.64.0.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
@@ -38,7 +39,7 @@ INNER_HOSTS = (
     "127。0。0。1", "ⅼocalhost",
 )  # fmt: skip
 INNER_ADDRESSES = (
-    "127.0.0.1", "127.8.9.1", "0.0.0.0", "10.1.2.3",
+    "127.0.0.1", "127.8.9.1", "0.0.0.0", "10.1.2.3",  # noqa: S104 -- refused, not bound
     "172.31.255.255", "192.168.1.1", "100.64.0.1", "100.127.255.255",
     "169.254.169.254", "192.0.0.1", "192.0.2.1",
     "198.18.0.1", "198.51.100.1", "203.0.113.1", "192.88.99.1", "224.0.0.1",
@@ -110,7 +111,7 @@ def test_address__S7_a_line_break_in_a_header_is_never_sent():
     request = Request(method="POST", url="https://receiver.example/", headers={"X-A": "b\r\nX-C: d"}, body=b"")
 
     with pytest.raises(CannotNotify):
-        run(one(request), network=Network(resolve=outer))
+        run(one(request), network=Network(look_up=outer))
 
 
 # Names.
@@ -125,7 +126,7 @@ def test_name__S1_is_refused_if_one_of_its_addresses_is_inner():
         return ["93.184.216.34", "10.0.0.1"]
 
     with pytest.raises(NotPublic):
-        asyncio.run(checked_address("receiver.example", network=Network(resolve=mixed)))
+        asyncio.run(checked_address("receiver.example", network=Network(look_up=mixed)))
 
 
 def test_name__without_an_address_may_work_later():
@@ -133,7 +134,7 @@ def test_name__without_an_address_may_work_later():
         raise OSError("no such name")
 
     with pytest.raises(NoResponse) as failed:
-        run(one(Request(method="POST", url="https://receiver.example/", body=b"")), network=Network(resolve=unknown))
+        run(one(Request(method="POST", url="https://receiver.example/", body=b"")), network=Network(look_up=unknown))
 
     assert failed.value.retryable
 
@@ -159,7 +160,7 @@ def test_name__S2_that_leads_inside_is_not_called_and_nothing_is_sent(inside: Co
 
     for url in (f"https://receiver.example:{port}/", "https://receiver.example/", f"http://receiver.example:{port}/"):
         with pytest.raises(NotPublic):
-            run(one(Request(method="POST", url=url, body=b"secret")), network=Network(resolve=rebound))
+            run(one(Request(method="POST", url=url, body=b"secret")), network=Network(look_up=rebound))
     with pytest.raises(NotPublic):
         run(one(Request(method="POST", url=inside.url, body=b"secret")))
 
@@ -179,7 +180,7 @@ def test_name__S2_is_resolved_once_and_the_address_that_was_looked_at_is_called(
 
     # What stands for the public internet here is this machine's own address.
     port = server.server_address[1]
-    network = Network(resolve=rebinding, is_public=lambda address: address == "127.0.0.1", https_port=port)
+    network = Network(look_up=rebinding, is_public=lambda address: address == "127.0.0.1", https_port=port)
     url = f"https://receiver.example:{port}/hook"
 
     answer = run(one(Request(method="POST", url=url, body=b"x")), network=network, verify=context)
@@ -198,10 +199,10 @@ def test_name__a_certificate_of_another_name_is_refused(
         return ["127.0.0.1"]
 
     port = server.server_address[1]
-    network = Network(resolve=here, is_public=lambda _: True, https_port=port)
+    network = Network(look_up=here, is_public=lambda _: True, https_port=port)
 
+    request = Request(method="POST", url=f"https://other.example:{port}/hook", body=b"x")
     with pytest.raises(NoResponse):
-        request = Request(method="POST", url=f"https://other.example:{port}/hook", body=b"x")
         run(one(request), network=network, verify=context)
 
     assert seen == []
