@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 AUDIT = Path(__file__).with_name("audit.sql")
 READY_SECONDS = 60.0
 PACKAGE_NAME = "@chaos/package"
+# A call costs 20 millionths of a dollar: what all of a storm's cost stays far below every cap.
+PRICE = "{input: 1, output: 2}"
 PACKAGE = {
     "prpm.json": b'{"name": "package", "version": "1.0.0", "description": "A rule.", "format": "claude", '
     b'"subtype": "rule", "files": ["rule.md"]}',
@@ -50,6 +52,7 @@ class SiteOptions(Struct, frozen=True, kw_only=True):
     worker_module: tuple[str, ...] = ("server.operator.main", "worker")
     has_proxy: bool = True
     runs_per_month: int | None = None  # of the plus tier; None: as it is sold
+    settings: Mapping[str, str] = {}  # further variables of its processes
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -95,7 +98,7 @@ class Site:
 
     def _environment(self, dsn: str) -> dict[str, str]:
         catalogue = self.folder / "catalogue.yaml"
-        deployment = f"{{backend: openai_compatible, model: counting, base_url: '{self._model_url}', free: true}}"
+        deployment = f"{{backend: openai_compatible, model: counting, base_url: '{self._model_url}', price: {PRICE}}}"
         catalogue.write_text(
             f"default: counting\nmodels:\n  counting:\n    context_tokens: 100000\n    deployments: [{deployment}]\n"
         )
@@ -110,6 +113,7 @@ class Site:
             "PRPM_LEASE_SECONDS": str(self.options.lease_seconds),
             "PRPM_WORKER_JOBS": str(self.options.worker_jobs),
             "PRPM_JOB_CONCURRENCY": str(self.options.job_concurrency),
+            **self.options.settings,
         }
 
     @property

@@ -453,7 +453,7 @@ class NotifyTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_at: str = ""
     stopped_at: str | None = None
     stopped_reason: str | None = None
-    last_delivery: NotifyLast | None = None
+    last_notification: NotifyLast | None = None
     secret: str | None = None
 
 
@@ -466,10 +466,10 @@ class NotifyTargets(Struct, frozen=True, kw_only=True):
 class NotifyCheck(Struct, frozen=True, kw_only=True):
     """The message that says that a target works."""
 
-    delivery_id: int
+    notification_id: int
 
 
-class NotifyDelivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class NotifyMessage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message on its way: pending, sent, quiet or dead."""
 
     id: int
@@ -484,7 +484,7 @@ class NotifyDelivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     settled_at: str | None = None
 
 
-class NotifyDeliveries(Struct, frozen=True, kw_only=True):
+class NotifyMessages(Struct, frozen=True, kw_only=True):
     """A target's latest messages, newest first."""
 
-    deliveries: tuple[NotifyDelivery, ...]
+    notifications: tuple[NotifyMessage, ...]

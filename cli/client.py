@@ -201,13 +201,13 @@ class RegistryClient:
         """The id of a message that is on its way there."""
         self._need_token("Authentication required")
         body = self._call("POST", _target_path(target_id, "test"), sentence="Failed to test the target")
-        return self._decode(body, answers.NotifyCheck).delivery_id
+        return self._decode(body, answers.NotifyCheck).notification_id
 
-    def list_notify_deliveries(self, target_id: str) -> answers.NotifyDeliveries:
+    def list_notify_messages(self, target_id: str) -> answers.NotifyMessages:
         """The target's latest messages, newest first."""
         self._need_token("Authentication required")
-        body = self._call("GET", _target_path(target_id, "deliveries"), sentence="Failed to list messages")
-        return self._decode(body, answers.NotifyDeliveries)
+        body = self._call("GET", _target_path(target_id, "notifications"), sentence="Failed to list messages")
+        return self._decode(body, answers.NotifyMessages)
 
     def get_test_usage(self) -> answers.UsageReport:
         """What this month holds."""

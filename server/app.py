@@ -26,6 +26,7 @@ from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
 from server.services.notifying import Notifying
+from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
@@ -88,6 +89,10 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         watch.close()
 
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
+    if settings.notify_from == "api":
+        from server.telling import make_outbox_loop, tell  # here, as it brings the HTTP client along
+
+        watching.append(asyncio.create_task(tell(db, make_outbox_loop(db, settings)), name="outbox"))
     app.state.site = Site(
         db=db,
         queue=queue,
@@ -105,6 +110,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         notifying=Notifying(
             db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
         ),
+        source_secrets=source_secrets(settings.plugin_secrets),
         cache_days=settings.cache_days,
     )
     try:

@@ -38,6 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     demo_model_url: str | None
     upstream_registry_url: str | None
     notify_allowed_origins: frozenset[str]  # `scheme://host:port` that need neither https nor a public name
+    notify_from: str  # which processes tell what has ended: worker, or api where workers reach no outside
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -50,6 +51,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_keys_days: int  # idempotency keys
     keep_notifications_days: int  # what was told, or could not be
     cache_days: int  # how old an answer may be to be answered again; 0: none is
+    keep_deliveries_days: int  # what forges delivered
+    plugin_secrets: Mapping[str, Secret]  # every further PRPM_ variable by its name after that: plug-ins know theirs
 
     def require_database(self) -> str:
         """The database's address; raises InvalidSettings when it is unset."""
@@ -68,8 +71,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from `environ` (the process's own by default). Empty means unset. Raises InvalidSettings."""
     environ = os.environ if environ is None else environ
     trouble: list[str] = []
+    known: set[str] = set()
 
     def text(name: str) -> str | None:
+        known.add(name)
         return environ.get(f"PRPM_{name}", "").strip() or None
 
     def secret(name: str) -> Secret | None:
@@ -94,6 +99,13 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         if value and any(len(part.strip()) < SHORTEST_KEY_CHARS for part in value.split(",")):
             trouble.append(f"PRPM_{name} must hold keys of {SHORTEST_KEY_CHARS} characters or more.")
         return secret(name)
+
+    def word(name: str, *words: str) -> str:
+        """One of `words`, the first by default."""
+        value = text(name) or words[0]
+        if value not in words:
+            trouble.append(f"PRPM_{name} must be {' or '.join(words)}, not {value!r}.")
+        return value
 
     def origins(name: str) -> frozenset[str]:
         found = frozenset(part.strip().lower() for part in (text(name) or "").split(",") if part.strip())
@@ -121,6 +133,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         demo_model_url=text("DEMO_MODEL_URL"),
         upstream_registry_url=text("UPSTREAM_REGISTRY_URL"),
         notify_allowed_origins=origins("NOTIFY_ALLOWED_ORIGINS"),
+        notify_from=word("NOTIFY_FROM", "worker", "api"),
         log_format=text("LOG_FORMAT") or "json",
         log_level=(text("LOG_LEVEL") or "info").upper(),
         worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),
@@ -133,6 +146,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
         keep_notifications_days=number("KEEP_NOTIFICATIONS_DAYS", 30, least=1, most=36500),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
+        keep_deliveries_days=number("KEEP_DELIVERIES_DAYS", 30, least=4, most=36500),
+        plugin_secrets={
+            name.removeprefix("PRPM_"): Secret(value.strip())
+            for name, value in environ.items()
+            if name.startswith("PRPM_") and value.strip() and name.removeprefix("PRPM_") not in known
+        },
     )
     if trouble:
         raise InvalidSettings(" ".join(trouble))

@@ -1,4 +1,4 @@
-"""Targets and ended jobs of tests, straight in the database, and a worker's deliveries with a clock of their own."""
+"""Targets and ended jobs of tests, straight in the database, and a worker's notifications with a clock of their own."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def origin(url: str) -> str:
 
 
 def outgoing(*urls: str, **changes: Any) -> Outgoing:
-    """Deliveries that may reach these stand-ins, without jitter."""
+    """Notifications that may reach these stand-ins, without jitter."""
     usual = {
         "sealer": SEALER, "allowed_origins": frozenset(origin(url) for url in urls),
         "public_url": "https://testing.example", "jitter": lambda: 0.0,
@@ -96,10 +96,10 @@ async def deliver_due(db: asyncpg.Pool, out: Outgoing, *, rate: bool = False) ->
     while True:
         if not rate:
             await db.execute("UPDATE notify_targets SET hold_until = NULL")
-        delivery = await outbox.claim_delivery(db, lease_seconds=60)
-        if delivery is None:
+        notification = await outbox.claim_notification(db, lease_seconds=60)
+        if notification is None:
             return count
-        await deliver(db, delivery, out)
+        await deliver(db, notification, out)
         count += 1
 
 

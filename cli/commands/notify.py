@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from cli.answers import NotifyDelivery, NotifyTarget
+    from cli.answers import NotifyMessage, NotifyTarget
     from cli.client import RegistryClient
     from cli.terminal import Terminal
 
@@ -76,14 +76,14 @@ def test(*, target_id: str, as_json: bool) -> int:
     from cli.errors import CommandError
 
     with _open(as_json) as (terminal, client):
-        delivery = _await_delivery(client, target_id, client.check_notify_target(target_id))
-        if not _document(terminal, delivery, as_json=as_json) and delivery.state == "sent":
+        notification = _await_message(client, target_id, client.check_notify_target(target_id))
+        if not _document(terminal, notification, as_json=as_json) and notification.state == "sent":
             terminal.say("✅ The message arrived.")
-    if delivery.state == "sent":
+    if notification.state == "sent":
         return 0
     if as_json:
         return 1
-    reason = delivery.reason or "No worker has sent it yet; `prpm notify list` shows what becomes of it."
+    reason = notification.reason or "No worker has sent it yet; `prpm notify list` shows what becomes of it."
     error = CommandError(f"The message has not arrived. {reason}", code="not_delivered")
     error.exit_code = 1
     raise error
@@ -115,7 +115,7 @@ def target_lines(target: NotifyTarget) -> list[str]:
     if target.state == "stopped":
         lines.append(f"      ⛔ stopped: {target.stopped_reason}")
         lines.append(f"      `prpm notify resume {target.id}` starts it again")
-    elif (last := target.last_delivery) is not None:
+    elif (last := target.last_notification) is not None:
         reason = f": {last.reason}" if last.reason else ""
         lines.append(f"      last message: {last.state} {last.at[:16].replace('T', ' ')}{reason}")
     return lines
@@ -126,13 +126,13 @@ def _scope(target: NotifyTarget) -> str:
     return f"{packages}, {target.on}"
 
 
-def _await_delivery(client: RegistryClient, target_id: str, delivery_id: int) -> NotifyDelivery:
-    """What is known of the delivery once it was tried, or after some seconds."""
+def _await_message(client: RegistryClient, target_id: str, notification_id: int) -> NotifyMessage:
+    """What is known of the notification once it was tried, or after some seconds."""
     import time
 
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        found = [one for one in client.list_notify_deliveries(target_id).deliveries if one.id == delivery_id]
+        found = [one for one in client.list_notify_messages(target_id).notifications if one.id == notification_id]
         if found and (found[0].state != "pending" or found[0].reason or time.monotonic() > deadline):
             return found[0]
         time.sleep(LOOK_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.notifying import Notifying
 from server.services.watching import JobWatch
+from server.webhooks import Secrets
 
 SESSION_COOKIE = "__Host-prpm_session"
 # A token in an address ends up in logs and histories (A15).
@@ -85,6 +86,7 @@ class Site(Struct, frozen=True, kw_only=True):
     redis_answers: Callable[[], Any]  # async () -> bool
     public_url: str | None
     notifying: Notifying
+    source_secrets: Mapping[str, Secrets]  # of the webhooks that are set up
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 

@@ -89,7 +89,7 @@ def count_line(count: OutboxCount) -> str:
 
 def row_lines(row: OutboxRow) -> list[str]:
     """Whose it is, where to, and why it is there. No address, no text."""
-    one = row.delivery
+    one = row.notification
     about = f"job {one.job_id}" if one.job_id else one.event
     lines = [f"{one.id}  {row.username}  {row.kind}  {row.shown or ''}  {about}  {one.attempts} tries"]
     if one.last_error:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from notifiers import NOTIFIERS, InvalidTarget, checked_url, target_for
 from server.domain.errors import Conflict, InvalidRequest, NotFound, TooMany
 from server.domain.jobs import JobView
-from server.domain.notifications import Delivery, Target, TargetMode, Warned
+from server.domain.notifications import Notification, Target, TargetMode, Warned
 from server.services.notices import masked
 from server.services.public_addresses import LookUp, addresses_of, is_public
 from server.services.sealing import Sealer
@@ -120,14 +120,14 @@ async def _leads_outside(url: str, *, allowed: frozenset[str], look_up: LookUp) 
 
 
 async def list_targets(site: Notifying, account_id: UUID) -> list[Target]:
-    """Oldest first, each with its last delivery."""
+    """Oldest first, each with its last notification."""
     return await notify_targets.list_targets(site.db, account_id)
 
 
-async def list_deliveries(site: Notifying, account_id: UUID, target_id: UUID) -> list[Delivery]:
+async def list_notifications(site: Notifying, account_id: UUID, target_id: UUID) -> list[Notification]:
     """The target's latest, newest first. Raises NotFound."""
     await _need_own(site, account_id, target_id)
-    return await outbox.list_deliveries(site.db, target_id, account_id=account_id, most=SHOWN_DELIVERIES)
+    return await outbox.list_notifications(site.db, target_id, account_id=account_id, most=SHOWN_DELIVERIES)
 
 
 async def remove_target(site: Notifying, account_id: UUID, target_id: UUID) -> None:
@@ -145,7 +145,7 @@ async def resume_target(site: Notifying, account_id: UUID, target_id: UUID) -> T
 
 
 async def check_target(site: Notifying, account_id: UUID, target_id: UUID) -> int:
-    """The id of a delivery that says that the target works. Raises NotFound, or Conflict for a stopped one."""
+    """The id of a notification that says that the target works. Raises NotFound, or Conflict for a stopped one."""
     target = await _need_own(site, account_id, target_id)
     if NOTIFIERS[target.kind].say is None:
         raise Conflict(f"A {target.kind} target is told of jobs alone, so there is nothing to check it with.")

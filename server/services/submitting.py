@@ -16,7 +16,7 @@ from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Credential, Usage
-from server.domain.changes import DEFAULT_SUITE, Change, SuiteName, plain_change
+from server.domain.changes import DEFAULT_SUITE, SUITE_NAME, Change, faults_of, plain_change
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -76,7 +76,7 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     dry_run: bool | None = None
     change: Change | None = None
-    suite_name: SuiteName | None = None
+    suite_name: Annotated[str, Meta(examples=[DEFAULT_SUITE])] | None = None
 
 
 async def submit(
@@ -131,6 +131,7 @@ async def new_job(
     Raises InvalidRequest, and Unavailable while no model is known.
     """
     _check_framework(request)
+    _check_change(request)
     chosen = choose_models(request.models, models)
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
@@ -253,6 +254,15 @@ def _check_framework(request: RunRequest) -> None:
             code="unknown_plugin",
             details=["plugins: the catalogue holds none"],
         )
+
+
+def _check_change(request: RunRequest) -> None:
+    faults = faults_of(request.change) if request.change is not None else []
+    pattern, words = SUITE_NAME
+    if request.suite_name is not None and not pattern.fullmatch(request.suite_name):
+        faults.append(f"suite_name: {words}")
+    if faults:
+        raise InvalidRequest(f"{faults[0]}.", code="invalid_change", details=faults)
 
 
 def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:

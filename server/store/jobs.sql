@@ -152,23 +152,8 @@ WITH sent AS MATERIALIZED (
     WHERE EXCLUDED.test_runs_count = 0 OR u.test_runs_count
       < COALESCE((SELECT r.run_limit FROM admitted r WHERE r.account_id = u.user_id LIMIT 1), 2147483647)
   RETURNING user_id, month, test_runs_count
-), front AS MATERIALIZED (
-  SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40
 ), place AS MATERIALIZED (
-  -- How many jobs count earlier, for each bonus. A short queue is counted from its front. Of a long one, what counts
-  -- later is taken from all that wait, as a new job stands near the end; NULL where either takes too long to count.
-  SELECT b.start_bonus, CASE
-    WHEN (SELECT COUNT(*) FROM front) < 40
-      THEN (SELECT COUNT(*) FROM front WHERE front.start_key <= NOW() - b.start_bonus)
-    ELSE (
-      SELECT CASE WHEN COUNT(*) <= 2000 THEN SUM(w.jobs) END
-      FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 2001) w
-    ) - (
-      SELECT CASE WHEN COUNT(*) < 1000 THEN COUNT(*) END FROM (
-        SELECT FROM test_jobs j WHERE j.status = 'queued' AND j.start_key > NOW() - b.start_bonus LIMIT 1000
-      ) later
-    )
-    END AS jobs
+  SELECT b.start_bonus, count_earlier(b.start_bonus) AS jobs
   FROM (SELECT DISTINCT r.start_bonus FROM admitted r) b
 ), body AS (
   INSERT INTO suites (id, body, trials)

@@ -232,11 +232,14 @@ CREATE TABLE waiting_accounts (
   user_id UUID PRIMARY KEY,
   start_key TIMESTAMPTZ NOT NULL,   -- of its head
   jobs BIGINT NOT NULL CHECK (jobs >= 0),
-  trials BIGINT NOT NULL            -- of these jobs
+  trials BIGINT NOT NULL,           -- of these jobs
+  due_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP() + INTERVAL '10 minutes'  -- goes first then, if none has started
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Serves the claim: the oldest heads, without reading what waits behind them.
 CREATE INDEX waiting_accounts_order ON waiting_accounts (start_key);
+-- Serves the claim: who had no start for too long.
+CREATE INDEX waiting_accounts_due ON waiting_accounts (due_at);
 
 -- New jobs wait. One statement for all rows of a submit, accounts in order, so that two of them cannot deadlock.
 CREATE FUNCTION enter_queue() RETURNS TRIGGER AS $$
@@ -307,7 +310,8 @@ CREATE TRIGGER test_jobs_leave AFTER DELETE ON test_jobs REFERENCING OLD TABLE A
 FOR EACH STATEMENT EXECUTE FUNCTION leave_queue();
 
 -- queued -> running: the next job in the order of starting is held by `owner`; no row when none may start.
--- Accounts with a free slot by (head, least running), then the head. Whoever is in the way with a lock is passed by.
+-- Accounts with a free slot, first those that are due, then by (head, least running); then the head. Whoever is in the
+-- way with a lock is passed by.
 -- A function, as each of its statements sees what was committed before it: an account's live leases are counted after
 -- its row is locked (in one statement they are counted before, which breaks the limit); and as no lock is held while a
 -- client that may be frozen is on turn. It walks past accounts that are full, never past waiting jobs. The settings
@@ -318,8 +322,20 @@ DECLARE
   account RECORD;
 BEGIN
   FOR account IN
+    -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order.)
+    (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
+    FROM waiting_accounts w
+    JOIN users a ON a.id = w.user_id
+    JOIN tiers t ON t.name = a.subscription_tier
+    WHERE w.due_at <= CLOCK_TIMESTAMP() AND (
+      SELECT COUNT(*) FROM test_jobs r
+      WHERE r.user_id = w.user_id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+    ) < GREATEST(t.concurrent_jobs, 1)
+    ORDER BY w.due_at
+    LIMIT 4)
+    UNION ALL
     -- A lapsed subscription has no slots; its queued jobs finish one by one.
-    SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
+    (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
     FROM waiting_accounts w
     JOIN users a ON a.id = w.user_id
     JOIN tiers t ON t.name = a.subscription_tier
@@ -329,7 +345,7 @@ BEGIN
     ) running
     WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
     ORDER BY w.start_key, running.jobs
-    LIMIT 8
+    LIMIT 8)
   LOOP
     -- NO KEY, as a submit's foreign key must not wait for it.
     PERFORM FROM users a WHERE a.id = account.id FOR NO KEY UPDATE SKIP LOCKED;
@@ -352,11 +368,37 @@ BEGIN
     ) < account.slots
     RETURNING c.id, c.fence, c.attempt, EXTRACT(EPOCH FROM c.deadline_at - CLOCK_TIMESTAMP())::FLOAT8;
     IF FOUND THEN
+      UPDATE waiting_accounts w SET due_at = CLOCK_TIMESTAMP() + INTERVAL '10 minutes' WHERE w.user_id = account.id;
       RETURN;
     END IF;
   END LOOP;
 END;
 $$ LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off;
+
+-- How many waiting jobs count earlier than one that comes now with this bonus; NULL where that takes too long to count.
+-- A short queue is counted from its front, by test_jobs_order. Of a long one, what counts later is taken from all that
+-- wait, as a new job stands near the end. A function for its settings: while the tables' statistics are behind, the
+-- planner would sort or scan a long queue that it takes for an empty one. STABLE: it sees what its statement sees.
+CREATE FUNCTION count_earlier(bonus INTERVAL) RETURNS BIGINT AS $$
+DECLARE
+  seen BIGINT;
+  earlier BIGINT;
+BEGIN
+  SELECT COUNT(*), COUNT(*) FILTER (WHERE front.start_key <= NOW() - bonus) INTO seen, earlier
+  FROM (SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40) front;
+  IF seen < 40 THEN
+    RETURN earlier;
+  END IF;
+  RETURN (
+    SELECT CASE WHEN COUNT(*) <= 2000 THEN SUM(w.jobs) END
+    FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 2001) w
+  ) - (
+    SELECT CASE WHEN COUNT(*) < 1000 THEN COUNT(*) END FROM (
+      SELECT FROM test_jobs j WHERE j.status = 'queued' AND j.start_key > NOW() - bonus ORDER BY j.start_key LIMIT 1000
+    ) later
+  );
+END;
+$$ LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off;
 
 -- What every finished job found, whole.
 CREATE TABLE job_outcomes (
@@ -685,3 +727,27 @@ BEGIN
   RAISE EXCEPTION '%', reason USING ERRCODE = 'PR001';
 END;
 $$ LANGUAGE plpgsql;
+
+-- What forges deliver, kept before it is read. `hook_id`: the hook whose own address it came to, NULL for the source's.
+-- received -> handled | ignored | invalid | failed; failed -> received when it is delivered again or replayed.
+CREATE TABLE deliveries (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  source TEXT NOT NULL,
+  hook_id UUID,
+  delivery_id TEXT NOT NULL,        -- the sender's name for it, which no signature of GitHub's covers
+  event TEXT NOT NULL,
+  body BYTEA NOT NULL,              -- as it came: the signature was over these bytes
+  received_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  state TEXT NOT NULL DEFAULT 'received'
+    CHECK (state IN ('received', 'handled', 'ignored', 'invalid', 'failed')),
+  reason TEXT,                      -- a sentence for people; while received, why the last attempt ended
+  attempts SMALLINT NOT NULL DEFAULT 0,
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_until TIMESTAMPTZ,          -- a handler has it until then
+  fence BIGINT,                     -- of the latest handler; an older one may not write
+  UNIQUE NULLS NOT DISTINCT (source, hook_id, delivery_id)
+);
+-- Serves the handlers: what is due, the oldest first.
+CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received';
+-- Serves the clean-up and the operator's list.
+CREATE INDEX deliveries_age ON deliveries (received_at);

@@ -92,10 +92,10 @@ def operator(service: Service, *arguments: str, **settings: str) -> subprocess.C
 
 
 def settled(account: Account, target_id: str, *, seconds: float = 10) -> dict:
-    """The target's newest delivery once it does not wait any more."""
+    """The target's newest notification once it does not wait any more."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = account.client.get(f"{TARGETS}/{target_id}/deliveries").json()["deliveries"]
+        found = account.client.get(f"{TARGETS}/{target_id}/notifications").json()["notifications"]
         if found and found[0]["state"] != "pending":
             return found[0]
         time.sleep(0.05)
@@ -112,14 +112,14 @@ def test_targets__a_failed_test_is_told_in_slack_within_seconds_and_shown_masked
     job_id = submit(alice, snapshot_id=a_snapshot(alice), suite=FAILING_SUITE).json()["job_id"]
     finished_job(alice, job_id)
 
-    delivery = settled(alice, target["id"])
-    assert (delivery["state"], delivery["job_id"], delivery["attempts"]) == ("sent", job_id, 1)
+    notification = settled(alice, target["id"])
+    assert (notification["state"], notification["job_id"], notification["attempts"]) == ("sent", job_id, 1)
     assert len(slack.messages) == 1
     assert f"https://testing.example/jobs/{job_id}" in json.dumps(slack.messages)
     [shown] = alice.client.get(TARGETS).json()["targets"]
     assert shown["address"] == f"{slack.url}/…{SLACK_PATH[-4:]}"
     assert (shown["on"], shown["package"], shown["state"]) == ("changes", "*", "active")
-    assert shown["last_delivery"]["state"] == "sent"
+    assert shown["last_notification"]["state"] == "sent"
 
 
 def test_targets__a_webhook_gets_a_secret_that_is_shown_once(telling: Service, receiver: Receiver):
@@ -146,7 +146,7 @@ def test_targets__L6_the_address_is_in_no_answer_log_or_row(telling: Service, sl
         add(alice, "https://evil.example" + SLACK_PATH),
         add(alice, slack.url + SLACK_PATH, kind="nonsense"),
         alice.client.get(TARGETS),
-        *(alice.client.get(f"{TARGETS}/{target_id}/deliveries") for target_id in ids),
+        *(alice.client.get(f"{TARGETS}/{target_id}/notifications") for target_id in ids),
     ]
 
     told = [answer.text.replace(SECRET, "", int("secret" in answer.json())) for answer in answers]
@@ -217,7 +217,7 @@ def test_targets__A12_anothers_are_not_there(telling: Service, slack: Slack):
             bob.client.delete(f"{TARGETS}/{asked}"),
             bob.client.post(f"{TARGETS}/{asked}/test"),
             bob.client.post(f"{TARGETS}/{asked}/resume"),
-            bob.client.get(f"{TARGETS}/{asked}/deliveries"),
+            bob.client.get(f"{TARGETS}/{asked}/notifications"),
         ]
         assert {answer.status_code for answer in answers} == {404}
         assert {answer.json()["code"] for answer in answers} == {"target_not_found"}

@@ -17,8 +17,8 @@ from notifiers.github import GitHubTarget
 from server.domain.notifications import ToldJob, Warned
 from server.services.delivering import (
     PAUSES_SECONDS,
-    DeliveryLoop,
     ForgeAddress,
+    OutboxLoop,
     deliver,
     pause_before,
 )
@@ -184,7 +184,7 @@ async def test_outbox__a_job_that_is_given_back_is_not_told(db: asyncpg.Pool):
 # Told.
 
 
-async def test_delivery__a_signed_webhook_arrives_and_is_sent(db: asyncpg.Pool, receiver: Receiver):
+async def test_notification__a_signed_webhook_arrives_and_is_sent(db: asyncpg.Pool, receiver: Receiver):
     alice = await an_account(db)
     await a_target(db, alice, receiver.url + PATH, secret=SECRET)
     job_id = await an_ended_job(db, alice, "failed")
@@ -199,7 +199,7 @@ async def test_delivery__a_signed_webhook_arrives_and_is_sent(db: asyncpg.Pool, 
     assert receiver.violations == []
 
 
-async def test_delivery__V8_a_receiver_in_trouble_is_tried_over_34_hours_with_one_id(
+async def test_notification__V8_a_receiver_in_trouble_is_tried_over_34_hours_with_one_id(
     db: asyncpg.Pool, receiver: Receiver
 ):
     alice = await an_account(db)
@@ -225,7 +225,7 @@ async def test_delivery__V8_a_receiver_in_trouble_is_tried_over_34_hours_with_on
     assert shown.stopped_reason.startswith("Nothing could be told there for 34 hours.")
 
 
-async def test_delivery__V8_a_row_that_alone_fails_dies_alone(db: asyncpg.Pool, receiver: Receiver):
+async def test_notification__V8_a_row_that_alone_fails_dies_alone(db: asyncpg.Pool, receiver: Receiver):
     alice = await an_account(db)
     await a_target(db, alice, receiver.url + PATH, secret=SECRET)
     poisoned = await an_ended_job(db, alice)
@@ -248,7 +248,7 @@ async def test_delivery__V8_a_row_that_alone_fails_dies_alone(db: asyncpg.Pool, 
     assert shown.stopped_at is None
 
 
-async def test_delivery__messages_of_one_target_arrive_in_order_though_the_first_is_late(
+async def test_notification__messages_of_one_target_arrive_in_order_though_the_first_is_late(
     db: asyncpg.Pool, receiver: Receiver
 ):
     alice = await an_account(db)
@@ -264,7 +264,7 @@ async def test_delivery__messages_of_one_target_arrive_in_order_though_the_first
     assert list(receiver.bodies) == [f"msg_{job_id}" for job_id in wanted]
 
 
-async def test_delivery__after_some_tries_those_behind_it_pass(db: asyncpg.Pool, receiver: Receiver):
+async def test_notification__after_some_tries_those_behind_it_pass(db: asyncpg.Pool, receiver: Receiver):
     alice = await an_account(db)
     await a_target(db, alice, receiver.url + PATH, secret=SECRET)
     for _ in range(2):
@@ -281,7 +281,9 @@ async def test_delivery__after_some_tries_those_behind_it_pass(db: asyncpg.Pool,
     assert await rows(db) == [("job", "pending", 4), ("job", "sent", 1)]
 
 
-async def test_delivery__what_the_other_side_asks_to_wait_is_waited_by_all_for_it(db: asyncpg.Pool, receiver: Receiver):
+async def test_notification__what_the_other_side_asks_to_wait_is_waited_by_all_for_it(
+    db: asyncpg.Pool, receiver: Receiver
+):
     alice = await an_account(db)
     await a_target(db, alice, receiver.url + PATH, secret=SECRET)
     for _ in range(2):
@@ -297,7 +299,7 @@ async def test_delivery__what_the_other_side_asks_to_wait_is_waited_by_all_for_i
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_delivery__a_target_that_is_gone_is_stopped_and_says_why(
+async def test_notification__a_target_that_is_gone_is_stopped_and_says_why(
     db: asyncpg.Pool, receiver: Receiver, status: int
 ):
     alice = await an_account(db)
@@ -325,7 +327,7 @@ async def test_delivery__a_target_that_is_gone_is_stopped_and_says_why(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 413, 301])
-async def test_delivery__S8_what_is_refused_for_good_is_dead_with_the_status_alone(
+async def test_notification__S8_what_is_refused_for_good_is_dead_with_the_status_alone(
     db: asyncpg.Pool, receiver: Receiver, status: int
 ):
     alice = await an_account(db)
@@ -345,14 +347,14 @@ async def test_delivery__S8_what_is_refused_for_good_is_dead_with_the_status_alo
     assert len(receiver.log) == 1
 
 
-async def test_delivery__of_a_worker_that_died_is_told_by_another_when_its_lease_runs_out(
+async def test_notification__of_a_worker_that_died_is_told_by_another_when_its_lease_runs_out(
     db: asyncpg.Pool, receiver: Receiver
 ):
     alice = await an_account(db)
     await a_target(db, alice, receiver.url + PATH, secret=SECRET)
     await an_ended_job(db, alice)
     out = outgoing(receiver.url)
-    dead = await outbox.claim_delivery(db, lease_seconds=60)
+    dead = await outbox.claim_notification(db, lease_seconds=60)
     assert dead is not None
     assert await deliver_due(db, out) == 0
 
@@ -365,13 +367,13 @@ async def test_delivery__of_a_worker_that_died_is_told_by_another_when_its_lease
     assert len(receiver.bodies) == 1  # one id
 
 
-async def test_delivery__many_workers_at_once_tell_each_row_once(db: asyncpg.Pool, receiver: Receiver):
+async def test_notification__many_workers_at_once_tell_each_row_once(db: asyncpg.Pool, receiver: Receiver):
     for _ in range(6):
         account = await an_account(db)
         await a_target(db, account, receiver.url + PATH, secret=SECRET)
         for _ in range(2):
             await an_ended_job(db, account)
-    loops = [DeliveryLoop(db, outgoing(receiver.url)) for _ in range(4)]
+    loops = [OutboxLoop(db, outgoing(receiver.url)) for _ in range(4)]
     tasks = [asyncio.create_task(loop.run()) for loop in loops]
 
     async with asyncio.timeout(15):
@@ -388,7 +390,7 @@ async def test_delivery__many_workers_at_once_tell_each_row_once(db: asyncpg.Poo
 # What is news.
 
 
-async def test_delivery__chat_is_told_when_the_state_changes_and_not_otherwise(db: asyncpg.Pool, slack: Slack):
+async def test_notification__chat_is_told_when_the_state_changes_and_not_otherwise(db: asyncpg.Pool, slack: Slack):
     alice = await an_account(db)
     await a_target(db, alice, slack.url + SLACK_PATH, kind="slack")
     out = outgoing(slack.url)
@@ -404,7 +406,7 @@ async def test_delivery__chat_is_told_when_the_state_changes_and_not_otherwise(d
     assert slack.violations == []
 
 
-async def test_delivery__branches_and_suites_have_states_of_their_own(db: asyncpg.Pool, slack: Slack):
+async def test_notification__branches_and_suites_have_states_of_their_own(db: asyncpg.Pool, slack: Slack):
     alice = await an_account(db)
     await a_target(db, alice, slack.url + SLACK_PATH, kind="slack")
     shas = (f"{number:040x}" for number in itertools.count())
@@ -418,7 +420,7 @@ async def test_delivery__branches_and_suites_have_states_of_their_own(db: asyncp
     assert len(slack.messages) == 4  # two pull requests, and two suites of no branch
 
 
-async def test_delivery__a_state_that_could_not_be_told_is_news_the_next_time(db: asyncpg.Pool, slack: Slack):
+async def test_notification__a_state_that_could_not_be_told_is_news_the_next_time(db: asyncpg.Pool, slack: Slack):
     alice = await an_account(db)
     await a_target(db, alice, slack.url + SLACK_PATH, kind="slack")
     out = outgoing(slack.url)
@@ -432,7 +434,7 @@ async def test_delivery__a_state_that_could_not_be_told_is_news_the_next_time(db
     assert len(slack.messages) == 1
 
 
-async def test_delivery__a_run_that_could_not_be_done_is_told_to_programs_and_not_in_chats(
+async def test_notification__a_run_that_could_not_be_done_is_told_to_programs_and_not_in_chats(
     db: asyncpg.Pool, slack: Slack, receiver: Receiver
 ):
     alice = await an_account(db)
@@ -449,7 +451,7 @@ async def test_delivery__a_run_that_could_not_be_done_is_told_to_programs_and_no
     assert sorted(await rows(db)) == [("job", "quiet", 1), ("job", "sent", 1)]
 
 
-async def test_delivery__discord_has_one_message_for_a_pull_request_that_is_edited(db: asyncpg.Pool):
+async def test_notification__discord_has_one_message_for_a_pull_request_that_is_edited(db: asyncpg.Pool):
     alice = await an_account(db)
     with Discord().running() as discord:
         await a_target(db, alice, discord.url + DISCORD_PATH, kind="discord")
