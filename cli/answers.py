@@ -474,3 +474,61 @@ class SigningKeys(Struct, frozen=True, kw_only=True):
     """All keys that a service signs or has signed with."""
 
     keys: tuple[SigningKey, ...]
+
+
+class NotifyLast(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a target's newest message."""
+
+    state: str
+    at: str
+    attempts: int = 0
+    reason: str | None = None
+
+
+class NotifyTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where an account is told. `secret` is there once, when the target is new."""
+
+    id: str
+    kind: str
+    address: str
+    package: str
+    on: str
+    state: str
+    created_at: str = ""
+    stopped_at: str | None = None
+    stopped_reason: str | None = None
+    last_notification: NotifyLast | None = None
+    secret: str | None = None
+
+
+class NotifyTargets(Struct, frozen=True, kw_only=True):
+    """All of an account's targets."""
+
+    targets: tuple[NotifyTarget, ...]
+
+
+class NotifyCheck(Struct, frozen=True, kw_only=True):
+    """The message that says that a target works."""
+
+    notification_id: int
+
+
+class NotifyMessage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message on its way: pending, sent, quiet or dead."""
+
+    id: int
+    state: str
+    attempts: int
+    event: str = ""
+    created_at: str = ""
+    job_id: str | None = None
+    http_status: int | None = None
+    reason: str | None = None
+    next_at: str | None = None
+    settled_at: str | None = None
+
+
+class NotifyMessages(Struct, frozen=True, kw_only=True):
+    """A target's latest messages, newest first."""
+
+    notifications: tuple[NotifyMessage, ...]

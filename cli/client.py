@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ARCHIVE_BYTES = 10 * 1024 * 1024
 SUBMIT_TRIES = 3
+TARGETS = "/api/v1/notify-targets"
 _TRY_AGAIN = frozenset({502, 503, 504})
 
 
@@ -168,6 +169,46 @@ class RegistryClient:
         self._need_token("Authentication required")
         self._call("POST", f"/api/v1/test-jobs/{quote(job_id, safe='')}/cancel", sentence="Failed to cancel the job")
 
+    def list_notify_targets(self) -> answers.NotifyTargets:
+        """Where I am told of tests."""
+        self._need_token("Authentication required")
+        return self._decode(self._call("GET", TARGETS, sentence="Failed to list targets"), answers.NotifyTargets)
+
+    def add_notify_target(self, target: Mapping[str, Any]) -> answers.NotifyTarget:
+        """A new target; its signing secret is in this answer alone."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            TARGETS,
+            content=msgspec.json.encode(target),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to add the target",
+        )
+        return self._decode(body, answers.NotifyTarget)
+
+    def remove_notify_target(self, target_id: str) -> None:
+        """Nothing more is told there."""
+        self._need_token("Authentication required")
+        self._call("DELETE", _target_path(target_id), sentence="Failed to remove the target")
+
+    def resume_notify_target(self, target_id: str) -> answers.NotifyTarget:
+        """A stopped target is told again."""
+        self._need_token("Authentication required")
+        body = self._call("POST", _target_path(target_id, "resume"), sentence="Failed to resume the target")
+        return self._decode(body, answers.NotifyTarget)
+
+    def check_notify_target(self, target_id: str) -> int:
+        """The id of a message that is on its way there."""
+        self._need_token("Authentication required")
+        body = self._call("POST", _target_path(target_id, "test"), sentence="Failed to test the target")
+        return self._decode(body, answers.NotifyCheck).notification_id
+
+    def list_notify_messages(self, target_id: str) -> answers.NotifyMessages:
+        """The target's latest messages, newest first."""
+        self._need_token("Authentication required")
+        body = self._call("GET", _target_path(target_id, "notifications"), sentence="Failed to list messages")
+        return self._decode(body, answers.NotifyMessages)
+
     def get_test_usage(self) -> answers.UsageReport:
         """What this month holds."""
         self._need_token("Authentication required")
@@ -303,6 +344,10 @@ class RegistryClient:
             hints=("   Run `prpm login`, or set PRPM_TOKEN.",) if response.status_code == 401 else (),
             retry_after_seconds=_retry_after(response),
         )
+
+
+def _target_path(target_id: str, verb: str = "") -> str:
+    return f"{TARGETS}/{quote(target_id, safe='')}" + (f"/{verb}" if verb else "")
 
 
 @contextmanager

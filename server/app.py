@@ -90,6 +90,10 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         watch.close()
 
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
+    if settings.notify_from == "api":
+        from server.telling import make_outbox_loop, tell  # here, as it brings the HTTP client along
+
+        watching.append(asyncio.create_task(tell(db, make_outbox_loop(db, settings)), name="outbox"))
     app.state.site = Site(
         db=db,
         queue=queue,

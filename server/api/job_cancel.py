@@ -9,6 +9,7 @@ from server.api.errors import refusals
 from server.api.jobs import TAGS, JobAnswer, job_answer, parse_job_id
 from server.domain.accounts import Caller
 from server.services import cancelling
+from server.services.notifying import report_of
 
 
 @post(
@@ -20,7 +21,8 @@ from server.services import cancelling
 )
 async def cancel_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
     """A waiting job ends at once and its run is given back; a running one ends within two seconds and counts."""
-    return job_answer(await cancelling.cancel(site.db, caller, parse_job_id(job_id)))
+    job = await cancelling.cancel(site.db, caller, parse_job_id(job_id))
+    return job_answer(job, report=report_of(site.notifying, job))
 
 
 handlers = [cancel_test_job]

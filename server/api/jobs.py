@@ -26,6 +26,7 @@ from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
 from server.services import estimating, reading, submitting
 from server.services.forecasting import Forecast
+from server.services.notifying import Report, report_of
 from server.services.submitting import RunRequest
 from server.services.superseding import SUPERSEDED
 from server.services.watching import version_of
@@ -76,6 +77,13 @@ class Progress(Struct, kw_only=True):
     errored: int
 
 
+class ReportAnswer(Struct, kw_only=True):
+    """Who comments on the change. Only the reporter does, and marks its comment with `marker`."""
+
+    marker: Annotated[str, Meta(description="HMAC in hex over forge, repository id, pull request, package, suite name")]
+    reporter: Annotated[str, Meta(description="app: the service itself does; action: the workflow's Action does")]
+
+
 class JobAnswer(Struct, kw_only=True):
     """A job as it stands."""
 
@@ -100,6 +108,7 @@ class JobAnswer(Struct, kw_only=True):
     suite_name: Annotated[str, Meta(examples=["default"])] | UnsetType = UNSET
     change: Change | UnsetType = UNSET
     superseded_by: Annotated[str, Meta(description="with `code` superseded: the newer head's job")] | UnsetType = UNSET
+    report: ReportAnswer | UnsetType = UNSET
 
 
 @post(
@@ -187,14 +196,15 @@ async def get_test_job(
     version = version_of(job)
 
     def shown(job: JobView) -> JobAnswer:
-        return job_answer(job, forecast=site.queue.recent())
+        return job_answer(job, forecast=site.queue.recent(), report=report_of(site.notifying, job))
 
     if wait and site.watch.has_room and not job.has_ended and known in (None, version):
         return LateResponse(WaitForJob(site.watch, job, known=known, seconds=wait, shown=shown))
     if version == known:
         return LateResponse(not_modified(version))
     forecast = await site.queue.forecast() if job.status == "queued" else None
-    return Response(job_answer(job, forecast=forecast), headers={"ETag": etag(version)}, media_type=MediaType.JSON)
+    answer = job_answer(job, forecast=forecast, report=report_of(site.notifying, job))
+    return Response(answer, headers={"ETag": etag(version)}, media_type=MediaType.JSON)
 
 
 @get(
@@ -251,7 +261,7 @@ def submit_answer(submission: Submission) -> SubmitAnswer:
     )
 
 
-def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
+def job_answer(job: JobView, *, forecast: Forecast | None = None, report: Report | None = None) -> JobAnswer:
     """The public form of a job; with a forecast it says how long a waiting one will wait."""
     return JobAnswer(
         id=str(job.id),
@@ -278,6 +288,7 @@ def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
         suite_name=job.suite_name,
         change=job.change or UNSET,
         superseded_by=str(job.superseded_by) if job.superseded_by and job.error_code == SUPERSEDED else UNSET,
+        report=ReportAnswer(marker=report.marker, reporter=report.reporter) if report else UNSET,
     )
 
 

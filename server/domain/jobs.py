@@ -174,6 +174,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     suite_name: str
     change: Change | None
     superseded_by: UUID | None  # the job of a newer head, that ended this one
+    is_reported_here: bool = False  # the service itself comments on its change
 
     @property
     def has_ended(self) -> bool:

@@ -35,6 +35,7 @@ class Keep(Struct, frozen=True, kw_only=True):
     keys_days: int = 7
     events_days: int = 90  # far longer than any forge sends an event again
     history_days: int = 365  # what runs found, for runs that are compared with them
+    outbox_days: int = 30
     deliveries_days: int = 30  # longer than a forge sends one again
     cache_days: int = 14  # since an answer was asked for, however often it was used
 
@@ -99,6 +100,7 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
         ("history", UPLOADS_A_BATCH, functools.partial(retention.delete_history, db, days=keep.history_days)),
         ("base_trials", ROWS_A_BATCH, functools.partial(retention.delete_base_trials, db, days=keep.trials_days)),
         ("body_hashes", ROWS_A_BATCH, functools.partial(retention.delete_body_hashes, db)),
+        ("notifications", ROWS_A_BATCH, functools.partial(retention.delete_notifications, db, days=keep.outbox_days)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),
     ]
 

@@ -215,6 +215,10 @@ SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
   counts.passed, counts.failed, counts.errored, counts.finished, queue.position,
   (SELECT s.completed_at FROM test_jobs s WHERE s.id = j.cached_from) AS cached_at,
+  j.change IS NOT NULL AND EXISTS (
+    SELECT FROM reported_repositories r WHERE r.forge = j.change ->> 'forge' AND r.account_id = j.user_id
+      AND r.repository_id = (j.change ->> 'repository_id')::BIGINT
+  ) AS is_reported_here,
   j.suite_name, j.change, j.superseded_by
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id

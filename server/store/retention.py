@@ -54,6 +54,10 @@ async def delete_body_hashes(db: asyncpg.Pool, *, most: int) -> int:
     return int(await db.fetchval(SQL["delete_body_hashes"], most))
 
 
+async def delete_notifications(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_notifications"], days, most))
+
+
 async def delete_sessions(db: asyncpg.Pool, *, most: int) -> int:
     return int(await db.fetchval(SQL["delete_sessions"], most))
 

@@ -141,6 +141,19 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
+-- name: delete_notifications
+-- What was told, or was given up, so long ago. What waits is never removed.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM outbox WHERE id IN (
+    SELECT id FROM outbox WHERE state <> 'pending' AND settled_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY settled_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING id
+)
+SELECT COUNT(*)::INT FROM gone;
+
 -- name: delete_sessions
 -- Browsers' sessions that ended a day ago.
 -- $1 how many
