@@ -20,12 +20,14 @@ from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
 from server.api.waiting import LateResponse, WaitForJob, etag, known_version, not_modified
 from server.domain.accounts import Caller, Credential
+from server.domain.changes import Change
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
 from server.domain.tiers import UNLIMITED_RUNS
 from server.services import estimating, reading, submitting
 from server.services.forecasting import Forecast
 from server.services.submitting import RunRequest
+from server.services.superseding import SUPERSEDED
 from server.services.watching import version_of
 
 TAGS = ["Test jobs"]
@@ -95,6 +97,9 @@ class JobAnswer(Struct, kw_only=True):
         Annotated[bool, Meta(description="true: an identical job was run before, and this is its outcome")] | UnsetType
     ) = UNSET
     cached_at: Annotated[str, Meta(description="when that job ended")] | UnsetType = UNSET
+    suite_name: Annotated[str, Meta(examples=["default"])] | UnsetType = UNSET
+    change: Change | UnsetType = UNSET
+    superseded_by: Annotated[str, Meta(description="with `code` superseded: the newer head's job")] | UnsetType = UNSET
 
 
 @post(
@@ -270,6 +275,9 @@ def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
         completed_at=iso_if(job.completed_at),
         cached=True if job.cached_at else UNSET,
         cached_at=iso_if(job.cached_at),
+        suite_name=job.suite_name,
+        change=job.change or UNSET,
+        superseded_by=str(job.superseded_by) if job.superseded_by and job.error_code == SUPERSEDED else UNSET,
     )
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from evals.types import Conclusion
 from server.domain.accounts import Credential
+from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.packages import PackageRef
 
 Status = Literal["queued", "running", "completed", "failed"]
@@ -46,6 +47,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     use_cache: bool = True
     outcome_settings: str | None = None  # digest under which an identical job's outcome may be kept; None: do not look
     outcome_days: int = 0  # how old that may be
+    change: Change | None = None  # then its event is the key, beside the caller's own
+    suite_name: str = DEFAULT_SUITE
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):
@@ -63,6 +66,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     verify_results: bool
     max_cost_usd: float | None
     use_cache: bool
+    suite_name: str
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -92,6 +96,11 @@ class EqualSubmit(Struct, frozen=True, kw_only=True):
 
     account_id: UUID
     key: str
+
+    @property
+    def is_event(self) -> bool:
+        """Whether a change's event is the key: whoever tells of it gets its job, in whatever words."""
+        return self.key.startswith("event:")
 
 
 # What a submit's statement says of it. None: the credential stands for nobody.
@@ -153,6 +162,9 @@ class JobView(Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     completed_at: datetime | None
     cached_at: datetime | None  # when the identical job ended whose outcome this one shows
+    suite_name: str
+    change: Change | None
+    superseded_by: UUID | None  # the job of a newer head, that ended this one
 
     @property
     def has_ended(self) -> bool:

@@ -15,6 +15,7 @@ from server.services.announcing import Announcer
 from server.services.caching import announce_models
 from server.services.pacing import JobTimes
 from server.services.running import Pace, run_job
+from server.services.superseding import BEFORE_A_VERDICT, supersede
 from server.store import jobs, workers
 from server.store.trouble import DATABASE_TROUBLE
 
@@ -122,12 +123,14 @@ class ClaimLoop:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
+                await supersede(self._db)
                 await self._stop_cancelled()
                 moved = await jobs.sweep_expired(
                     self._db,
                     most_attempts=MOST_ATTEMPTS,
                     code="infrastructure",
                     message="The workers that ran this job were lost. The run was given back; please submit it again.",
+                    superseded_message=BEFORE_A_VERDICT,
                     tell=self._announcer.tell,
                 )
                 if moved:

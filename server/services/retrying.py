@@ -66,4 +66,6 @@ def _new_job(
         may_cost=costs_money,
         max_cost_usd=request.max_cost_usd,
         use_cache=request.use_cache,
+        # Without the change: what its forge is told of is decided there, and the head may be an old one.
+        suite_name=request.suite_name,
     )

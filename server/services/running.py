@@ -28,6 +28,7 @@ from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.caching import CachedModels
 from server.services.holding import HeldModels, Hold
 from server.services.spending import ADVICE, Budget, SpendingModels
+from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
 from server.store import jobs, money, packages, trials
 from server.store.trouble import DATABASE_TROUBLE
 
@@ -151,7 +152,9 @@ async def _run_to_end(
         record=record_of(plan.suite, plan.models, found.values()),
     )
     if stop.is_set():
-        return _cancelled(outcome)
+        is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
+        has_verdict = any(trial.state in ("passed", "failed") for trial in found.values())
+        return _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
     # account's tier and day alone, and always has a note.
     is_whole = is_all_ours and outcome.summary.notes is UNSET
@@ -216,6 +219,13 @@ def _cancelled(outcome: Outcome) -> JobEnd:
     return msgspec.structs.replace(
         _failed("Cancelled while it ran.", code=CANCELLED, outcome=outcome), refund_reason=None
     )
+
+
+def _superseded(outcome: Outcome, *, has_verdict: bool) -> JobEnd:
+    """What was found stays readable; the run is given back if that is no verdict at all."""
+    if not has_verdict:
+        return _failed(BEFORE_A_VERDICT, code=SUPERSEDED, outcome=outcome)
+    return msgspec.structs.replace(_failed(WHILE_IT_RAN, code=SUPERSEDED, outcome=outcome), refund_reason=None)
 
 
 def _failed(message: str, *, code: str, outcome: Outcome | None = None) -> JobEnd:

@@ -16,6 +16,7 @@ from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Credential, Usage
+from server.domain.changes import DEFAULT_SUITE, Change, SuiteName, plain_change
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -36,6 +37,7 @@ from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.selecting import with_cases
+from server.services.superseding import supersede_soon
 from server.store import jobs
 
 PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9-]+")
@@ -52,6 +54,11 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     """What to test. Either `package_id` (an id or a name) or `snapshot_id`.
 
     What is left out is no part of the request's digest, so that a new field leaves the digests of old requests.
+
+    With `change` the run belongs to one event: forge, repository id, pull request or ref, head, package, suite name and
+    cause. Who sends the same event again gets the same job, whatever else it says; it is charged once. A job with
+    cause `head` ends what waits or runs for older heads of its line (the same without head and cause); their runs are
+    given back unless a trial had a verdict.
     """
 
     package_id: str | None = None
@@ -68,6 +75,8 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     cache: bool | None = None
     max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     dry_run: bool | None = None
+    change: Change | None = None
+    suite_name: SuiteName | None = None
 
 
 async def submit(
@@ -104,6 +113,8 @@ async def submit_new(db: asyncpg.Pool, admission: Admission, wakeups: Wakeups, n
         return await _earlier(db, new.credential, new.request_sha256, key=new.key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
     await wakeups.wake()
+    if new.change is not None and submission.job_id == new.id:
+        await supersede_soon(db)
     return submission
 
 
@@ -143,6 +154,8 @@ async def new_job(
         outcome_days=cache_days,
         may_cost=may_cost(chosen, models),
         max_cost_usd=request.max_cost_usd,
+        change=plain_change(request.change) if request.change is not None else None,
+        suite_name=request.suite_name or DEFAULT_SUITE,
     )
 
 
@@ -163,11 +176,11 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
             raise await _quota_exceeded(db, new.credential)
         case Refused():
             raise refusal(result, new)
-        case EqualSubmit(account_id=account_id, key=key):
-            earlier = await jobs.read_submission(db, account_id, key)
+        case EqualSubmit() as equal:
+            earlier = await jobs.read_submission(db, equal.account_id, equal.key)
             if earlier is None:  # it was cleaned up since: ask again
                 raise Unavailable("An equal request was just being removed. Send this one again.")
-            return _replay(earlier, new.request_sha256)
+            return earlier if equal.is_event else _replay(earlier, new.request_sha256)
         case None:
             raise not_authenticated()
 

@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from server.domain.changes import Change
 from server.domain.errors import QuotaExceeded, Unavailable
 from server.domain.jobs import (
     ClaimedJob,
@@ -62,6 +63,8 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     outcome_settings: str | None = None
     outcome_days: int = 0
     max_cost_usd: float | None = None
+    change: Change | None = None
+    suite_name: str
 
 
 class NotTogether(Exception):
@@ -119,6 +122,8 @@ def _submit_row(job: NewJob) -> SubmitRow:
         use_cache=job.use_cache,
         outcome_settings=job.outcome_settings,
         outcome_days=job.outcome_days,
+        change=job.change,
+        suite_name=job.suite_name,
     )
 
 
@@ -195,6 +200,9 @@ def _job_view(row: asyncpg.Record) -> JobView:
         started_at=row["started_at"],
         completed_at=row["completed_at"],
         cached_at=row["cached_at"],
+        suite_name=row["suite_name"],
+        change=msgspec.json.decode(row["change"], type=Change) if row["change"] else None,
+        superseded_by=row["superseded_by"],
     )
 
 
@@ -216,6 +224,7 @@ async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> J
         verify_results=row["verify_results"],
         max_cost_usd=float(row["max_cost_usd"]) if row["max_cost_usd"] is not None else None,
         use_cache=row["use_cache"],
+        suite_name=row["suite_name"],
     )
 
 
@@ -316,17 +325,36 @@ async def cancel_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None, co
     return await db.fetchval(SQL["cancel_job"], job_id, seen_by, code, message) is not None
 
 
+async def supersede_jobs(db: asyncpg.Pool, *, most: int, message: str) -> list[UUID]:
+    """Jobs of older heads that are over now, or that their workers will end, for at most `most` new heads.
+
+    Safe to call at any time and by many: each new head is seen to once.
+    """
+    return [row["id"] for row in await db.fetch(SQL["supersede_jobs"], most, message)]
+
+
+async def is_superseded(db: asyncpg.Pool, job_id: UUID) -> bool:
+    """Whether it was a newer head that asked for the running job's end."""
+    return bool(await db.fetchval(SQL["is_superseded"], job_id))
+
+
 async def list_cancelled(db: asyncpg.Pool, job_ids: list[UUID]) -> set[UUID]:
     """Which of these running jobs somebody wants to end."""
     return {row["id"] for row in await db.fetch(SQL["list_cancelled"], job_ids)}
 
 
 async def sweep_expired(
-    db: asyncpg.Pool, *, most_attempts: int, code: str, message: str, tell: Callable[[UUID], None] = lambda _: None
+    db: asyncpg.Pool,
+    *,
+    most_attempts: int,
+    code: str,
+    message: str,
+    superseded_message: str = "A newer commit of this change was submitted.",
+    tell: Callable[[UUID], None] = lambda _: None,
 ) -> int:
     """Bring back or end what dead workers held. How many jobs moved; `tell` hears of each."""
     moved = await db.fetch(SQL["requeue_expired"], most_attempts, 200)
-    moved += await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message)
+    moved += await db.fetch(SQL["fail_expired"], most_attempts, 200, code, message, superseded_message)
     for row in moved:
         tell(row["id"])
     return len(moved)

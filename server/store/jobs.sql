@@ -3,7 +3,7 @@
 -- name: submit_jobs
 -- Callers, versions, suites, admission, charges, ledger entries and job rows of several submits in one: all of it is
 -- kept or nothing. A row a submit answers; what is refused says why in `refusal`. An equal submit (same key) takes no
--- row of `fresh` and so charges nothing. A job that an identical one has answered is completed from the start, and its
+-- row of `fresh` and so charges nothing, nor does a second submit of one event. A job that an identical one has answered is completed from the start, and its
 -- entry in the ledger is of no run. A month that a race fills refuses the whole statement, and two submits of
 -- one account break it: its caller then sends each alone.
 -- $1 a JSON list of server.store.jobs.SubmitRow, $2 JSON of server.domain.queue.Outlook or NULL
@@ -12,12 +12,13 @@ WITH sent AS MATERIALIZED (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
     suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, upload BOOLEAN, verify BOOLEAN,
-    cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC
+    cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC,
+    change JSONB, suite_name TEXT
   )
 ), request AS MATERIALIZED (
   SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.upload, s.verify,
     s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
-    cached.job_id AS cached_from, cached.conclusion, cached.results,
+    cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, line.name AS change_line,
     a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
     p.id AS package_id, p.name, v.version, v.snapshot_id, v.suite_error, suite.id AS suite_id, suite.source, trials.total,
     CASE
@@ -39,7 +40,7 @@ WITH sent AS MATERIALIZED (
         AND (SELECT e.job_id FROM submissions e WHERE e.caller_id = a.id AND e.key = own.key LIMIT 1) IS NULL
         THEN 'quota_exceeded'
     END AS refusal,
-    own.key
+    own.key, CASE WHEN s.key <> own.key THEN s.key END AS second_key
   FROM sent s
   -- Each LIMIT keeps the planner from turning a look-up by key into a join of whole tables.
   LEFT JOIN LATERAL (
@@ -87,11 +88,17 @@ WITH sent AS MATERIALIZED (
     SELECT COALESCE(s.suite_trials, (SELECT su.trials FROM suites su WHERE su.id = suite.id))
       * CARDINALITY(s.models) AS total
   ) trials
+  CROSS JOIN LATERAL (SELECT change_line(s.change, p.name, s.suite_name) AS name) line
+  -- A change's event is its key. A caller's key that is known stays what it is.
   CROSS JOIN LATERAL (
-    SELECT COALESCE(
-      s.key,
-      'body:' || ENCODE(SHA256(CONVERT_TO(s.request_sha256 || v.snapshot_id || suite.id, 'UTF8')), 'hex')
-    ) AS key
+    SELECT CASE
+      WHEN s.change IS NULL THEN COALESCE(
+        s.key,
+        'body:' || ENCODE(SHA256(CONVERT_TO(s.request_sha256 || v.snapshot_id || suite.id, 'UTF8')), 'hex')
+      )
+      WHEN EXISTS (SELECT FROM submissions e WHERE e.caller_id = a.id AND e.key = s.key) THEN s.key
+      ELSE event_key(line.name, s.change)
+    END AS key
   ) own
   -- What an identical job came to, if each model still is what it was then. The key's index finds a row at most for
   -- each account that paid for one; without settings nothing is looked for.
@@ -127,6 +134,16 @@ WITH sent AS MATERIALIZED (
       ORDER BY r.start_bonus DESC, r.job_id ROWS UNBOUNDED PRECEDING
     ) - 1 AS before
   FROM request r JOIN fresh USING (job_id)
+), second AS (
+  -- The caller's own key, where an event is the first one.
+  INSERT INTO submissions (caller_id, key, request_sha256, job_id)
+  SELECT r.account_id, r.second_key, r.request_sha256, r.job_id FROM admitted r WHERE r.second_key IS NOT NULL
+  ORDER BY r.account_id
+  ON CONFLICT (caller_id, key) DO NOTHING
+), head AS (
+  -- What came before in this line is ended after the commit, or by a sweep.
+  INSERT INTO new_heads (job_id, user_id, change_line)
+  SELECT r.job_id, r.account_id, r.change_line FROM admitted r WHERE r.change ->> 'cause' = 'head'
 ), charge AS (
   INSERT INTO user_test_usage AS u (user_id, month, test_runs_count)
   SELECT r.account_id, r.month, CASE WHEN r.cached_from IS NULL THEN 1 ELSE 0 END FROM admitted r ORDER BY r.account_id
@@ -163,7 +180,8 @@ WITH sent AS MATERIALIZED (
     id, user_id, submitted_by, package_id, package_version, snapshot_id, suite_id, suite_source,
     models_requested, framework, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd,
-    cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd
+    cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd,
+    suite_name, change, change_line
   )
   SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     r.models, r.framework, r.upload, r.verify, r.total, NOW() - r.start_bonus,
@@ -175,7 +193,7 @@ WITH sent AS MATERIALIZED (
     charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd,
     r.cause, r.use_cache, r.cached_from, CASE WHEN r.cached_from IS NULL THEN 'queued' ELSE 'completed' END, r.conclusion,
     r.results, ended.at, ended.at, CASE WHEN r.cached_from IS NOT NULL THEN 0 END,
-    CASE WHEN r.cached_from IS NOT NULL THEN 0 END
+    CASE WHEN r.cached_from IS NOT NULL THEN 0 END, r.suite_name, r.change, r.change_line
   FROM admitted r
   CROSS JOIN LATERAL (SELECT CASE WHEN r.cached_from IS NOT NULL THEN NOW() END AS at) ended
   JOIN charge ON charge.user_id = r.account_id
@@ -209,7 +227,8 @@ SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name,
   j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
   counts.passed, counts.failed, counts.errored, counts.finished, queue.position,
-  (SELECT s.completed_at FROM test_jobs s WHERE s.id = j.cached_from) AS cached_at
+  (SELECT s.completed_at FROM test_jobs s WHERE s.id = j.cached_from) AS cached_at,
+  j.suite_name, j.change, j.superseded_by
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id
 LEFT JOIN LATERAL (
@@ -244,7 +263,7 @@ WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submit
 -- What a job was asked to do, for its own account. By primary keys, and the index of a package's newest suite.
 -- $1 job_id, $2 account
 SELECT j.id, j.package_id, j.package_version, j.snapshot_id, j.models_requested, j.framework, j.upload_results,
-  j.verify_results, j.max_cost_usd, j.use_cache, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
+  j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
   COALESCE(j.suite_source <> 'request' AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
 FROM test_jobs j
 JOIN suites s ON s.id = j.suite_id
@@ -382,6 +401,58 @@ WITH ended AS (
 )
 SELECT id FROM ended UNION ALL SELECT id FROM asked;
 
+-- name: supersede_jobs
+-- What waits or runs for an older head than its line's newest is over: queued -> failed, and a running one is marked,
+-- and its worker ends it. The run is given back unless a trial had a verdict. Only a job whose cause is `head` is newer.
+-- New heads by their primary key; whoever sees to one now is passed by, and has the line. A line's jobs by
+-- test_jobs_lines, locked in one order, so that two of these never wait for each other in a circle.
+-- $1 new heads at most, $2 error_message
+WITH heads AS (
+  DELETE FROM new_heads WHERE job_id IN (SELECT h.job_id FROM new_heads h LIMIT $1 FOR UPDATE SKIP LOCKED)
+  RETURNING user_id, change_line
+), lines AS (
+  SELECT DISTINCT user_id, change_line FROM heads
+), older AS MATERIALIZED (
+  SELECT j.id, newest.id AS newest_id,
+    EXISTS (SELECT FROM trials t WHERE t.job_id = j.id AND t.state IN ('passed', 'failed')) AS has_verdict
+  FROM lines
+  CROSS JOIN LATERAL (
+    SELECT n.id, n.created_at, n.change ->> 'head_sha' AS head_sha FROM test_jobs n
+    WHERE n.user_id = lines.user_id AND n.change_line = lines.change_line AND n.change ->> 'cause' = 'head'
+    ORDER BY n.created_at DESC, n.id DESC LIMIT 1
+  ) newest
+  JOIN test_jobs j ON j.user_id = lines.user_id AND j.change_line = lines.change_line
+  WHERE j.status IN ('queued', 'running') AND j.superseded_by IS NULL
+    AND (j.created_at, j.id) < (newest.created_at, newest.id) AND j.change ->> 'head_sha' <> newest.head_sha
+  ORDER BY j.id
+  FOR NO KEY UPDATE OF j
+), ended AS (
+  UPDATE test_jobs j SET superseded_by = older.newest_id, cancel_requested_at = COALESCE(j.cancel_requested_at, NOW()),
+    status = CASE j.status WHEN 'queued' THEN 'failed' ELSE j.status END,
+    error_code = CASE j.status WHEN 'queued' THEN 'superseded' END,
+    error_message = CASE j.status WHEN 'queued' THEN $2 END,
+    completed_at = CASE j.status WHEN 'queued' THEN CLOCK_TIMESTAMP() END,
+    fence = CASE j.status WHEN 'queued' THEN NEXTVAL('lease_fence') ELSE j.fence END
+  FROM older WHERE j.id = older.id AND j.status IN ('queued', 'running')
+  RETURNING j.id, j.status, older.has_verdict
+), refund AS (
+  INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
+  SELECT l.job_id, l.user_id, l.month, 'refund', -1, 'superseded'
+  FROM ended JOIN usage_ledger l ON l.job_id = ended.id AND l.kind = 'charge'
+  WHERE ended.status = 'failed' AND NOT ended.has_verdict
+  RETURNING user_id, month
+), spent AS (
+  UPDATE user_test_usage u SET test_runs_count = u.test_runs_count - r.runs, updated_at = NOW()
+  FROM (SELECT user_id, month, COUNT(*)::INT AS runs FROM refund GROUP BY user_id, month) r
+  WHERE u.user_id = r.user_id AND u.month = r.month
+)
+SELECT id FROM ended;
+
+-- name: is_superseded
+-- Whether it was a newer head that asked for the job's end.
+-- $1 job_id
+SELECT superseded_by IS NOT NULL FROM test_jobs WHERE id = $1;
+
 -- name: list_cancelled
 -- Which of these running jobs somebody wants to end.
 -- $1 job ids
@@ -403,11 +474,13 @@ RETURNING id;
 
 -- name: fail_expired
 -- running -> failed for leases that ran out with no attempt or time left, or when nobody wants them any more;
--- the run is refunded.
--- $1 most attempts, $2 how many at a time, $3 error_code, $4 error_message
+-- the run is refunded. One that a newer head superseded says so, and is refunded if no trial had a verdict.
+-- $1 most attempts, $2 how many at a time, $3 error_code, $4 error_message, $5 error_message of superseded ones
 WITH done AS (
-  UPDATE test_jobs SET status = 'failed', error_code = $3, error_message = $4, completed_at = CLOCK_TIMESTAMP(),
-    lease_owner = NULL, lease_until = NULL, fence = NEXTVAL('lease_fence')
+  UPDATE test_jobs SET status = 'failed', completed_at = CLOCK_TIMESTAMP(), lease_owner = NULL, lease_until = NULL,
+    fence = NEXTVAL('lease_fence'),
+    error_code = CASE WHEN superseded_by IS NULL THEN $3 ELSE 'superseded' END,
+    error_message = CASE WHEN superseded_by IS NULL THEN $4 ELSE $5 END
   WHERE id IN (
     SELECT id FROM test_jobs
     WHERE status = 'running' AND lease_until < CLOCK_TIMESTAMP()
@@ -415,11 +488,13 @@ WITH done AS (
     ORDER BY lease_until LIMIT $2
     FOR UPDATE SKIP LOCKED
   )
-  RETURNING id
+  RETURNING id, error_code, superseded_by
 ), refund AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
-  SELECT l.job_id, l.user_id, l.month, 'refund', -1, $3
+  SELECT l.job_id, l.user_id, l.month, 'refund', -1, done.error_code
   FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind = 'charge'
+  WHERE done.superseded_by IS NULL
+    OR NOT EXISTS (SELECT FROM trials t WHERE t.job_id = done.id AND t.state IN ('passed', 'failed'))
   RETURNING user_id, month
 ), spent AS (
   UPDATE user_test_usage u SET test_runs_count = u.test_runs_count - r.runs, updated_at = NOW()

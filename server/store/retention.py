@@ -34,6 +34,10 @@ async def delete_idempotency_keys(db: asyncpg.Pool, *, days: int, most: int) -> 
     return int(await db.fetchval(SQL["delete_idempotency_keys"], days, most))
 
 
+async def delete_events(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_events"], days, most))
+
+
 async def delete_body_hashes(db: asyncpg.Pool, *, most: int) -> int:
     return int(await db.fetchval(SQL["delete_body_hashes"], most))
 

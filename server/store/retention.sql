@@ -74,6 +74,19 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
+-- name: delete_events
+-- Events of changes: one that is told of again after so long is a new one. By submissions_event_age.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM submissions WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM submissions WHERE key LIKE 'event:%' AND created_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
 -- name: delete_body_hashes
 -- Hashes of bodies, which count for seconds.
 -- $1 how many

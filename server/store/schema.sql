@@ -199,6 +199,12 @@ CREATE TABLE test_jobs (
   cause TEXT NOT NULL DEFAULT 'submit' CHECK (cause IN ('submit', 'schedule', 'baseline', 'rerun')),
   use_cache BOOLEAN NOT NULL DEFAULT TRUE,
   cached_from UUID REFERENCES test_jobs (id),           -- the job whose outcome this one shows; it never ran itself
+
+  -- What it tests on a forge
+  suite_name TEXT NOT NULL DEFAULT 'default',           -- tells a package's suites apart
+  change JSONB,                                         -- of domain.changes.Change
+  change_line TEXT,                                     -- by change_line(): heads that follow each other
+  superseded_by UUID REFERENCES test_jobs (id),         -- the job of a newer head, that ended this one
   CONSTRAINT test_jobs_fresh CHECK (cause = 'submit' OR NOT use_cache AND cached_from IS NULL)
 );
 
@@ -217,6 +223,8 @@ CREATE INDEX test_jobs_leases ON test_jobs (user_id, lease_until) WHERE status =
 CREATE INDEX test_jobs_snapshot ON test_jobs (snapshot_id);
 CREATE INDEX test_jobs_suite ON test_jobs (suite_id);
 CREATE INDEX test_jobs_package ON test_jobs (package_id);
+-- Serves the newest head of a line, and what is older.
+CREATE INDEX test_jobs_lines ON test_jobs (user_id, change_line, created_at) WHERE change_line IS NOT NULL;
 
 -- Accounts with waiting jobs: their heads in the order of starting, and how much waits. The triggers below keep it equal
 -- to test_jobs, whichever statement lets a job wait or go.
@@ -455,18 +463,20 @@ CREATE UNIQUE INDEX usage_ledger_refund ON usage_ledger (job_id) WHERE kind = 'r
 -- Serves an account's ledger by month.
 CREATE INDEX usage_ledger_user ON usage_ledger (user_id, month, id);
 
--- Which job answered which submit: by the caller's key, or by the hash of an equal body within seconds.
+-- Which job answered which submit: by the caller's key, by a change's event, or by the hash of an equal body within
+-- seconds.
 -- No foreign keys: the one statement that writes here writes the job too, and rows live for days at most.
 CREATE TABLE submissions (
   caller_id UUID NOT NULL,
-  key TEXT NOT NULL,                -- 'key:' and the Idempotency-Key, or 'body:' and the hash
+  key TEXT NOT NULL,                -- 'key:' and the Idempotency-Key, 'event:' or 'body:' and a hash
   request_sha256 TEXT NOT NULL,
   job_id UUID NOT NULL,
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   PRIMARY KEY (caller_id, key)
 );
 
--- Serve the clean-up: callers' keys count for days, bodies for seconds.
+-- Serve the clean-up: events count for months, callers' keys for days, bodies for seconds.
+CREATE INDEX submissions_event_age ON submissions (created_at) WHERE key LIKE 'event:%';
 CREATE INDEX submissions_key_age ON submissions (created_at) WHERE key LIKE 'key:%';
 CREATE INDEX submissions_body_age ON submissions (created_at) WHERE key LIKE 'body:%';
 
@@ -527,6 +537,29 @@ $$ LANGUAGE plpgsql;
 CREATE TRIGGER test_jobs_add_up AFTER UPDATE ON test_jobs FOR EACH ROW
 WHEN (OLD.held_usd <> NEW.held_usd OR COALESCE(OLD.cost_usd, 0) <> COALESCE(NEW.cost_usd, 0))
 EXECUTE FUNCTION add_up_money();
+
+-- Jobs of a new head, until what was under way for older ones is ended. No foreign key: written with the job itself.
+CREATE TABLE new_heads (
+  job_id UUID PRIMARY KEY,
+  user_id UUID NOT NULL,
+  change_line TEXT NOT NULL
+);
+
+-- Heads that follow each other: one pull request, or else one ref, tested by one suite of one package. NULL: no change.
+CREATE FUNCTION change_line(change JSONB, package TEXT, suite_name TEXT) RETURNS TEXT AS $$
+  SELECT ENCODE(SHA256(CONVERT_TO(JSONB_BUILD_ARRAY(
+    change -> 'forge', change -> 'repository_id', change -> 'pull_request',
+    CASE WHEN change -> 'pull_request' IS NULL THEN change -> 'ref' END, package, suite_name
+  )::TEXT, 'UTF8')), 'hex') WHERE change IS NOT NULL;
+$$ LANGUAGE sql STABLE;
+
+-- One event: a head of a line, and why it is tested. Who tells of it again gets the same job.
+CREATE FUNCTION event_key(line TEXT, change JSONB) RETURNS TEXT AS $$
+  SELECT 'event:' || ENCODE(SHA256(CONVERT_TO(
+    JSONB_BUILD_ARRAY(line, change -> 'head_sha', change -> 'cause')::TEXT, 'UTF8'
+  )), 'hex');
+$$ LANGUAGE sql STABLE;
+
 -- Names what decides an outcome: how its models are reached and asked, and what is tested by what.
 CREATE FUNCTION outcome_key(settings TEXT, package UUID, snapshot TEXT, suite TEXT) RETURNS BYTEA AS $$
   SELECT SHA256(CONVERT_TO(settings || ' ' || package || ' ' || snapshot || ' ' || suite, 'UTF8'));

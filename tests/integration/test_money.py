@@ -111,7 +111,7 @@ async def test_budget__waits_for_what_calls_under_way_leave(db: asyncpg.Pool):
     assert budget.spent == 2 * CENT
 
 
-async def test_budget__a_call_that_costs_more_than_foreseen_is_the_last(db: asyncpg.Pool):
+async def test_budget__Q14_a_call_that_costs_more_than_foreseen_is_the_last(db: asyncpg.Pool):
     account = await an_account(db)
     await give_caps(db, account, job="0.05", month="100")
     job = await a_claimed_job(db, account)

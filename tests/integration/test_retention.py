@@ -26,6 +26,7 @@ NOTHING = {
     "outcomes": 0,
     "uploads": 0,
     "idempotency_keys": 0,
+    "events": 0,
     "completions": 0,
     "cached_outcomes": 0,
     "body_hashes": 0,
