@@ -36,6 +36,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 120.0
     max_cost_usd: float | None = None  # lowers the tier's cap for this run
     estimate: bool = False  # tell what the run would take instead
+    org: str | None = None  # the organisation that is billed
 
 
 def comma_separated(text: str | None, *, option: str) -> tuple[str, ...]:
@@ -58,6 +59,7 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "cases": list(request.cases),
         "max_cost_usd": request.max_cost_usd,
         "dry_run": request.estimate,
+        "account": request.org,
     }
     anew = {} if request.use_cache else {"cache": False}
     always = {"upload_results": request.upload, "verify_results": request.verify}

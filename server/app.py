@@ -25,6 +25,7 @@ from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
+from server.services.keyless import Keyless, read_issuers
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
 from server.settings import Settings
@@ -42,9 +43,13 @@ def find_handlers(*packages: str) -> list[Any]:
 
 def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> ASGIApp:
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
+    keyless = Keyless(
+        issuers=read_issuers(settings.oidc_issuers),
+        audience=settings.public_url or f"http://{settings.host}:{settings.port}",
+    )
     litestar = Litestar(
         route_handlers=find_handlers("server.api", "server.pages"),
-        lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event())],
+        lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event(), keyless=keyless)],
         dependencies=DEPENDENCIES,
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
@@ -65,7 +70,9 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
 
 
 @contextlib.asynccontextmanager
-async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) -> AsyncGenerator[None, None]:
+async def open_site(
+    app: Litestar, settings: Settings, stopping: asyncio.Event, *, keyless: Keyless
+) -> AsyncGenerator[None, None]:
     """Everything that the process holds, closed again at its end."""
     db = await connect_database(settings.require_database(), most_connections=40)
     redis = connect_redis(settings.require_redis(), attempts=1)
@@ -99,6 +106,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         watch=watch,
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
+        keyless=keyless,
         public_url=settings.public_url,
         cache_days=settings.cache_days,
     )

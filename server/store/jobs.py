@@ -29,6 +29,7 @@ from server.domain.jobs import (
 )
 from server.domain.money import nano_usd
 from server.domain.queue import Outlook
+from server.domain.rights import roles_with, scopes_with
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -65,6 +66,11 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     max_cost_usd: float | None = None
     change: Change | None = None
     suite_name: str
+    account_name: str | None = None
+
+
+# What the submit's statement is told of who may do what.
+RIGHTS = (roles_with("run"), scopes_with("run"), roles_with("publish"), scopes_with("publish"))
 
 
 class NotTogether(Exception):
@@ -80,7 +86,7 @@ async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob], *, outlook: Outlo
     rows = msgspec.json.encode([_submit_row(job) for job in new]).decode()
     expected = msgspec.json.encode(outlook).decode() if outlook else None
     try:
-        answers = await db.fetch(SQL["submit_jobs"], rows, expected)
+        answers = await db.fetch(SQL["submit_jobs"], rows, expected, *RIGHTS)
     except asyncpg.PostgresError as error:
         if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
             raise  # the server is going, and would refuse each of them too
@@ -124,6 +130,7 @@ def _submit_row(job: NewJob) -> SubmitRow:
         outcome_days=job.outcome_days,
         change=job.change,
         suite_name=job.suite_name,
+        account_name=job.account,
     )
 
 
@@ -139,7 +146,7 @@ def _submitted(answer: asyncpg.Record, job: NewJob) -> Submitted:
             trials=answer["trials"],
         )
     if answer["job_id"] is None:
-        return EqualSubmit(account_id=answer["account_id"], key=answer["key"])
+        return EqualSubmit(account_id=answer["caller_id"], key=answer["key"])
     return _submission(answer, request_sha256=job.request_sha256)
 
 
@@ -157,6 +164,7 @@ def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
         runs_used=row["submit_runs_used"],
         run_limit=row["run_limit"],
         tier=row["tier"],
+        money_level=row["submit_money_level"],
         request_sha256=request_sha256,
     )
 
@@ -206,13 +214,15 @@ def _job_view(row: asyncpg.Record) -> JobView:
     )
 
 
-async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> JobRequest | None:
-    """What the job was asked to do, if it is this account's."""
-    row = await db.fetchrow(SQL["read_request"], job_id, account_id)
+async def read_request(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID) -> JobRequest | None:
+    """What the job was asked to do, if it is of an account that `seen_by` belongs to."""
+    row = await db.fetchrow(SQL["read_request"], job_id, seen_by)
     if row is None:
         return None
     return JobRequest(
         job_id=row["id"],
+        account_id=row["account_id"],
+        account_name=row["account_name"],
         package_id=row["package_id"],
         package_version=row["package_version"],
         snapshot_id=row["snapshot_id"],

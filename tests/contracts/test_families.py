@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = ["evals/assertions", "evals/models", "evals/reports", "server/webhooks", "server/forges", "notifiers"]
+FAMILIES = [
+    "evals/assertions",
+    "evals/models",
+    "evals/reports",
+    "server/webhooks",
+    "server/forges",
+    "server/issuers",
+    "notifiers",
+]
 FILES = [path for family in FAMILIES for path in sorted((ROOT / family).glob("[!_]*.py"))]
 
 
