@@ -18,7 +18,7 @@ from server.domain.trust import Exchanged, NewTrust, Trust
 from server.issuers import IssuerKind, Workflow, find_kinds
 from server.services.acting import acting_for
 from server.services.identity import LEEWAY_SECONDS, hash_token, new_token
-from server.services.signing_keys import SigningKeys
+from server.services.signing_keys import LONGEST_KEY_ID, SigningKeys
 from server.store import accounts, trust
 
 LIFE_SECONDS = 900.0
@@ -142,7 +142,10 @@ async def _verified(keyless: Keyless, unverified_token: str) -> tuple[Mapping[st
         # What the header says of keys and algorithms decides nothing; `crit` would have to be understood.
         if header.get("alg") != "RS256" or "crit" in header:
             raise not_good("it is not signed with RS256")
-        key = await issuer.keys.find(header.get("kid"))
+        kid = header.get("kid")
+        if not isinstance(kid, str) or not 0 < len(kid) <= LONGEST_KEY_ID:
+            raise not_good("its key has no usable name")
+        key = await issuer.keys.find(kid)
         if key is None:
             raise _no_key(issuer)
         options: Any = {

@@ -95,6 +95,7 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
         ("events", ROWS_A_BATCH, functools.partial(retention.delete_events, db, days=keep.events_days)),
         ("body_hashes", ROWS_A_BATCH, functools.partial(retention.delete_body_hashes, db)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),
+        ("oidc_exchanges", ROWS_A_BATCH, functools.partial(retention.delete_oidc_exchanges, db)),
     ]
 
 

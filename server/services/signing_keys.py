@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 FETCH_SECONDS = 5.0
 PAUSE_SECONDS = 60.0
+LONGEST_KEY_ID = 200
 LARGEST_ANSWER = 256 * 1024
 NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what is no set of keys
 
@@ -36,7 +37,7 @@ class SigningKeys:
 
     async def find(self, kid: object) -> Any | None:
         """The key, None if the issuer has none of that id."""
-        if not isinstance(kid, str) or len(kid) > 200:
+        if not isinstance(kid, str) or len(kid) > LONGEST_KEY_ID:
             return None
         if kid not in self._keys:
             async with self._lock:

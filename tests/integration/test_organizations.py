@@ -8,10 +8,13 @@ import uuid
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
+from server.domain.accounts import Credential
 from server.domain.errors import Conflict
 from server.services.accounts import create_account
+from server.services.admission import Admission
 from server.services.organizations import create_organization, list_members, remove_member, set_role
 from server.store import jobs
 from server.store.jobs import SQL
@@ -403,9 +406,7 @@ def test_token__may_do_what_its_scopes_say_and_no_more(service: Service, org: Or
         "usage": client.get("/api/v1/users/me/test-usage"),
         "members": client.get(members),
         "job": client.get(f"/api/v1/test-jobs/{job_id}"),
-        "submit": client.post(
-            "/api/v1/test-jobs/run", json={"snapshot_id": snapshot, "models": ["echo"], "force": True}
-        ),
+        "submit": client.post("/api/v1/test-jobs/run", json=run),
         "upload": client.post("/api/v1/package-snapshots", content=an_archive(), headers=GZIP),
         "cancel": client.post(f"/api/v1/test-jobs/{job_id}/cancel"),
         "publish": client.post("/api/v1/packages", data={"manifest": "{}"}, files={"tarball": b"x"}),
@@ -518,20 +519,10 @@ async def test_submit__members_of_one_organisation_at_once_are_charged_each_once
     members = [await an_account(db, tier="free") for _ in range(20)]
     for member in members:
         await db.execute("INSERT INTO organization_members VALUES ($1, $2, 'member')", org, member)
-    from server.services.admission import Admission
-
     admission = Admission(db)
-    from server.domain.accounts import Credential
-    from server.domain.packages import PackageRef
+    sent = [a_new_job(org, credential=Credential(account_id=member)) for member in members]
 
-    await asyncio.gather(
-        *(
-            admission.submit(
-                a_new_job(org, credential=Credential(account_id=member), account="acme", package=PackageRef(id=org))
-            )
-            for member in members
-        )
-    )
+    await asyncio.gather(*(admission.submit(msgspec.structs.replace(job, account="acme")) for job in sent))
 
     assert await db.fetchval("SELECT test_runs_count FROM user_test_usage WHERE user_id = $1", org) == 20
     assert await db.fetchval("SELECT COUNT(*) FROM usage_ledger WHERE user_id = $1", org) == 20
