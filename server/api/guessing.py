@@ -126,16 +126,19 @@ class GuessBook:
         return count.seconds_left
 
     async def _count(self, address: str) -> Count:
+        """The larger of what all processes and what this one counted."""
+        # Here too, so that a Redis that comes and goes makes no more room for guesses.
+        own = self._count_here(address)
         if self._redis is not None:
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     guesses, milliseconds = await self._redis.eval(
                         COUNT, 1, f"prpm:guesses:{address}", WINDOW_SECONDS * 1000
                     )
-                return Count(guesses, max(milliseconds / 1000, 1.0))
+                return max(own, Count(guesses, max(milliseconds / 1000, 1.0)))
             except (RedisError, OSError, TimeoutError):
                 pass
-        return self._count_here(address)
+        return own
 
     def _count_here(self, address: str) -> Count:
         now = self._clock()

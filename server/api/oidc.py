@@ -39,8 +39,8 @@ class NewTrustRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
     account: Annotated[str, Meta(examples=["acme"])]
     repository: Annotated[str, Meta(examples=["acme/prompts"])]
-    repository_id: Annotated[int, Meta(gt=0, lt=2**63)]
-    owner_id: Annotated[int, Meta(gt=0, lt=2**63, description="Of its owner, or its namespace at GitLab.")]
+    repository_id: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    owner_id: Annotated[int, Meta(ge=1, le=2**63 - 1, description="Of its owner, or its namespace at GitLab.")]
     issuer: str | None = None
     workflow: Annotated[str, Meta(examples=[".github/workflows/test.yml"])] | None = None
     allow_events: list[str] | None = None
@@ -67,7 +67,12 @@ class TrustsAnswer(Struct, kw_only=True):
     trusted_repositories: list[TrustAnswer]
 
 
-@get("/api/v1/auth/oidc/audience", tags=TAGS, summary="For whom must the token be made out?")
+@get(
+    "/api/v1/auth/oidc/audience",
+    tags=TAGS,
+    summary="For whom must the token be made out?",
+    responses=refusals(),
+)
 async def get_audience(site: Site) -> AudienceAnswer:
     """The one audience that is taken."""
     return AudienceAnswer(audience=site.keyless.audience)
