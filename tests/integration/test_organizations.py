@@ -13,6 +13,7 @@ import pytest
 
 from server.domain.accounts import Credential
 from server.domain.errors import Conflict
+from server.domain.nearing import level_of_runs
 from server.services.accounts import create_account
 from server.services.admission import Admission
 from server.services.organizations import create_organization, list_members, remove_member, set_role
@@ -508,6 +509,11 @@ def test_warnings__of_money_come_with_the_call_that_spends_it(service: Service):
 
     assert levels(service, org.id) == [("money", 50)]
     assert second.json()["warnings"] == ["50 % of this month's money for models is spent; see `prpm usage`."]
+
+
+async def test_warnings__the_database_and_the_answer_know_the_same_levels(db: asyncpg.Pool):
+    for used, most in [(0, 100), (49, 100), (50, 100), (80, 100), (100, 100), (2, 3), (1, 1), (5, None), (5, 0)]:
+        assert await db.fetchval("SELECT warning_level($1, $2)", used, most) == level_of_runs(used, most)
 
 
 # Many at once
