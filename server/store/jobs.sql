@@ -30,9 +30,11 @@ WITH sent AS MATERIALIZED (
         THEN 'account_not_found'
       WHEN a.id <> who.id AND (member.role = ANY ($3::TEXT[])) IS NOT TRUE THEN 'role_may_not_run'
       WHEN NOT k.scopes && $4::TEXT[] THEN 'token_may_not_run'
-      WHEN k.trust_id IS NOT NULL AND (
-          s.change ->> 'forge' = trust.forge AND (s.change ->> 'repository_id')::BIGINT = trust.repository_id
-        ) IS NOT TRUE THEN 'other_repository'
+      WHEN k.trust_id IS NOT NULL AND NOT EXISTS (
+          SELECT FROM trusted_repositories r
+          WHERE r.id = k.trust_id AND r.forge = s.change ->> 'forge'
+            AND r.repository_id = (s.change ->> 'repository_id')::BIGINT
+        ) THEN 'other_repository'
       WHEN a.run_limit = 0 THEN 'free_tier'
       WHEN v.version IS NULL THEN 'package_not_found'
       WHEN (s.upload OR s.verify) AND p.owner_id <> a.id AND NOT who.is_admin THEN 'not_the_owner'
@@ -61,9 +63,6 @@ WITH sent AS MATERIALIZED (
     WHERE k.token_hash = s.token_hash AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
     LIMIT 1
   ) k ON TRUE
-  LEFT JOIN LATERAL (
-    SELECT r.forge, r.repository_id FROM trusted_repositories r WHERE r.id = k.trust_id LIMIT 1
-  ) trust ON TRUE
   LEFT JOIN LATERAL (
     SELECT u.id, u.is_admin FROM users u WHERE u.is_active AND u.id = COALESCE(s.account_id, k.user_id) LIMIT 1
   ) who ON TRUE
@@ -186,7 +185,7 @@ WITH sent AS MATERIALIZED (
   SELECT r.account_id, r.month, 'runs', warning_level(charge.test_runs_count, r.run_limit), charge.test_runs_count,
     r.run_limit
   FROM admitted r JOIN charge ON charge.user_id = r.account_id
-  WHERE r.cached_from IS NULL
+  WHERE r.cached_from IS NULL AND charge.test_runs_count * 2 >= r.run_limit
     AND warning_level(charge.test_runs_count, r.run_limit) > warning_level(charge.test_runs_count - 1, r.run_limit)
   ON CONFLICT DO NOTHING
 ), front AS MATERIALIZED (
