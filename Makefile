@@ -30,7 +30,7 @@ lint: $(VENV)/.installed ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 -p notifiers
+	$(BIN)/mypy --python-version 3.10 -p notifiers -p action_entry
 	$(BIN)/lint-imports
 
 e2e: $(VENV)/.installed ## the pages in a real browser (Debian's chromium and chromium-driver)

@@ -12,6 +12,7 @@ prints one line `listening on http://127.0.0.1:PORT` when it is ready. Models:
     rl-N-*          N requests a second, then HTTP 429 with Retry-After
     status-N-*      HTTP N, with the prompt and the key echoed in the body
     judge-*         {"pass": ..., "score": ..., "reason": ...}; passes what holds GOLD or ANSWER-
+    broken-P-*      as judge-*, but with probability P talk without any JSON
     nonsense-*      HTTP 200 with JSON that breaks off
     html-*          HTTP 200 with a page
     endless-*       HTTP 200 with a body that drips and never ends
@@ -209,7 +210,9 @@ def answer(call: _Call) -> str:
     case = re.search(r"case (\d+)", call.prompt)
     right = f"{f'ANSWER-{case.group(1)}' if case else 'ok'} {call.mock.token(call.prompt) % 2**32:08x}"
     wrong = f"WRONG {call.mock.token('wrong', call.prompt) % 2**32:08x}"
-    if call.kind == "judge":
+    if call.kind == "broken" and call.mock.draw("broken", call.identity, call.nth) < call.number:
+        return "Well, that depends on how you look at it {"
+    if call.kind in ("judge", "broken"):
         good = "GOLD" in call.prompt or "ANSWER-" in call.prompt
         return json.dumps({"pass": good, "score": 1.0 if good else 0.0, "reason": "as the mock sees it"})
     if call.kind == "flaky":

@@ -156,7 +156,7 @@ def measure(*, comparisons: int = COMPARISONS, history: int = HISTORY) -> Table:
             _calls("harmless change: calls", harmless.calls),
             _line(f"5 cases drop to {BAD}: found", five.detected, five.naive_detected, "≥ 75 %", 0.75, most=False),
             _calls("5 cases drop: calls", five.calls),
-            _line(f"1 case drops to {BAD}: found", one.detected, one.naive_detected, "", None),
+            _line(f"1 case drops to {BAD}: found", one.detected, one.naive_detected, "≥ 75 %", 0.75, most=False),
             _calls("1 case drops: calls", one.calls),
         ),
         notes=(_ceiling(), _company(five)),

@@ -45,7 +45,8 @@ CREATE TRIGGER chaos_note_late_trial AFTER INSERT ON trials FOR EACH ROW EXECUTE
 -- What the submitters wanted. `seconds` from the first request to the last answer; `unsure`: some answer never came.
 CREATE TABLE chaos.intents (
   id TEXT PRIMARY KEY, account_id UUID NOT NULL, is_keyed BOOLEAN NOT NULL, seconds FLOAT8 NOT NULL,
-  unsure BOOLEAN NOT NULL
+  unsure BOOLEAN NOT NULL,
+  change_line TEXT  -- of an intent that tests a change: whose heads follow each other
 );
 -- What they were told, answer by answer.
 CREATE TABLE chaos.answers (

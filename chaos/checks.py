@@ -154,7 +154,8 @@ async def load(
     tasks = [decode_task(message) for message in messages]
     rows: dict[str, list[tuple[object, ...]]] = {
         "intents": [
-            (e.intent.id, e.intent.account.id, e.intent.key is not None, e.seconds, e.unsure) for e in log.ended
+            (e.intent.id, e.intent.account.id, e.intent.key is not None, e.seconds, e.unsure, e.intent.line)
+            for e in log.ended
         ],
         "answers": [(a.intent, a.status, a.retry_after, a.code, a.job_id, a.body) for a in log.answers],
         "cancels": [(a.job_id, a.status, a.retry_after, a.body) for a in log.cancels],

@@ -14,6 +14,8 @@ SELECT j.id, j.trials_total, COUNT(t.job_id) AS trials, o.job_id IS NOT NULL AS 
 FROM test_jobs j LEFT JOIN trials t ON t.job_id = j.id LEFT JOIN job_outcomes o ON o.job_id = j.id
 WHERE j.status = 'completed'
   AND j.cached_from IS NULL
+  -- Where the job's time was over, the rest was not run, and the outcome says so.
+  AND COALESCE(j.results::JSON ->> 'stopped_by', '') <> 'time_cap'
 GROUP BY j.id, o.job_id HAVING COUNT(t.job_id) <> j.trials_total OR o.job_id IS NULL;
 
 -- name: V2 the queue's front is what waits
@@ -42,14 +44,14 @@ WHERE (l.kind = 'cached') <> (j.cached_from IS NOT NULL)
 -- name: V3 a refund has a reason, and goes to the month that was charged
 SELECT l.job_id, j.status, j.error_code, l.reason FROM usage_ledger l JOIN test_jobs j ON j.id = l.job_id
 WHERE l.kind = 'refund' AND (
-  j.status <> 'failed' OR j.error_code NOT IN ('infrastructure', 'no_verdict', 'cancelled')
+  j.status <> 'failed' OR j.error_code NOT IN ('infrastructure', 'no_verdict', 'cancelled', 'superseded')
   OR NOT EXISTS (SELECT FROM usage_ledger c WHERE c.job_id = l.job_id AND c.kind = 'charge' AND c.month = l.month)
 );
 
 -- name: V3 what the service could not do is given back
 SELECT j.id, j.error_code FROM test_jobs j
 WHERE j.status = 'failed' AND NOT EXISTS (SELECT FROM usage_ledger l WHERE l.job_id = j.id AND l.kind = 'refund')
-  AND (j.error_code <> 'cancelled' OR EXISTS (
+  AND j.error_code <> 'superseded' AND (j.error_code <> 'cancelled' OR EXISTS (
     SELECT FROM chaos.history h WHERE h.job_id = j.id AND h.old_status = 'queued' AND h.new_status = 'failed'
   ));
 
@@ -58,6 +60,14 @@ SELECT j.id FROM test_jobs j JOIN usage_ledger l ON l.job_id = j.id AND l.kind =
 WHERE j.error_code = 'cancelled' AND NOT EXISTS (
   SELECT FROM chaos.history h WHERE h.job_id = j.id AND h.old_status = 'queued' AND h.new_status = 'failed'
 );
+
+-- name: V3 a superseded job is given back if no trial had a verdict, and only then
+SELECT j.id, l.id IS NOT NULL AS is_given_back, found.verdicts FROM test_jobs j
+LEFT JOIN usage_ledger l ON l.job_id = j.id AND l.kind = 'refund'
+CROSS JOIN LATERAL (
+  SELECT COUNT(*) AS verdicts FROM trials t WHERE t.job_id = j.id AND t.state IN ('passed', 'failed')
+) found
+WHERE j.error_code = 'superseded' AND (l.id IS NOT NULL) <> (found.verdicts = 0);
 
 -- name: V4 usage is the ledger's sum, from nought to the tier's limit
 SELECT user_id, month, u.test_runs_count AS used, l.runs AS by_ledger, t.runs_per_month AS allowed
@@ -79,6 +89,14 @@ WHERE u.cost_usd IS DISTINCT FROM j.cost_usd OR u.held_usd IS DISTINCT FROM j.he
 
 -- name: V4 a job that does not run holds no money
 SELECT id, status, held_usd FROM test_jobs WHERE status <> 'running' AND held_usd <> 0;
+
+-- name: V4 a job has cost what its trials cost, at least
+SELECT j.id, j.cost_usd, SUM((t.body::JSON -> 'completion' ->> 'cost_usd')::NUMERIC) AS by_trials
+FROM test_jobs j JOIN trials t ON t.job_id = j.id
+GROUP BY j.id HAVING COALESCE(j.cost_usd, 0) < SUM((t.body::JSON -> 'completion' ->> 'cost_usd')::NUMERIC);
+
+-- name: V4 money was spent at all
+SELECT SUM(cost_usd) AS cost_usd FROM user_test_usage HAVING COALESCE(SUM(cost_usd), 0) = 0;
 
 -- name: V5 a job ends once
 SELECT job_id, ARRAY_AGG(old_status || ' -> ' || new_status ORDER BY id) AS changes FROM chaos.history
@@ -110,6 +128,34 @@ SELECT id, attempt FROM test_jobs WHERE attempt > 3;
 
 -- name: V6 live leases never exceed the tier's concurrency
 SELECT * FROM chaos.overruns;
+
+-- V7 (every end has its notifications) and V8 (none of them is overdue) stand here as soon as jobs tell of their ends.
+
+-- name: V9 one job for each event
+SELECT i.id AS intent, i.change_line, ARRAY_AGG(j.id) AS jobs FROM chaos.intents i JOIN chaos.jobs j ON j.intent = i.id
+WHERE i.change_line IS NOT NULL GROUP BY i.id HAVING COUNT(*) > 1;
+
+-- name: V9 one event, one answer byte for byte
+SELECT a.intent, COUNT(DISTINCT a.body) AS bodies, MIN(a.body) AS one, MAX(a.body) AS another
+FROM chaos.answers a JOIN chaos.intents i ON i.id = a.intent
+WHERE i.change_line IS NOT NULL AND a.status = 202 GROUP BY a.intent HAVING COUNT(DISTINCT a.body) > 1;
+
+-- name: V9 a job is superseded by a newer head of its own line, and no newest head is
+SELECT j.id, j.change_line, j.superseded_by FROM test_jobs j LEFT JOIN test_jobs n ON n.id = j.superseded_by
+WHERE (j.error_code = 'superseded' OR j.superseded_by IS NOT NULL) AND (
+  n.id IS NULL OR n.user_id <> j.user_id OR n.change_line <> j.change_line OR n.created_at < j.created_at
+  OR n.change ->> 'head_sha' = j.change ->> 'head_sha' OR n.change ->> 'cause' <> 'head'
+);
+
+-- name: V9 nothing starts for an older head once a newer one is known
+-- 10 s, as whoever would end it may be away for as long.
+SELECT j.id, j.started_at, n.id AS newer, n.created_at FROM test_jobs j
+JOIN test_jobs n ON n.user_id = j.user_id AND n.change_line = j.change_line AND n.created_at > j.created_at
+WHERE j.started_at > n.created_at + INTERVAL '10 seconds' AND n.change ->> 'cause' = 'head'
+  AND n.change ->> 'head_sha' <> j.change ->> 'head_sha';
+
+-- name: V9 every new head was seen to
+SELECT job_id, change_line FROM new_heads;
 
 -- name: V10 one Idempotency-Key, one job
 SELECT i.id AS intent, ARRAY_AGG(j.id) AS jobs FROM chaos.intents i JOIN chaos.jobs j ON j.intent = i.id

@@ -10,7 +10,7 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from uuid import UUID
 
@@ -71,8 +71,10 @@ class Recovery(Struct, frozen=True, kw_only=True):
         return not self.findings and all(figure.holds for figure in self.figures)
 
 
-async def measure_recovery(*, seed: int, effort: Effort) -> Recovery:
-    """Each fault in turn; then the invariants."""
+async def measure_recovery(
+    *, seed: int, effort: Effort, measures: Sequence[Callable[[Bench], Awaitable[list[Figure]]]] | None = None
+) -> Recovery:
+    """Each fault in turn, all by default; then the invariants."""
     options = SiteOptions(
         workers=2, lease_seconds=LEASE_SECONDS, worker_jobs=10, job_concurrency=2, has_proxy=False, runs_per_month=1
     )
@@ -80,7 +82,7 @@ async def measure_recovery(*, seed: int, effort: Effort) -> Recovery:
         [account] = await site.add_accounts("enterprise")
         bench = Bench(site, account, effort, Random(seed))
         figures = []
-        for measure in MEASURES:
+        for measure in MEASURES if measures is None else measures:
             figures += await measure(bench)
         return Recovery(figures=tuple(figures), findings=await bench.judge())
 

@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 AUDIT = Path(__file__).with_name("audit.sql")
 READY_SECONDS = 60.0
 PACKAGE_NAME = "@chaos/package"
+# A call costs 20 millionths of a dollar: what all of a storm's cost stays far below every cap.
+PRICE = "{input: 1, output: 2}"
 PACKAGE = {
     "prpm.json": b'{"name": "package", "version": "1.0.0", "description": "A rule.", "format": "claude", '
     b'"subtype": "rule", "files": ["rule.md"]}',
@@ -95,7 +97,7 @@ class Site:
 
     def _environment(self, dsn: str) -> dict[str, str]:
         catalogue = self.folder / "catalogue.yaml"
-        deployment = f"{{backend: openai_compatible, model: counting, base_url: '{self._model_url}', free: true}}"
+        deployment = f"{{backend: openai_compatible, model: counting, base_url: '{self._model_url}', price: {PRICE}}}"
         catalogue.write_text(
             f"default: counting\nmodels:\n  counting:\n    context_tokens: 100000\n    deployments: [{deployment}]\n"
         )

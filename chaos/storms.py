@@ -51,6 +51,7 @@ async def run_storm(*, seed: int, kills: int) -> Report:
         drain_seconds=DRAIN_SECONDS,
         keeps_evidence=True,
         followed_share=0.3,
+        changed_share=0.3,
     )
 
 
@@ -88,6 +89,7 @@ async def _run(
     most_milliseconds: int = 500,
     keeps_evidence: bool = False,
     followed_share: float = 0.0,
+    changed_share: float = 0.0,
 ) -> Report:
     async with open_site(options) as site:
         if statements:
@@ -100,7 +102,12 @@ async def _run(
         stop = asyncio.Event()
         submitting = [
             asyncio.create_task(submit_until(stop, habits, url=site.url, log=log, random=Random(random.random())))
-            for habits in await _submitters(site, most_milliseconds=most_milliseconds, followed_share=followed_share)
+            for habits in await _submitters(
+                site,
+                most_milliseconds=most_milliseconds,
+                followed_share=followed_share,
+                changed_share=changed_share,
+            )
         ]
         await asyncio.sleep(WARM_UP_SECONDS)
         await storm.rage(faults, most_gap_seconds=2.4)
@@ -125,7 +132,9 @@ async def _run(
         )
 
 
-async def _submitters(site: Site, *, most_milliseconds: int, followed_share: float) -> list[Habits]:
+async def _submitters(
+    site: Site, *, most_milliseconds: int, followed_share: float, changed_share: float
+) -> list[Habits]:
     """One an account; the last wants more than its tier has."""
     *usual, greedy = await site.add_accounts(*TIERS)
     return [
@@ -134,6 +143,7 @@ async def _submitters(site: Site, *, most_milliseconds: int, followed_share: flo
                 account=account,
                 most_milliseconds=most_milliseconds,
                 followed_share=followed_share,
+                changed_share=changed_share,
                 most_pause_seconds=1.2 * most_milliseconds / 500,  # longer jobs come less often
             )
             for account in usual
@@ -179,6 +189,9 @@ async def _figures(site: Site, log: AnswerLog, sampler: LeaseSampler) -> dict[st
         row = await connection.fetchrow(
             "SELECT COUNT(*) AS jobs, COUNT(*) FILTER (WHERE status = 'completed') AS completed, "
             "COUNT(*) FILTER (WHERE error_code = 'cancelled') AS cancelled, "
+            "COUNT(*) FILTER (WHERE error_code = 'superseded') AS superseded, "
+            "COUNT(*) FILTER (WHERE change IS NOT NULL) AS heads, "
+            "(SELECT COALESCE(SUM(cost_usd), 0) FROM user_test_usage) AS cost_usd, "
             "COUNT(*) FILTER (WHERE attempt > 1) AS again, "
             "(SELECT COUNT(*) FROM usage_ledger WHERE kind = 'refund') AS refunds, "
             "(SELECT COUNT(*) FROM trials) AS trials FROM test_jobs"
@@ -194,6 +207,9 @@ async def _figures(site: Site, log: AnswerLog, sampler: LeaseSampler) -> dict[st
         "completed": row["completed"],
         "given back": row["refunds"],
         "cancelled": row["cancelled"],
+        "heads of pull requests": row["heads"],
+        "superseded": row["superseded"],
+        "spent, in millionths of a dollar": int(row["cost_usd"] * 1_000_000),
         "jobs with more than one attempt": row["again"],
         "trials stored": row["trials"],
         "calls at the model": len(site.model.calls),

@@ -40,6 +40,12 @@ class Intent(Struct, frozen=True, kw_only=True):
     copies: int  # sent in parallel
     cases: int
     milliseconds: int  # that the model takes for a case
+    pull_request: int | None = None  # whose new head it is
+
+    @property
+    def line(self) -> str | None:
+        """Names the heads that follow each other; None: it is no change's."""
+        return f"{self.account.id} {self.pull_request}" if self.pull_request is not None else None
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -75,6 +81,8 @@ class Habits(Struct, frozen=True, kw_only=True):
     most_copies: int = 5
     most_pause_seconds: float = 1.2
     keyed_share: float = 0.7
+    changed_share: float = 0.0  # that are a new head of one of a few pull requests
+    pull_requests: int = 2
     cancelled_share: float = 0.1
     followed_share: float = 0.0  # whose events are followed to the end
     most_cases: int = 10
@@ -105,10 +113,12 @@ def promised(intent: Intent, log: AnswerLog) -> UUID | None:
 def new_intent(habits: Habits, random: Random) -> Intent:
     """The next thing that the submitter wants."""
     intent_id = f"{random.getrandbits(48):012x}"
+    is_change = random.random() < habits.changed_share
     return Intent(
         id=intent_id,
         account=habits.account,
-        key=f"key-{intent_id}" if random.random() < habits.keyed_share else None,
+        key=f"key-{intent_id}" if not is_change and random.random() < habits.keyed_share else None,
+        pull_request=random.randint(1, habits.pull_requests) if is_change else None,
         copies=random.randint(1, habits.most_copies),
         cases=random.randint(1, habits.most_cases),
         milliseconds=random.randint(50, habits.most_milliseconds),
@@ -118,18 +128,20 @@ def new_intent(habits: Habits, random: Random) -> Intent:
 async def want(intent: Intent, *, session: aiohttp.ClientSession, log: AnswerLog, random: Random) -> None:
     """Send every copy until it is answered with yes or no, or for a minute."""
     began = time.monotonic()
-    sure = await asyncio.gather(*(_send(intent, session=session, log=log, random=random) for _ in range(intent.copies)))
+    sure = await asyncio.gather(
+        *(_send(intent, copy, session=session, log=log, random=random) for copy in range(intent.copies))
+    )
     log.ended.append(Ended(intent=intent, seconds=time.monotonic() - began, unsure=not all(sure)))
 
 
-async def _send(intent: Intent, *, session: aiohttp.ClientSession, log: AnswerLog, random: Random) -> bool:
+async def _send(intent: Intent, copy: int, *, session: aiohttp.ClientSession, log: AnswerLog, random: Random) -> bool:
     """Whether the first answer was final."""
     began = time.monotonic()
     tries = 0
     while time.monotonic() - began < PATIENCE_SECONDS:
         tries += 1
         try:
-            answer = await post(intent, session=session)
+            answer = await post(intent, session=session, copy=copy)
         except (aiohttp.ClientError, TimeoutError, OSError):
             log.unanswered += 1
         else:
@@ -140,10 +152,10 @@ async def _send(intent: Intent, *, session: aiohttp.ClientSession, log: AnswerLo
     return False
 
 
-async def post(intent: Intent, *, session: aiohttp.ClientSession) -> Answer:
+async def post(intent: Intent, *, session: aiohttp.ClientSession, copy: int = 0) -> Answer:
     """One request. Raises what aiohttp does when no answer comes."""
     headers = {"Idempotency-Key": intent.key} if intent.key is not None else {}
-    async with session.post("/api/v1/test-jobs/run", json=request_body(intent), headers=headers) as response:
+    async with session.post("/api/v1/test-jobs/run", json=request_body(intent, copy=copy), headers=headers) as response:
         body = await response.text()
         decoded = _decode(body)
         job_id = decoded.get("job_id")
@@ -177,13 +189,26 @@ async def cancel(intent: Intent, *, session: aiohttp.ClientSession, log: AnswerL
         log.cancels.append(answer)
 
 
-def request_body(intent: Intent) -> dict[str, Any]:
-    """A run whose every prompt names the intent."""
+def request_body(intent: Intent, *, copy: int = 0) -> dict[str, Any]:
+    """A run whose every prompt names the intent. Copies of a change's each say it in other words."""
     prompts = [
         PROMPT.format(intent=intent.id, case=case, milliseconds=intent.milliseconds) for case in range(intent.cases)
     ]
     tests = [{"input": prompt, "assert": [{"type": "contains", "value": intent.id}]} for prompt in prompts]
-    return {"package_id": PACKAGE_NAME, "suite": {"tests": tests}}
+    body = {"package_id": PACKAGE_NAME, "suite": {"tests": tests}}
+    if intent.pull_request is None:
+        return body
+    return body | {
+        "max_cost_usd": 1000 + copy,
+        "change": {
+            "forge": "github",
+            "repository": "chaos/package",
+            "repository_id": 1,
+            "ref": "feature",
+            "pull_request": intent.pull_request,
+            "head_sha": f"{intent.id:0>40}",
+        },
+    }
 
 
 def _decode(body: str) -> dict[str, Any]:

@@ -7,23 +7,30 @@ switch for it.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, cast
 
 from server import worker
 from server.services import running
 from server.services.holding import Hold
-from server.store import jobs, trials
+from server.store import jobs, money, trials
 from server.store.trouble import DATABASE_TROUBLE
 
-FENCE = "fence = $2"
+FENCE = re.compile(r"(?:j\.)?fence = \$2")
 NO_FENCE = "$2::BIGINT IS NOT NULL"  # the parameter must stay, and needs a type
 
 
 def remove_fence() -> None:
     """Trials are stored and jobs are ended by whoever comes, and nobody stops when a lease is lost."""
-    for statements, name in ((jobs.SQL, "finish_job"), (jobs.SQL, "extend_lease"), (trials.SQL, "store_trials")):
-        assert FENCE in statements[name], name
-        cast(dict[str, str], statements)[name] = statements[name].replace(FENCE, NO_FENCE)
+    for statements, name in (
+        (jobs.SQL, "finish_job"),
+        (jobs.SQL, "extend_lease"),
+        (trials.SQL, "store_trials"),
+        (money.SQL, "settle_money"),  # else it would stand still at its first call for a lost job
+    ):
+        unfenced = FENCE.sub(NO_FENCE, statements[name])
+        assert unfenced != statements[name], name
+        cast(dict[str, str], statements)[name] = unfenced
     cast(Any, running)._keep_lease = keep_blindly
 
 

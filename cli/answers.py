@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from evals.registry_cases import RegistryCase
+
 # Servers say "unlimited" with a number, as clients of the first hour know no other word.
 UNLIMITED = 1_000_000_000
 
@@ -24,6 +26,12 @@ class PackageVersion(Struct, frozen=True, kw_only=True):
     tarball_url: str
     version: str = ""
     content_hash: str | None = None
+
+
+class RegistryCases(Struct, frozen=True, kw_only=True):
+    """What the registry keeps for a package without a suite."""
+
+    test_cases: tuple[RegistryCase, ...] = ()
 
 
 class PackageInfo(Struct, frozen=True, kw_only=True):

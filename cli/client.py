@@ -187,6 +187,16 @@ class RegistryClient:
         path = f"/api/v1/packages/{quote(name, safe='')}/{quote(version, safe='')}"
         return self._decode(self._call("GET", path), answers.PackageVersion)
 
+    def get_test_cases(self, package_id: str) -> answers.RegistryCases:
+        """The test cases that the registry keeps for a package; none from a registry that keeps none."""
+        path = f"/api/v1/packages/{quote(package_id, safe='')}/test-cases?limit=50&sort=confidence"
+        try:
+            return self._decode(self._call("GET", path), answers.RegistryCases)
+        except RequestRefused as error:
+            if error.status in (404, 405):
+                return answers.RegistryCases()
+            raise
+
     def download(self, version: answers.PackageVersion) -> bytes:
         """The version's archive, compared with its checksum where one is known.
 

@@ -269,6 +269,8 @@ def refuse_local_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only local testing can do."""
     if request.baselines or request.base is not None:
         raise InvalidUse("--baseline and --base compare runs on this machine. Add --local, or leave them out.")
+    if request.generate:
+        raise InvalidUse("--generate is for runs on this machine. Add --local, or write a suite with --init first.")
     if request.all_repeats:
         raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from cli import answers
+from cli.cases import find_cases
 from cli.client import RegistryClient
 from cli.errors import CommandError, InvalidUse, NoLocalModels
 from cli.hosted import EXIT_CODES, read_archive_file
@@ -19,7 +20,6 @@ from cli.proxy import list_models
 from cli.reports import find_reports, write_reports
 from cli.request import RunRequest
 from cli.subject import ArchiveFile, Folder, Registered, Subject
-from cli.suite_file import find_suite_file
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
 from cli.wording import comparison_lines, result_lines, summary_lines
@@ -63,7 +63,7 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     baseline = read_baselines(request)
     reports = find_reports(request.outputs)
     need_proxy(config, models=models, package=request.text)
-    plan = make_plan(request, models=models, client=client, terminal=terminal)
+    plan = make_plan(request, models=models, config=config, client=client, terminal=terminal)
     base = load_package(request.base, client).instructions if request.base is not None else None
     against = Against(baseline, base) if baseline is not None else None
     terminal.say("⚡ Running tests with LiteLLM...")
@@ -122,23 +122,22 @@ def need_proxy(config: UserConfig, *, models: tuple[str, ...], package: str) -> 
         )
 
 
-def make_plan(request: RunRequest, *, models: tuple[str, ...], client: RegistryClient, terminal: Terminal) -> Plan:
+def make_plan(
+    request: RunRequest,
+    *,
+    models: tuple[str, ...],
+    config: UserConfig,
+    client: RegistryClient,
+    terminal: Terminal,
+) -> Plan:
     """What is to be run. Raises InvalidPackage, InvalidSuite, or CommandError if there is no suite."""
     from evals.runner import Plan
-    from evals.suites import read_suite, select_cases
 
     package = load_package(request.subject, client)
-    found = find_suite_file(request.suite_file) if request.suite_file is not None else package.suite
-    if found is None:
-        raise CommandError(
-            "The package has no tests. Add a file prpm.test.yaml, or name one with --suite.", code="no_suite"
-        )
-    read = read_suite(found, allow_code=request.allow_code)
-    for sentence in (*package.notes, *read.notes):
-        terminal.note(sentence)
+    suite = find_cases(request, package, models=models, config=config, client=client, terminal=terminal)
     return Plan(
         instructions=package.instructions,
-        suite=select_cases(read.suite, request.cases),
+        suite=suite,
         models=models,
         concurrency=CONCURRENCY,
         trial_timeout_seconds=request.timeout_seconds,

@@ -28,6 +28,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     base: Subject | None = None  # the package as it was, run where the baselines know too little
     outputs: tuple[Path, ...] = ()  # reports to write, each in the format of its extension
     all_repeats: bool = False
+    generate: bool = False  # without any suite, a model writes cases for this run
     upload: bool = False
     verify: bool = False
     verbose: bool = False

@@ -14,8 +14,56 @@ import msgspec
 from msgspec import Struct
 
 from evals.comparison import Baseline, Past, RowKey
+from evals.digests import case_digest
 from evals.errors import EngineError
+from evals.runner import Plan
+from evals.scoring import count_verdicts
 from evals.statistics import Counts
+from evals.types import RowIndex, Trial
+
+
+class RowHistory(Struct, frozen=True, kw_only=True):
+    """What one row of a run brings to later comparisons. `case_digest` as in evals.digests."""
+
+    case_index: int
+    model: str
+    title: str
+    case_digest: str
+    passed: int
+    failed: int
+
+
+def history_of(plan: Plan, trials: Iterable[Trial]) -> tuple[RowHistory, ...]:
+    """The rows with trials that later comparisons may count, in the suite's order.
+
+    Where repeats may stop early, a row brings its first trial alone: that one is made whatever it says. To leave out
+    the rows that did stop would keep those that passed, and make every history look better than it was.
+    """
+    found: dict[RowIndex, list[Trial]] = {}
+    for trial in trials:
+        if _is_history(plan, trial):
+            found.setdefault(RowIndex(trial.case_index, trial.model), []).append(trial)
+    return tuple(_row_history(plan, index, found[index]) for index in sorted(found))
+
+
+def _is_history(plan: Plan, trial: Trial) -> bool:
+    repeat = plan.suite.cases[trial.case_index].repeat
+    is_own = trial.repeat_index < (1 if plan.early_stop else repeat)
+    is_cached = trial.completion is not None and trial.completion.is_cached
+    return is_own and not is_cached and trial.state in ("passed", "failed")
+
+
+def _row_history(plan: Plan, index: RowIndex, trials: Sequence[Trial]) -> RowHistory:
+    case = plan.suite.cases[index.case_index]
+    counts = count_verdicts(trials)
+    return RowHistory(
+        case_index=index.case_index,
+        model=index.model,
+        title=case.title,
+        case_digest=case_digest(plan.suite, case),
+        passed=counts.passed,
+        failed=counts.failed,
+    )
 
 
 class InvalidBaseline(EngineError):

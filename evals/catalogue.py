@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib.resources import files
+from itertools import groupby
 from typing import Annotated, Any
 
 import msgspec
@@ -33,6 +34,15 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None  # None: a user's own proxy does not say
     tools: bool = False
     can_judge: bool = True
+    successor: str | None = None  # who answers instead, where the vendor no longer serves the original
+    retired: date | None = None  # since when
+
+    @property
+    def ranks(self) -> tuple[tuple[Deployment, ...], ...]:
+        """The deployments in groups: those of one group share the calls, the next group steps in for them."""
+        places = {d.id: place if d.rank is None else d.rank for place, d in enumerate(self.deployments)}
+        ordered = sorted(self.deployments, key=lambda d: places[d.id])
+        return tuple(tuple(group) for _, group in groupby(ordered, key=lambda d: places[d.id]))
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -214,6 +224,7 @@ class _PriceEntry(Struct, frozen=True, forbid_unknown_fields=True):
 class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backend: Name
     model: Name
+    name: Name | None = None  # tells deployments of the same `model` apart: another key, another region
     key_variable: Name | None = None
     base_url: Name | None = None
     price: _PriceEntry | None = None
@@ -221,11 +232,15 @@ class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
     timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
     options: dict[str, Any] = {}
+    rank: Annotated[int, Meta(ge=1, le=100)] | None = None
+    rpm: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
+    tpm: Annotated[int, Meta(ge=1, le=100_000_000_000)] | None = None
 
     @property
     def id(self) -> str:
         # A vendor's id already names its vendor; another one gets the backend's name in front.
-        return self.model if "/" in self.model else f"{self.backend}/{self.model}"
+        plain = self.model if "/" in self.model else f"{self.backend}/{self.model}"
+        return f"{plain}@{self.name}" if self.name else plain
 
 
 class _ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -259,7 +274,7 @@ def _parse(text: str) -> _File:
     ]
     if parsed.default not in parsed.models:
         findings.insert(0, f"default: there is no model named {parsed.default!r} in this file")
-    findings += _ids_given_twice(parsed)
+    findings += [*_ids_given_twice(parsed), *_ranks_given_in_part(parsed)]
     if findings:
         raise InvalidCatalogue(f"The models file cannot be used: {findings[0]}.", findings)
     return parsed
@@ -305,19 +320,29 @@ def _ids_given_twice(parsed: _File) -> Iterable[str]:
     for name, entry in parsed.models.items():
         ids = [deployment.id for deployment in entry.deployments]
         if len(set(ids)) < len(ids):
-            yield f"models.{name}.deployments: the same `model` stands there twice"
+            yield f"models.{name}.deployments: the same `model` stands there twice; give each a `name`"
+
+
+def _ranks_given_in_part(parsed: _File) -> Iterable[str]:
+    for name, entry in parsed.models.items():
+        ranks = [deployment.rank for deployment in entry.deployments]
+        if None in ranks and len(set(ranks)) > 1:
+            yield f"models.{name}.deployments: give each of them a `rank`, or none; without, they are tried in order"
 
 
 def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
     direct = tuple(
         _deployment(deployment, environ) for deployment in entry.deployments if _has_key(deployment, environ)
     )
+    ordered = sorted(_at_proxy(entry, proxy) + direct, key=lambda deployment: deployment.rank or 0)
     return Model(
         name=name,
-        deployments=_at_proxy(entry, proxy) + direct,
+        deployments=tuple(ordered),
         context_tokens=entry.context_tokens,
         tools=entry.tools,
         can_judge=entry.can_judge,
+        successor=entry.successor,
+        retired=entry.retired,
     )
 
 
@@ -336,6 +361,9 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
         max_in_flight=entry.max_in_flight,
         timeout_seconds=entry.timeout_seconds,
         options=entry.options,
+        rank=entry.rank,
+        rpm=entry.rpm,
+        tpm=entry.tpm,
     )
 
 
@@ -351,6 +379,8 @@ def _at_proxy(entry: _ModelEntry, proxy: _Proxy | None) -> tuple[Deployment, ...
             price=_price(entry.deployments[0]),
             base_url=proxy.url,
             key=proxy.key,
+            # Before all others, whose ranks begin at 1; without ranks the place in the list counts.
+            rank=None if entry.deployments[0].rank is None else 0,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from evals.outcome import present_rows
 from evals.pool import ModelPool
 from evals.runner import Plan, run_again, trial_count
 from evals.scoring import count_verdicts
-from evals.types import Instructions, RowIndex, Trial
+from evals.types import Instructions, RowIndex, Trial, TrialKey
 
 
 def suspected_rows(
@@ -43,26 +43,51 @@ class BaseRun(NamedTuple):
     trials: tuple[Trial, ...]
 
 
-async def run_base(
-    plan: Plan, trials: Sequence[Trial], *, base: Instructions, baseline: Baseline, pool: ModelPool
-) -> BaseRun:
-    """The baseline, completed by trials of the package as it was, for the failed rows of which it knows too little.
+def lacking_rows(plan: Plan, trials: Sequence[Trial], *, baseline: Baseline) -> tuple[RowIndex, ...]:
+    """The failed rows of which the baseline knows too little, as many as half of a comparison's calls allow.
 
-    Only these rows are run, as many as half of a comparison's calls allow: the other half is for trying them anew.
+    The other half is for trying them anew.
     """
     indexes, rows = _rows(plan, trials)
     most = rerun_calls(trial_count(plan)) // (2 * RERUNS)
-    chosen = lacking(rows, baseline)[:most]
+    return tuple(indexes[position] for position in lacking(rows, baseline)[:most])
+
+
+async def run_before(
+    plan: Plan,
+    rows: Sequence[RowIndex],
+    *,
+    base: Instructions,
+    pool: ModelPool,
+    done: Collection[TrialKey] = (),
+) -> AsyncGenerator[Trial, None]:
+    """Each trial of these rows with the package as it was, as it finishes, but for those in `done`."""
     before = msgspec.structs.replace(plan, instructions=base)
-    chosen_rows = [indexes[position] for position in chosen]
-    async with aclosing(run_again(before, chosen_rows, times=RERUNS, pool=pool)) as stream:
-        ran = [trial async for trial in stream]
+    async with aclosing(run_again(before, rows, times=RERUNS, pool=pool, done=done)) as stream:
+        async for trial in stream:
+            yield trial
+
+
+def completed_baseline(
+    plan: Plan, trials: Sequence[Trial], *, baseline: Baseline, rows: Sequence[RowIndex], ran: Sequence[Trial]
+) -> Baseline:
+    """The baseline, and what `ran` says of these rows instead of the little that it knew."""
     known = dict(baseline)
-    for position in chosen:
-        row, index = rows[position], indexes[position]
-        counts = count_verdicts(trial for trial in ran if RowIndex(trial.case_index, trial.model) == index)
-        known[row.key] = Past(counts=counts, case_digest=row.case_digest)
-    return BaseRun(known, tuple(ran))
+    for index, row in zip(*_rows(plan, trials), strict=True):
+        if index in rows:
+            counts = count_verdicts(trial for trial in ran if RowIndex(trial.case_index, trial.model) == index)
+            known[row.key] = Past(counts=counts, case_digest=row.case_digest)
+    return known
+
+
+async def run_base(
+    plan: Plan, trials: Sequence[Trial], *, base: Instructions, baseline: Baseline, pool: ModelPool
+) -> BaseRun:
+    """The baseline, completed by trials of the package as it was, for the failed rows of which it knows too little."""
+    rows = lacking_rows(plan, trials, baseline=baseline)
+    async with aclosing(run_before(plan, rows, base=base, pool=pool)) as stream:
+        ran = [trial async for trial in stream]
+    return BaseRun(completed_baseline(plan, trials, baseline=baseline, rows=rows, ran=ran), tuple(ran))
 
 
 class _Rows(NamedTuple):

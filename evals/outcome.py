@@ -27,6 +27,7 @@ from evals.derived import derive
 from evals.digests import case_digest
 from evals.provenance import Provenance, Record
 from evals.scoring import GatedRow, count_verdicts, decide_row, gate
+from evals.suite_changes import CaseChange
 from evals.types import (
     AssertionResult,
     Attempt,
@@ -133,6 +134,35 @@ class Comparison(Struct, frozen=True, kw_only=True):
     base_trials: int | UnsetType = UNSET  # made with the package as it was, where the baseline knew too little
     removed: tuple[RowKey, ...] = ()  # rows of the baseline that this run does not have
     changed: tuple[RowKey, ...] = ()  # rows that ask something else than in the baseline
+    cases: tuple[CaseChange, ...] = ()  # cases of the baseline's suite that are missing here or easier to pass
+    source: BaselineSource | UnsetType = UNSET  # where the baseline's trials come from, on a service
+
+
+DecidedBy = Literal["regressions", "failures", "both", "cases", "min_score", "never"]
+
+
+class BaselineSource(Struct, frozen=True, kw_only=True):
+    """Which past a service compared with. Times are as 2026-01-02T03:04:05.678Z."""
+
+    kind: Literal["branch", "version", "job"]
+    name: str  # of the branch, or the version, or the job's id
+    jobs: int  # that brought trials
+    oldest_at: str | UnsetType = UNSET
+    newest_at: str | UnsetType = UNSET
+    snapshot: str | UnsetType = UNSET  # of the package as it was, where it is at hand
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    """What decided the conclusion, where a gate was asked for or there is a baseline.
+
+    `decided_by`: "regressions", "failures" and "both" as in `comparison.rule`; "cases": cases of the baseline's suite
+    are missing or easier to pass; "min_score": the score is too low; "never": the gate is off.
+    """
+
+    asked: Literal["regressions", "failures", "never"]
+    decided_by: DecidedBy
+    reasons: tuple[str, ...]  # sentences for people
+    min_score: float | UnsetType = UNSET
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -142,6 +172,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     summary: Summary
     engine_version: str
     comparison: Comparison | UnsetType = UNSET
+    gate: Gate | UnsetType = UNSET
     provenance: Provenance | UnsetType = UNSET
     record: Record | UnsetType = UNSET  # what `prpm score` needs; answers stand in the rows
 

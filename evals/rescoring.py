@@ -15,6 +15,7 @@ from evals import ENGINE_VERSION
 from evals.assertions import Answer, Judgement
 from evals.comparison import Baseline, Past, RowKey
 from evals.errors import EngineError
+from evals.gating import GateWish, with_gate
 from evals.grading import grade, needs_only_the_answer
 from evals.outcome import Comparison, Outcome, Row, build_outcome
 from evals.provenance import Record, with_text
@@ -45,9 +46,11 @@ async def rescore(outcome: Outcome) -> Outcome:
         notes=outcome.summary.notes or (),
         out_of_time=outcome.summary.stopped_by == "time_cap",
     )
+    again = msgspec.structs.replace(again, comparison=_completed(again, outcome))
+    if outcome.gate:
+        again = with_gate(again, GateWish(rule=outcome.gate.asked, min_score=outcome.gate.min_score or None))
     return msgspec.structs.replace(
         again,
-        comparison=_completed(again, outcome),
         provenance=outcome.provenance,
         record=msgspec.structs.replace(record, trials=tuple(map(_blank, trials))),
     )
@@ -157,5 +160,7 @@ def _completed(again: Outcome, outcome: Outcome) -> Comparison | UnsetType:
         again.comparison,
         baseline_trials=outcome.comparison.baseline_trials,
         removed=outcome.comparison.removed,
+        cases=outcome.comparison.cases,
+        source=outcome.comparison.source,
         changed=outcome.comparison.changed,
     )

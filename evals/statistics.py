@@ -6,7 +6,10 @@ Everything here takes and returns plain numbers; what is compared with what is d
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -77,6 +80,31 @@ def fisher_rise(base: Counts, head: Counts) -> float:
     return table.share(weight for passed, weight in table.weights() if passed >= head.passed)
 
 
+def drop_claim(base: Counts, head: Counts) -> Claim:
+    """`fisher_drop` with all that it could have been."""
+    return Claim(fisher_drop(base, head), _Tables(base, head).drops())
+
+
+def rise_claim(base: Counts, head: Counts) -> Claim:
+    """`fisher_rise` with all that it could have been."""
+    return Claim(fisher_rise(base, head), _Tables(base, head).rises())
+
+
+class Claim(NamedTuple):
+    """A p-value, and every value that the exact test could have given with these margins, ascending.
+
+    Few trials have few values: a test "at 5 %" of seven trials may be one at 0.3 %, and the rest of the 5 % is unused.
+    """
+
+    p_value: float
+    attainable: tuple[float, ...]
+
+    def chance(self, level: float) -> float:
+        """How likely the p-value is at most `level` where nothing changed, 0..1: the largest that can be."""
+        place = bisect_right(self.attainable, level * (1 + 1e-12))
+        return self.attainable[place - 1] if place else 0.0
+
+
 def fisher_two_sided(base: Counts, head: Counts) -> float:
     """Two-sided p-value: all outcomes that are at most as likely as this one, by chance alone."""
     table = _Tables(base, head)
@@ -112,6 +140,18 @@ class _Tables:
             )
         return found
 
+    def drops(self) -> tuple[float, ...]:
+        """Every p-value that `fisher_drop` can have with these margins, ascending."""
+        return self._shares(weight for _, weight in self.weights())
+
+    def rises(self) -> tuple[float, ...]:
+        """The same of `fisher_rise`."""
+        return self._shares(weight for _, weight in reversed(self.weights()))
+
+    def _shares(self, weights: Iterable[int]) -> tuple[float, ...]:
+        every = math.comb(self._passed + self._failed, self._head)
+        return tuple(weight / every for weight in accumulate(weights))
+
     def share(self, weights: Iterable[int]) -> float:
         """What part of all tables these are, 0..1."""
         return sum(weights) / math.comb(self._passed + self._failed, self._head)
@@ -129,3 +169,36 @@ def benjamini_hochberg(p_values: Sequence[float], *, rate: float = 0.05) -> tupl
             standing = rank
     claims = set(order[:standing])
     return tuple(index in claims for index in range(len(p_values)))
+
+
+def discrete_benjamini_hochberg(claims: Sequence[Claim], *, rate: float = 0.05) -> tuple[bool, ...]:
+    """As `benjamini_hochberg`, for exact tests of few trials: each is held to the chance that it really has.
+
+    Döhler, Durand and Roquain (2018), "New FDR bounds for discrete and heterogeneous tests", procedure HSU, with its
+    proof for independent tests: https://doi.org/10.1214/18-EJS1441.
+    """
+    size = len(claims)
+    if not size:
+        return ()
+    levels = sorted({value for claim in claims for value in claim.attainable if value < 1.0})
+    last = 0.0  # the largest level that even a claim with all others beside it may have
+    for level in levels:
+        if sum(chance / (1 - chance) for chance in _chances(claims, level)) > rate * size:
+            break
+        last = level
+    scales = [1 - chance for chance in _chances(claims, last)]
+    order = sorted(range(size), key=lambda index: claims[index].p_value)
+    standing = 0
+    for rank, index in enumerate(order, start=1):
+        level = claims[index].p_value
+        if level > last * (1 + 1e-12):
+            break
+        used = sum(chance / scale for chance, scale in zip(_chances(claims, level), scales, strict=True))
+        if used <= rate * rank:
+            standing = rank
+    stands = set(order[:standing])
+    return tuple(index in stands for index in range(size))
+
+
+def _chances(claims: Sequence[Claim], level: float) -> list[float]:
+    return [claim.chance(level) for claim in claims]

@@ -9,6 +9,9 @@
         require_success(response, doing="post the message")
         return Receipt(did=("posted a message",))
 
+One whose target is made of an address alone has a second generator, for what is no job (`say=`), and its target may have
+the fields `when`, `secret` and `message_id`: the service fills those that are there.
+
 A notifier opens no connection and knows no clock: it yields requests and receives responses. `notifiers._urllib`
 drives it with the standard library, the service with its own client. Nothing else is edited; the contract
 (`tests/contracts/test_notifiers.py`) finds the new file by itself.
@@ -23,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from notifiers._announcement import Announcement
 from notifiers._http import (
     CannotNotify,
     Messages,
@@ -38,6 +42,7 @@ from notifiers._urls import InvalidTarget, TargetUrl, checked_url
 
 __all__ = [
     "NOTIFIERS",
+    "Announcement",
     "Baseline",
     "CannotNotify",
     "InvalidOutcome",
@@ -65,8 +70,8 @@ class Notifier:
     """One entry of the family.
 
     `tell` takes the notice and a target of the notifier's own. `from_url` makes that target of a web address and is
-    None where an address alone is not enough (a forge needs a token, too). `example` is a target that leads nowhere and
-    is told everything, for `python -m notifiers`.
+    None where an address alone is not enough (a forge needs a token, too). `say` takes an announcement and such a target.
+    `example` is a target that leads nowhere and is told everything, for `python -m notifiers`.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Notifier:
     tell: Callable[[Notice, Any], Messages]
     example: Any
     from_url: Callable[[TargetUrl], Any] | None = None
+    say: Callable[[Announcement, Any], Messages] | None = None
 
 
 class _Family(Mapping[str, Notifier]):
@@ -115,13 +121,17 @@ Tell = TypeVar("Tell", bound=Callable[[Notice, Any], Messages])
 
 
 def notifier(
-    name: str, *, example: object, from_url: Callable[[TargetUrl], Any] | None = None
+    name: str,
+    *,
+    example: object,
+    from_url: Callable[[TargetUrl], Any] | None = None,
+    say: Callable[[Announcement, Any], Messages] | None = None,
 ) -> Callable[[Tell], Tell]:
     """Register a generator function as the notifier `name`."""
 
     def register(tell: Tell) -> Tell:
         summary = (tell.__doc__ or "").strip().partition("\n")[0]
-        NOTIFIERS.register(Notifier(name=name, summary=summary, tell=tell, example=example, from_url=from_url))
+        NOTIFIERS.register(Notifier(name=name, summary=summary, tell=tell, example=example, from_url=from_url, say=say))
         return tell
 
     return register

@@ -49,6 +49,7 @@ class Notice:
     ref: str = ""  # branch or "#12", for people
     head_sha: str = ""
     baseline: Baseline | None = None
+    error_code: str = ""  # why the run could not be done, for programs; its sentence is among the outcome's notes
     previous: str | None = None  # the last conclusion that was told or known of this package on this branch
     suite_path: str | None = None  # of the suite's file within the repository, for annotations
     case_lines: Mapping[str, int] = field(default_factory=dict)  # title -> line in that file, from 1

@@ -177,6 +177,39 @@ class ChangeCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaseChange:
+    """A case of the baseline's suite that this run does not have as it was. `change`: removed or changed."""
+
+    title: str
+    change: str
+    reason: str
+    gates: bool
+    number: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSource:
+    """Which past a service compared with. `kind`: branch, version or job; times are as 2026-01-02T03:04:05.678Z."""
+
+    kind: str
+    name: str
+    jobs: int
+    oldest_at: str | None = None
+    newest_at: str | None = None
+    snapshot: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What decided the conclusion. `decided_by`: regressions, failures, both, cases, min_score or never."""
+
+    asked: str
+    decided_by: str
+    reasons: tuple[str, ...]
+    min_score: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The run against its baseline. `rule`: regressions, failures or both."""
 
@@ -187,6 +220,8 @@ class Comparison:
     base_trials: int | None = None
     removed: tuple[RowKey, ...] = ()
     changed: tuple[RowKey, ...] = ()
+    cases: tuple[CaseChange, ...] = ()
+    source: BaselineSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +232,7 @@ class Outcome:
     summary: Summary
     engine_version: str
     comparison: Comparison | None = None
+    gate: Gate | None = None
     provenance: Mapping[str, Any] | None = None
     record: Mapping[str, Any] | None = None
 

@@ -87,7 +87,9 @@ def opener(*, use_proxies: bool = True) -> Send:
                 return Response(status=answer.status, headers=headers, body=_read(answer, request, deadline))
         except (OSError, http.client.HTTPException, ValueError) as error:
             # The reason's class and no more: its text may hold the address.
-            raise NoResponse(f"{request.origin} did not answer ({type(error).__name__}).") from None
+            reason = getattr(error, "reason", None)
+            cause = reason if isinstance(reason, Exception) else error
+            raise NoResponse(f"{request.origin} did not answer ({type(cause).__name__}).") from None
 
     return send
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from notifiers import (
+    Announcement,
     CannotNotify,
     Messages,
     Mode,
@@ -43,6 +44,7 @@ FOOTER_CHARS = 300
 DETAIL_CHARS = 150
 
 UNKNOWN_MESSAGE = 10008
+MOODS = {"good": COLOURS["passed"], "warning": COLOURS["inconclusive"], "bad": COLOURS["failed"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,20 @@ def target_from_url(url: TargetUrl) -> DiscordTarget:
 EXAMPLE = DiscordTarget(url="https://discord.com/api/webhooks/100000000000000000/none", when="always")
 
 
-@notifier("discord", example=EXAMPLE, from_url=target_from_url)
+def say(announcement: Announcement, target: DiscordTarget) -> Messages:
+    """Discord: one sentence in the channel."""
+    embed = {
+        "title": cut(announcement.headline, TITLE_CHARS),
+        "color": MOODS.get(announcement.mood, COLOURS["inconclusive"]),
+        **({"description": _code(announcement.text, DESCRIPTION_CHARS)} if announcement.text else {}),
+        **({"url": announcement.link} if announcement.link else {}),
+    }
+    body = {"embeds": [embed], "allowed_mentions": {"parse": []}}
+    response = yield json_request("POST", _address(target, "", wait=True), body)
+    return Receipt(did=("posted a message",), message_id=_id_of(_require_kept(response, doing="post the message")))
+
+
+@notifier("discord", example=EXAMPLE, from_url=target_from_url, say=say)
 def tell(notice: Notice, target: DiscordTarget) -> Messages:
     """Discord: a message in a channel when the state changes, edited in place."""
     if target.when == "never":

@@ -6,7 +6,18 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from notifiers import CannotNotify, Messages, Mode, Notice, Receipt, Response, TargetUrl, notifier, require_success
+from notifiers import (
+    Announcement,
+    CannotNotify,
+    Messages,
+    Mode,
+    Notice,
+    Receipt,
+    Response,
+    TargetUrl,
+    notifier,
+    require_success,
+)
 from notifiers._chat import ROWS_SHOWN, facts, others, row_details, row_name
 from notifiers._findings import Findings, sort_rows
 from notifiers._http import json_request
@@ -47,7 +58,21 @@ def target_from_url(url: TargetUrl) -> SlackTarget:
 EXAMPLE = SlackTarget(url="https://hooks.slack.com/services/T00000000/B00000000/none", when="always")
 
 
-@notifier("slack", example=EXAMPLE, from_url=target_from_url)
+def say(announcement: Announcement, target: SlackTarget) -> Messages:
+    """Slack: one sentence in the channel."""
+    blocks = [_header(announcement.headline)]
+    if announcement.text:
+        blocks.append(_section(_fit(announcement.text, SMALL_CHARS)))
+    address = announcement.link.replace("&", "&amp;")
+    if address and "|" not in address:
+        blocks.append({"type": "context", "elements": [_mrkdwn(f"<{address}|more>")]})
+    text = _fit(announcement.headline, TEXT_CHARS)
+    body = {"text": text, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+    _require_ok((yield json_request("POST", target.url, body)))
+    return Receipt(did=("posted a message",))
+
+
+@notifier("slack", example=EXAMPLE, from_url=target_from_url, say=say)
 def tell(notice: Notice, target: SlackTarget) -> Messages:
     """Slack: a message in a channel when the state changes."""
     if not notice.is_news(target.when):
@@ -75,14 +100,7 @@ def message(notice: Notice) -> dict[str, Any]:
     shown = findings.worst[:ROWS_SHOWN]
     package = one_line(notice.package) or NOTHING
     blocks: list[dict[str, Any]] = [
-        {
-            "type": "header",
-            "text": {
-                "type": "plain_text",
-                "text": cut(f"{title_line(notice, findings)}", HEADER_CHARS),
-                "emoji": False,
-            },
-        },
+        _header(title_line(notice, findings)),
         _section(f"*Package* {_code(package, 230)} · *suite* {_code(notice.suite, 130)}"),
         *(_section(_row_text(row)) for row in shown),
     ]
@@ -115,6 +133,11 @@ def _foot(notice: Notice) -> str:
     if address and "|" not in address:
         parts.append(f"<{address}|full result>")
     return " · ".join(parts)
+
+
+def _header(text: str) -> dict[str, Any]:
+    """Plain text: no markup in it, so nothing to escape."""
+    return {"type": "header", "text": {"type": "plain_text", "text": cut(text, HEADER_CHARS), "emoji": False}}
 
 
 def _section(markup: str) -> dict[str, Any]:

@@ -7,11 +7,23 @@ import binascii
 import hashlib
 import hmac
 import json
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any
 
-from notifiers import Messages, Mode, Notice, Receipt, Request, TargetUrl, notifier, require_success
+from notifiers import (
+    Announcement,
+    Messages,
+    Mode,
+    Notice,
+    Receipt,
+    Request,
+    Response,
+    TargetUrl,
+    notifier,
+    require_success,
+)
 from notifiers._findings import Findings, sort_rows
 from notifiers._http import USER_AGENT
 from notifiers._outcome import Row
@@ -48,16 +60,28 @@ def target_from_url(url: TargetUrl) -> WebhookTarget:
 EXAMPLE = WebhookTarget(url="https://receiver.example/prpm")
 
 
-@notifier("webhook", example=EXAMPLE, from_url=target_from_url)
+def say(announcement: Announcement, target: WebhookTarget) -> Messages:
+    """Any address: the announcement as signed JSON."""
+    data = {"title": announcement.title, "text": announcement.text, "url": announcement.link}
+    body = _encode(announcement.event, announcement.at, data)
+    yield from _call(target, announcement.event_id, announcement.told_at or announcement.at, body)
+    return Receipt(did=("called the webhook",))
+
+
+@notifier("webhook", example=EXAMPLE, from_url=target_from_url, say=say)
 def tell(notice: Notice, target: WebhookTarget) -> Messages:
     """Any address: the outcome as signed JSON."""
     if not notice.is_news(target.when):
         return Receipt.quiet("nothing that the target asked for")
-    body = payload(notice)
     # The same job has the same id however often it is sent, so that a receiver can drop the second.
-    message_id = f"msg_{one_line(notice.job_id)[:100]}"
+    yield from _call(target, notice.job_id, notice.told_at or notice.finished_at, payload(notice))
+    return Receipt(did=("called the webhook",))
+
+
+def _call(target: WebhookTarget, event_id: str, at: datetime, body: bytes) -> Generator[Request, Response, None]:
+    message_id = f"msg_{one_line(event_id)[:100]}"
     # Receivers refuse what was signed more than some minutes ago.
-    timestamp = str(int((notice.told_at or notice.finished_at).timestamp()))
+    timestamp = str(int(at.timestamp()))
     headers = {
         "User-Agent": USER_AGENT,
         "Content-Type": "application/json",
@@ -68,7 +92,6 @@ def tell(notice: Notice, target: WebhookTarget) -> Messages:
         headers["webhook-signature"] = signature(target.secret, message_id, timestamp, body)
     response = yield Request(method="POST", url=target.url, headers=headers, body=body)
     require_success(response, doing="call the webhook")
-    return Receipt(did=("called the webhook",))
 
 
 def signature(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
@@ -92,7 +115,7 @@ def payload(notice: Notice) -> bytes:
     findings = sort_rows(notice.outcome)
     data = _data(notice)
     rows: list[dict[str, Any]] = []
-    room = LARGEST_BODY_BYTES - len(_encode(notice, data))
+    room = LARGEST_BODY_BYTES - len(_encode(EVENT, notice.finished_at, data))
     for finding, row in _important(findings):
         entry = _row(finding, row)
         room -= utf8_bytes(json.dumps(entry)) + 1
@@ -101,12 +124,12 @@ def payload(notice: Notice) -> bytes:
         rows.append(entry)
     data["rows"] = rows
     data["rows_left_out"] = sum(1 for _ in _important(findings)) - len(rows)
-    return _encode(notice, data)
+    return _encode(EVENT, notice.finished_at, data)
 
 
-def _encode(notice: Notice, data: dict[str, Any]) -> bytes:
-    at = notice.finished_at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"type": EVENT, "timestamp": at, "data": data}, separators=(",", ":")).encode()
+def _encode(event: str, at: datetime, data: dict[str, Any]) -> bytes:
+    when = at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"type": event, "timestamp": when, "data": data}, separators=(",", ":")).encode()
 
 
 def _data(notice: Notice) -> dict[str, Any]:
@@ -119,6 +142,7 @@ def _data(notice: Notice) -> dict[str, Any]:
         "ref": cut(one_line(notice.ref), TEXT_CHARS),
         "head_sha": notice.head_sha,
         "conclusion": notice.conclusion,
+        **({"error_code": notice.error_code} if notice.error_code else {}),
         "previous_conclusion": notice.previous,
         "overall_score": summary.overall_score,
         "total_tests": summary.total_tests,

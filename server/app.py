@@ -27,6 +27,9 @@ from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
 from server.services.keyless import Keyless, read_issuers
+from server.services.notifying import Notifying
+from server.services.receiving import source_secrets
+from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
 from server.settings import Settings
@@ -112,6 +115,10 @@ async def open_site(
         redis_answers=redis_answers,
         keyless=keyless,
         public_url=settings.public_url,
+        notifying=Notifying(
+            db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
+        ),
+        source_secrets=source_secrets(settings.plugin_secrets),
         cache_days=settings.cache_days,
     )
     try:

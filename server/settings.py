@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from evals.models import Secret
+
+SHORTEST_KEY_CHARS = 16
+ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?")
 
 
 class InvalidSettings(Exception):
@@ -26,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str
     port: int
     jwt_secret: Secret | None
+    secret_key: Secret | None  # seals stored secrets; several, separated by commas, while one is replaced
     jwks_url: str | None
     catalogue: Path | None
     litellm_proxy_url: str | None
@@ -35,6 +40,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     oidc_issuers: str | None  # whose tokens of workflows are exchanged
     trusted_proxies: str | None  # whose word on a client's address counts
     guesses_per_minute: int  # bad tokens that one address may send
+    notify_allowed_origins: frozenset[
+        str
+    ]  # for these `scheme://host:port` targets need neither https nor a public name
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -46,6 +54,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
     cache_days: int  # how old an answer may be to be answered again; 0: none is
+    keep_deliveries_days: int  # what forges delivered
+    plugin_secrets: Mapping[str, Secret]  # every further PRPM_ variable by its name after that: plug-ins know theirs
 
     def require_database(self) -> str:
         """The database's address; raises InvalidSettings when it is unset."""
@@ -64,8 +74,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from `environ` (the process's own by default). Empty means unset. Raises InvalidSettings."""
     environ = os.environ if environ is None else environ
     trouble: list[str] = []
+    known: set[str] = set()
 
     def text(name: str) -> str | None:
+        known.add(name)
         return environ.get(f"PRPM_{name}", "").strip() or None
 
     def secret(name: str) -> Secret | None:
@@ -85,6 +97,21 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         value = text(name)
         return Path(value) if value else None
 
+    def keys(name: str) -> Secret | None:
+        value = text(name)
+        if value and any(len(part.strip()) < SHORTEST_KEY_CHARS for part in value.split(",")):
+            trouble.append(f"PRPM_{name} must hold keys of {SHORTEST_KEY_CHARS} characters or more.")
+        return secret(name)
+
+    def origins(name: str) -> frozenset[str]:
+        found = frozenset(part.strip().lower() for part in (text(name) or "").split(",") if part.strip())
+        trouble.extend(
+            f"PRPM_{name} must hold `scheme://host:port` without a path, not {origin!r}."
+            for origin in sorted(found)
+            if not ORIGIN.fullmatch(origin)
+        )
+        return found
+
     settings = Settings(
         database_url=secret("DATABASE_URL"),
         database_direct_url=secret("DATABASE_DIRECT_URL"),
@@ -94,6 +121,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         host=text("HOST") or "127.0.0.1",
         port=number("PORT", 8100, least=0, most=65535),
         jwt_secret=secret("JWT_SECRET"),
+        secret_key=keys("SECRET_KEY"),
         jwks_url=text("JWKS_URL"),
         catalogue=path("CATALOGUE"),
         litellm_proxy_url=text("LITELLM_PROXY_URL"),
@@ -103,6 +131,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         oidc_issuers=text("OIDC_ISSUERS"),
         trusted_proxies=text("TRUSTED_PROXIES"),
         guesses_per_minute=number("GUESSES_PER_MINUTE", 60, least=1, most=1_000_000),
+        notify_allowed_origins=origins("NOTIFY_ALLOWED_ORIGINS"),
         log_format=text("LOG_FORMAT") or "json",
         log_level=(text("LOG_LEVEL") or "info").upper(),
         worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),
@@ -114,6 +143,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
+        keep_deliveries_days=number("KEEP_DELIVERIES_DAYS", 30, least=4, most=36500),
+        plugin_secrets={
+            name.removeprefix("PRPM_"): Secret(value.strip())
+            for name, value in environ.items()
+            if name.startswith("PRPM_") and value.strip() and name.removeprefix("PRPM_") not in known
+        },
     )
     if trouble:
         raise InvalidSettings(" ".join(trouble))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import signal
 import socket
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, cast
 
 import asyncpg
 import structlog
+import uvloop
 from arq.worker import Worker, func
 
 from evals.catalogue import (
@@ -26,9 +28,13 @@ from evals.catalogue import (
 from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
+from server.services.acting import act
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
+from server.services.delivering import STOPPING_SECONDS, DeliveryLoop, Outgoing
+from server.services.handling import InboxLoop
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
+from server.services.sealing import sealer_of
 from server.settings import Settings, read_settings
 from server.tasks.wake import wake
 from server.tasks.wakeups import ArqWakeups, connect_redis, end_task
@@ -64,6 +70,14 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
+    deliveries = DeliveryLoop(
+        db,
+        Outgoing(
+            sealer=sealer_of(settings.secret_key),
+            allowed_origins=settings.notify_allowed_origins,
+            public_url=settings.public_url,
+        ),
+    )
     loop = ClaimLoop(
         db,
         models,
@@ -73,24 +87,38 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         job_concurrency=settings.job_concurrency,
         pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
         cache_days=settings.cache_days,
+        ended=deliveries.nudge,
     )
+
+    inbox = InboxLoop(db, functools.partial(act, db))
 
     async def claim() -> None:
         await wait_for_schema(db)
         log.info("worker started", jobs=settings.worker_jobs)
         await loop.run()
 
+    async def tell() -> None:
+        await wait_for_schema(db)
+        await deliveries.run()
+
+    async def handle_deliveries() -> None:
+        await wait_for_schema(db)
+        await inbox.run()
+
     try:
         await wakeups.start()
         work = [
             asyncio.create_task(claim(), name="claims"),
-            asyncio.create_task(listen_for_wakeups(settings.require_redis(), loop), name="arq"),
+            asyncio.create_task(tell(), name="deliveries"),
+            asyncio.create_task(listen_for_wakeups(settings.require_redis(), (loop.nudge, inbox.nudge)), name="arq"),
+            asyncio.create_task(handle_deliveries(), name="inbox"),
             asyncio.create_task(keep_clean(db, what_to_keep(settings)), name="retention"),
         ]
         await _first_of(stop, work)
-        claims, *others = work
+        claims, telling, *others = work
         await asyncio.gather(
             end_task(claims, patience_seconds=GIVE_BACK_SECONDS + 1),
+            end_task(telling, patience_seconds=STOPPING_SECONDS + 1),
             *(end_task(task, patience_seconds=0.2) for task in others),
         )
     finally:
@@ -109,10 +137,11 @@ def what_to_keep(settings: Settings) -> Keep:
         uploads_days=settings.keep_uploads_days,
         keys_days=settings.keep_keys_days,
         cache_days=settings.cache_days,
+        deliveries_days=settings.keep_deliveries_days,
     )
 
 
-async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
+async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]]) -> None:
     """Run arq's worker, and again when it ends: it does not survive a restart of Redis by itself."""
     pause = 0.1
     while True:
@@ -121,7 +150,7 @@ async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
             functions=[func(cast(Any, wake), timeout=5, keep_result=0)],
             redis_pool=redis,
             handle_signals=False,
-            poll_delay=0.03,
+            poll_delay=0.02,
             max_jobs=50,
             max_tries=100,
             keep_result=0,
@@ -130,7 +159,7 @@ async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
             log_results=False,
             job_deserializer=redis.job_deserializer,
             job_serializer=redis.job_serializer,
-            ctx={"claims": loop},
+            ctx={"nudges": nudges},
         )
         began = time.monotonic()
         try:
@@ -143,7 +172,8 @@ async def listen_for_wakeups(redis_url: str, loop: ClaimLoop) -> None:
         if _is_cancelled():
             return
         # What was nudged meanwhile may be lost.
-        loop.nudge()
+        for nudge in nudges:
+            nudge()
         pause = 0.1 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
         await asyncio.sleep(pause)
 
@@ -182,4 +212,4 @@ def main() -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await run_worker(settings, environ=environ, stop=stop)
 
-    asyncio.run(serve())
+    uvloop.run(serve())

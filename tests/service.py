@@ -20,6 +20,8 @@ from server.services.identity import issue_token
 
 JWT_SECRET = "a secret for tests alone, 32 bytes or more"
 
+SECRET_KEY = "another secret for tests alone"
+
 CATALOGUE = """
 default: echo
 models:
@@ -120,6 +122,7 @@ def start_service(*, dsn: str, redis_url: str, folder: Path, **settings: str) ->
         "PRPM_REDIS_URL": redis_url,
         "PRPM_PORT": str(port),
         "PRPM_JWT_SECRET": JWT_SECRET,
+        "PRPM_SECRET_KEY": SECRET_KEY,
         "PRPM_CATALOGUE": str(folder / "catalogue.yaml"),
         "PRPM_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "PRPM_GUESSES_PER_MINUTE": "100000",  # many tests send bad tokens, all from one address

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--failed", is_flag=True, help="Run only the cases that did not pass the last time")
 @click.option("--init", is_flag=True, help="Write a suite file to start from, with your LiteLLM proxy by a model")
+@click.option("--generate", is_flag=True, help="Where a package has no tests, let the model write them for this run")
 @click.option("--watch", is_flag=True, help="Run again whenever the package or its tests change, until Ctrl-C")
 @click.option("--estimate", is_flag=True, help="Only tell what the run would take: trials, tokens and money")
 @click.option(
@@ -128,6 +129,7 @@ def command(
         base=find_subject(base) if base is not None else None,
         outputs=outputs,
         all_repeats=flags["all_repeats"],
+        generate=flags["generate"],
         upload=flags["upload"],
         verify=flags["verify"],
         verbose=flags["verbose"],

@@ -54,6 +54,9 @@ class Deployment(Struct, frozen=True, kw_only=True):
     max_in_flight: int = 50
     timeout_seconds: float = 120.0
     options: dict[str, Any] = {}
+    rank: int | None = None  # equal ones share the calls, higher ones step in; None: its place in the list
+    rpm: int | None = None  # requests a minute; None: found out when the provider refuses
+    tpm: int | None = None  # tokens a minute, both ways
 
     @property
     def fingerprint(self) -> str:

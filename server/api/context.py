@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -21,12 +21,14 @@ from server.domain.jobs import Wakeups
 from server.domain.models import AnnouncedModel
 from server.domain.rights import Right
 from server.services import reading
-from server.services.acting import token_lacks_right
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.keyless import Keyless
+from server.services.notifying import Notifying
+from server.services.on_behalf import token_lacks_right
 from server.services.watching import JobWatch
+from server.webhooks import Secrets
 
 # A query parameter of whatever is told or done for one account.
 AccountName = Annotated[
@@ -93,6 +95,8 @@ class Site(Struct, frozen=True, kw_only=True):
     redis_answers: Callable[[], Any]  # async () -> bool
     keyless: Keyless
     public_url: str | None
+    notifying: Notifying
+    source_secrets: Mapping[str, Secrets]  # of the webhooks that are set up
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 

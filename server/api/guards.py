@@ -38,6 +38,8 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 
+REQUEST_ID = "prpm.request_id"  # in the scope
+
 
 def keep_encoded_slashes(app: ASGIApp) -> ASGIApp:
     """A scoped name is one segment: `%40author%2Fpackage` must not turn into two, and `@author/package` is made one."""
@@ -160,6 +162,7 @@ def add_headers(app: ASGIApp) -> ASGIApp:
                 ]
             await send(message)
 
+        scope[REQUEST_ID] = request_id
         # Bound for good: the server gives each request a task, and so a context, of its own.
         structlog.contextvars.bind_contextvars(request_id=request_id)
         await app(scope, receive, send_with_headers)

@@ -27,7 +27,7 @@ from server.api.errors import refusals
 from server.api.guards import Message, Receive, Scope, Send
 from server.api.jobs import TAGS, Progress, job_answer, parse_job_id
 from server.api.timestamps import iso_if
-from server.api.waiting import LateResponse, WaitingReader
+from server.api.waiting import EXCHANGE, LateResponse, WaitingReader
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, Unavailable
 from server.domain.jobs import JobView
@@ -171,7 +171,7 @@ class EventStream:
             if scope["method"] == "HEAD":
                 await send(piece(b"", more=False))
                 return
-            reader = WaitingReader(known="", reads_trials=True)
+            reader = WaitingReader(scope[EXCHANGE], known="", reads_trials=True)
             story = watch.join(self._job_id, reader)
             try:
                 await self._tell(story, reader, receive, send)

@@ -17,7 +17,7 @@ from server.api.timestamps import iso, iso_if
 from server.domain.accounts import Caller
 from server.domain.jobs import ListedJob
 from server.services import listing
-from server.services.acting import acting_for
+from server.services.on_behalf import acting_for
 
 
 class ListedJobAnswer(Struct, kw_only=True):

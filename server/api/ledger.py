@@ -14,7 +14,7 @@ from server.api.timestamps import iso
 from server.domain.accounts import Caller
 from server.domain.ledger import LedgerEntry
 from server.services import usage
-from server.services.acting import acting_for
+from server.services.on_behalf import acting_for
 
 TAGS = ["Users"]
 

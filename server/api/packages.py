@@ -23,7 +23,7 @@ from server.domain.accounts import Caller
 from server.domain.errors import InvalidRequest, NotFound, TooLarge, UnsupportedMedia
 from server.domain.packages import Package, PackageRef, Version
 from server.services import publishing, reading, suites
-from server.services.acting import acting_for
+from server.services.on_behalf import acting_for
 from server.services.submitting import parse_package_ref
 
 TAGS = ["Packages"]

@@ -12,7 +12,7 @@ from server.api.errors import refusals
 from server.domain.accounts import Caller, Usage
 from server.domain.tiers import TIERS, UNLIMITED_RUNS
 from server.services import organizations
-from server.services.acting import acting_for
+from server.services.on_behalf import acting_for
 from server.services.usage import read_usage
 
 TAGS = ["Users"]

@@ -1,19 +1,20 @@
 """Requests that wait for a job: lean, as ten thousand of them fit into one process.
 
-A waiting request is one task that awaits its client's disconnect. Whoever wakes it only moves its time limit.
+A waiting request is one task that awaits its client's disconnect. Whoever wakes it lets that await come back; nothing
+is cancelled and nothing raised, and the answer leaves in one piece.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from litestar import Response
 
 from server.api.errors import ErrorBody, service_error
-from server.api.guards import ASGIApp, Receive, Scope, Send
+from server.api.guards import HEADERS, REQUEST_ID, ASGIApp, Receive, Scope, Send
 from server.domain.errors import ServiceError
 from server.domain.jobs import JobView
 from server.services.watching import JobWatch, Story, version_of
@@ -22,11 +23,22 @@ Woken = Literal["news", "late", "gone"]
 
 
 LATER = "prpm.later"
+EXCHANGE = "prpm.exchange"
 # What the framework leaves in a scope. A waiting request has no use for it.
 LEFTOVERS = (
     "_ls_connection_state", "app", "auth", "litestar_app", "path_params", "path_template", "route_handler", "session",
     "state", "user",
 )  # fmt: skip
+
+
+class Exchange(Protocol):
+    """What our server adds to a request's scope (server/http_server.py)."""
+
+    def rouse(self) -> None:
+        """`receive` comes back now."""
+
+    def answer(self, headers: bytes, body: bytes) -> bool:
+        """Whether the whole answer, status 200, is on its way."""
 
 
 class LateResponse(Response[Any]):
@@ -75,36 +87,38 @@ async def send_refusal(send: Send, refusal: Response[ErrorBody]) -> None:
 class WaitingReader:
     """A request that waits for a change of a job (see services/watching.py)."""
 
-    __slots__ = ("_is_woken", "_limit", "known", "reads_trials")
+    __slots__ = ("_exchange", "_is_late", "_is_woken", "known", "reads_trials")
 
-    def __init__(self, *, known: str | None, reads_trials: bool = False) -> None:
+    def __init__(self, exchange: Exchange, *, known: str | None, reads_trials: bool = False) -> None:
         self.known = known
         self.reads_trials = reads_trials
-        self._limit: asyncio.Timeout | None = None
+        self._exchange = exchange
         self._is_woken = False
+        self._is_late = False
 
     def wake(self) -> None:
         """The wait ends with the loop's next turn, or the next one before it begins."""
         self._is_woken = True
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(0)
+        self._exchange.rouse()
 
     async def wait(self, receive: Receive, *, seconds: float) -> Woken:
         """Why it ended: there is news, nothing came in time, or the client is gone."""
-        if not self._is_woken:
-            try:
-                async with asyncio.timeout(seconds) as self._limit:
-                    while (await receive())["type"] != "http.disconnect":
-                        pass
-                return "gone"
-            except TimeoutError:
-                pass
-            finally:
-                self._limit = None
+        self._is_late = False
+        limit = asyncio.get_running_loop().call_later(seconds, self._expire)
+        try:
+            while not (self._is_woken or self._is_late):
+                if (await receive())["type"] == "http.disconnect":
+                    return "gone"
+        finally:
+            limit.cancel()
         if not self._is_woken:
             return "late"
         self._is_woken = False
         return "news"
+
+    def _expire(self) -> None:
+        self._is_late = True
+        self._exchange.rouse()
 
 
 class WaitForJob:
@@ -122,7 +136,7 @@ class WaitForJob:
         self._shown = shown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reader = WaitingReader(known=self._known)
+        reader = WaitingReader(scope[EXCHANGE], known=self._known)
         story = self._watch.join(self._view.id, reader)
         try:
             woken = await reader.wait(receive, seconds=self._seconds)
@@ -131,17 +145,28 @@ class WaitForJob:
         finally:
             self._watch.leave(self._view.id, reader)
         if woken != "gone":
-            await self._answer(story, send)
+            await self._answer(story, scope, send)
 
-    async def _answer(self, story: Story, send: Send) -> None:
+    async def _answer(self, story: Story, scope: Scope, send: Send) -> None:
         view = story.view or self._view
         if story.answer is None:
             story.answer = msgspec.json.encode(self._shown(view))
         version = version_of(view)
         if version == self._known:
             await send_whole(send, status=304, body=b"", version=version)
-        else:
+        elif scope["method"] == "HEAD" or not answer_at_once(scope, body=story.answer, version=version):
             await send_whole(send, status=200, body=story.answer, version=version)
+
+
+# What the framework's way adds to every answer.
+USUAL_HEADERS = b"".join(b"%s: %s\r\n" % header for header in [*HEADERS, (b"content-type", b"application/json")])
+
+
+def answer_at_once(scope: Scope, *, body: bytes, version: str) -> bool:
+    """Whether a JSON answer with its ETag, status 200, is on its way."""
+    exchange: Exchange = scope[EXCHANGE]
+    own = f"etag: {etag(version)}\r\ncontent-length: {len(body)}\r\nx-request-id: {scope[REQUEST_ID]}\r\n"
+    return exchange.answer(USUAL_HEADERS + own.encode(), body)
 
 
 async def send_whole(send: Send, *, status: int, body: bytes, version: str) -> None:

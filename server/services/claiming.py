@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 import asyncpg
@@ -41,6 +42,7 @@ class ClaimLoop:
         job_concurrency: int,
         pace: Pace,
         cache_days: int = 0,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._models = models
@@ -50,6 +52,7 @@ class ClaimLoop:
         self._job_concurrency = job_concurrency
         self._pace = pace
         self._cache_days = cache_days
+        self._tell_of_end = ended
         self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
@@ -114,6 +117,7 @@ class ClaimLoop:
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._running.pop(task)
         self._stops.pop(job.id, None)
+        self._tell_of_end()
         if not task.cancelled() and (error := task.exception()):
             # The lease runs out and the sweep brings the job back, up to its last attempt.
             log.error("job crashed", job_id=str(job.id), reason=type(error).__name__, exc_info=error)

@@ -21,7 +21,7 @@ from server.domain.accounts import Credential, Usage
 from server.domain.jobs import NewJob, Refused
 from server.domain.models import AnnouncedModel
 from server.domain.tiers import TIERS
-from server.services.acting import read_billed
+from server.services.on_behalf import read_billed
 from server.services.publishing import trials_a_model
 from server.services.selecting import with_cases
 from server.services.submitting import RunRequest, free_tier, new_job, no_such_package, refusal

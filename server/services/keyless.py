@@ -16,8 +16,8 @@ from server.domain.accounts import Caller
 from server.domain.errors import Conflict, InvalidRequest, NotAllowed, NotAuthenticated, NotFound, Unavailable
 from server.domain.trust import Exchanged, NewTrust, Trust
 from server.issuers import IssuerKind, Workflow, find_kinds
-from server.services.acting import acting_for
 from server.services.identity import LEEWAY_SECONDS, hash_token, new_token
+from server.services.on_behalf import acting_for
 from server.services.signing_keys import LONGEST_KEY_ID, SigningKeys
 from server.store import accounts, trust
 

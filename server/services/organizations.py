@@ -13,7 +13,7 @@ from server.domain.errors import Conflict, InvalidRequest, NotFound
 from server.domain.organizations import KeptToken, Member
 from server.domain.rights import EVERYTHING, ROLES, SCOPES, Right, may_change_role, rights_of_role
 from server.services import accounts, identity
-from server.services.acting import acting_for, no_such_account, role_lacks_right, token_lacks_right
+from server.services.on_behalf import acting_for, no_such_account, role_lacks_right, token_lacks_right
 from server.store import accounts as account_store
 from server.store import organizations
 from server.store.organizations import Standing

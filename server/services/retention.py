@@ -34,6 +34,7 @@ class Keep(Struct, frozen=True, kw_only=True):
     uploads_days: int = 90
     keys_days: int = 7
     events_days: int = 90  # far longer than any forge sends an event again
+    deliveries_days: int = 30  # longer than a forge sends one again
     cache_days: int = 14  # since an answer was asked for, however often it was used
 
 
@@ -92,6 +93,7 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
             ROWS_A_BATCH,
             functools.partial(retention.delete_cached_outcomes, db, days=keep.cache_days),
         ),
+        ("deliveries", ROWS_A_BATCH, functools.partial(retention.delete_deliveries, db, days=keep.deliveries_days)),
         ("events", ROWS_A_BATCH, functools.partial(retention.delete_events, db, days=keep.events_days)),
         ("body_hashes", ROWS_A_BATCH, functools.partial(retention.delete_body_hashes, db)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),

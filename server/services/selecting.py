@@ -13,7 +13,7 @@ from evals.suites import select_cases, suite_digest
 from evals.types import Suite
 from server.domain.errors import InvalidRequest
 from server.domain.jobs import NewJob, SentSuite
-from server.services.acting import read_billed
+from server.services.on_behalf import read_billed
 from server.services.publishing import encode_canonical, trials_a_model
 from server.store import subjects
 

@@ -16,7 +16,7 @@ from evals.catalogue import ModelInfo
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Credential, Usage
-from server.domain.changes import DEFAULT_SUITE, Change, SuiteName, plain_change
+from server.domain.changes import DEFAULT_SUITE, SUITE_NAME, Change, faults_of, plain_change
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -32,10 +32,10 @@ from server.domain.jobs import EqualSubmit, NewJob, Refused, SentSuite, Submissi
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
-from server.services.acting import acting_for, no_such_account, read_billed, role_lacks_right, token_lacks_right
 from server.services.admission import Admission
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
+from server.services.on_behalf import acting_for, no_such_account, read_billed, role_lacks_right, token_lacks_right
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.selecting import with_cases
 from server.services.superseding import supersede_soon
@@ -77,7 +77,7 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     dry_run: bool | None = None
     change: Change | None = None
-    suite_name: SuiteName | None = None
+    suite_name: Annotated[str, Meta(examples=[DEFAULT_SUITE])] | None = None
     account: (
         Annotated[str, Meta(min_length=1, max_length=100, description="The organisation that is billed, by its name.")]
         | None
@@ -136,6 +136,7 @@ async def new_job(
     Raises InvalidRequest, and Unavailable while no model is known.
     """
     _check_framework(request)
+    _check_change(request)
     chosen = choose_models(request.models, models)
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
@@ -266,6 +267,15 @@ def _check_framework(request: RunRequest) -> None:
             code="unknown_plugin",
             details=["plugins: the catalogue holds none"],
         )
+
+
+def _check_change(request: RunRequest) -> None:
+    faults = faults_of(request.change) if request.change is not None else []
+    pattern, words = SUITE_NAME
+    if request.suite_name is not None and not pattern.fullmatch(request.suite_name):
+        faults.append(f"suite_name: {words}")
+    if faults:
+        raise InvalidRequest(f"{faults[0]}.", code="invalid_change", details=faults)
 
 
 def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:

@@ -14,7 +14,7 @@ from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Caller
 from server.domain.errors import InvalidRequest, NotAllowed, NotFound
 from server.domain.packages import PackageRef
-from server.services.acting import acting_for
+from server.services.on_behalf import acting_for
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.reading import no_package
 from server.store import packages

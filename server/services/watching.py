@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Protocol, TypeVar
@@ -25,8 +26,9 @@ from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
 
-# A burst of changes is read together, so that a reader hears of at most 50 a second.
-PAUSE_SECONDS = 0.02
+# A burst of changes is read together: a pause is as long as reading and waking took, within these bounds.
+LEAST_PAUSE_SECONDS = 0.005
+MOST_PAUSE_SECONDS = 0.5
 POLL_SECONDS = 5.0
 DEAF_POLL_SECONDS = 1.0  # while nothing tells us what changed
 PING_SECONDS = 5.0
@@ -248,6 +250,7 @@ class JobWatch:
             await self._work.wait()
             self._work.clear()
             dirty, self._dirty = self._dirty, set()
+            began = time.monotonic()
             try:
                 for job_ids in _portions([job_id for job_id in dirty if job_id in self._stories], JOBS_A_READ):
                     await self._read_some(job_ids)
@@ -256,7 +259,8 @@ class JobWatch:
                 self._dirty |= dirty
                 self._work.set()
                 await asyncio.sleep(0.3)
-            await asyncio.sleep(PAUSE_SECONDS)
+            took = time.monotonic() - began
+            await asyncio.sleep(min(max(took, LEAST_PAUSE_SECONDS), MOST_PAUSE_SECONDS))
 
     async def _read_some(self, job_ids: list[UUID]) -> None:
         views = await jobs.read_jobs(self._db, job_ids, seen_by=None)

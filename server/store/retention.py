@@ -22,6 +22,10 @@ async def delete_outcomes(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_outcomes"], days, most))
 
 
+async def delete_deliveries(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_deliveries"], days, most))
+
+
 async def delete_completions(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_completions"], days, most))
 

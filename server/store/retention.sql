@@ -35,6 +35,19 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
+-- name: delete_deliveries
+-- What forges delivered and was handled; deliveries_age has them in order.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM deliveries WHERE id = ANY (ARRAY(
+    SELECT id FROM deliveries WHERE received_at < NOW() - MAKE_INTERVAL(days => $1) AND state <> 'received'
+    ORDER BY received_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ))
+  RETURNING id
+)
+SELECT COUNT(*)::INT FROM gone;
+
 -- name: delete_completions
 -- Kept answers that are too old to be answered again.
 -- $1 days, $2 how many

@@ -281,11 +281,14 @@ CREATE TABLE waiting_accounts (
   user_id UUID PRIMARY KEY,
   start_key TIMESTAMPTZ NOT NULL,   -- of its head
   jobs BIGINT NOT NULL CHECK (jobs >= 0),
-  trials BIGINT NOT NULL            -- of these jobs
+  trials BIGINT NOT NULL,           -- of these jobs
+  due_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP() + INTERVAL '10 minutes'  -- goes first then, if none has started
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Serves the claim: the oldest heads, without reading what waits behind them.
 CREATE INDEX waiting_accounts_order ON waiting_accounts (start_key);
+-- Serves the claim: who had no start for too long.
+CREATE INDEX waiting_accounts_due ON waiting_accounts (due_at);
 
 -- New jobs wait. One statement for all rows of a submit, accounts in order, so that two of them cannot deadlock.
 CREATE FUNCTION enter_queue() RETURNS TRIGGER AS $$
@@ -356,7 +359,8 @@ CREATE TRIGGER test_jobs_leave AFTER DELETE ON test_jobs REFERENCING OLD TABLE A
 FOR EACH STATEMENT EXECUTE FUNCTION leave_queue();
 
 -- queued -> running: the next job in the order of starting is held by `owner`; no row when none may start.
--- Accounts with a free slot by (head, least running), then the head. Whoever is in the way with a lock is passed by.
+-- Accounts with a free slot, first those that are due, then by (head, least running); then the head. Whoever is in the
+-- way with a lock is passed by.
 -- A function, as each of its statements sees what was committed before it: an account's live leases are counted after
 -- its row is locked (in one statement they are counted before, which breaks the limit); and as no lock is held while a
 -- client that may be frozen is on turn. It walks past accounts that are full, never past waiting jobs. The settings
@@ -367,8 +371,20 @@ DECLARE
   account RECORD;
 BEGIN
   FOR account IN
+    -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order.)
+    (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
+    FROM waiting_accounts w
+    JOIN users a ON a.id = w.user_id
+    JOIN tiers t ON t.name = a.subscription_tier
+    WHERE w.due_at <= CLOCK_TIMESTAMP() AND (
+      SELECT COUNT(*) FROM test_jobs r
+      WHERE r.user_id = w.user_id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+    ) < GREATEST(t.concurrent_jobs, 1)
+    ORDER BY w.due_at
+    LIMIT 4)
+    UNION ALL
     -- A lapsed subscription has no slots; its queued jobs finish one by one.
-    SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
+    (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
     FROM waiting_accounts w
     JOIN users a ON a.id = w.user_id
     JOIN tiers t ON t.name = a.subscription_tier
@@ -378,7 +394,7 @@ BEGIN
     ) running
     WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
     ORDER BY w.start_key, running.jobs
-    LIMIT 8
+    LIMIT 8)
   LOOP
     -- NO KEY, as a submit's foreign key must not wait for it.
     PERFORM FROM users a WHERE a.id = account.id FOR NO KEY UPDATE SKIP LOCKED;
@@ -401,11 +417,37 @@ BEGIN
     ) < account.slots
     RETURNING c.id, c.fence, c.attempt, EXTRACT(EPOCH FROM c.deadline_at - CLOCK_TIMESTAMP())::FLOAT8;
     IF FOUND THEN
+      UPDATE waiting_accounts w SET due_at = CLOCK_TIMESTAMP() + INTERVAL '10 minutes' WHERE w.user_id = account.id;
       RETURN;
     END IF;
   END LOOP;
 END;
 $$ LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off;
+
+-- How many waiting jobs count earlier than one that comes now with this bonus; NULL where that takes too long to count.
+-- A short queue is counted from its front, by test_jobs_order. Of a long one, what counts later is taken from all that
+-- wait, as a new job stands near the end. A function for its settings: while the tables' statistics are behind, the
+-- planner would sort or scan a long queue that it takes for an empty one. STABLE: it sees what its statement sees.
+CREATE FUNCTION count_earlier(bonus INTERVAL) RETURNS BIGINT AS $$
+DECLARE
+  seen BIGINT;
+  earlier BIGINT;
+BEGIN
+  SELECT COUNT(*), COUNT(*) FILTER (WHERE front.start_key <= NOW() - bonus) INTO seen, earlier
+  FROM (SELECT j.start_key FROM test_jobs j WHERE j.status = 'queued' ORDER BY j.start_key LIMIT 40) front;
+  IF seen < 40 THEN
+    RETURN earlier;
+  END IF;
+  RETURN (
+    SELECT CASE WHEN COUNT(*) <= 2000 THEN SUM(w.jobs) END
+    FROM (SELECT a.jobs FROM waiting_accounts a LIMIT 2001) w
+  ) - (
+    SELECT CASE WHEN COUNT(*) < 1000 THEN COUNT(*) END FROM (
+      SELECT FROM test_jobs j WHERE j.status = 'queued' AND j.start_key > NOW() - bonus ORDER BY j.start_key LIMIT 1000
+    ) later
+  );
+END;
+$$ LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off;
 
 -- What every finished job found, whole.
 CREATE TABLE job_outcomes (
@@ -625,6 +667,112 @@ CREATE FUNCTION event_key(line TEXT, change JSONB) RETURNS TEXT AS $$
   )), 'hex');
 $$ LANGUAGE sql STABLE;
 
+-- Where an account wants to be told of its jobs. What leads there is a secret, so it is kept encrypted.
+CREATE TABLE notify_targets (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  account_id UUID NOT NULL REFERENCES users (id),
+  kind TEXT NOT NULL,                   -- a notifier's name
+  package_glob TEXT NOT NULL DEFAULT '*' CHECK (package_glob ~ '^[a-z0-9@/*?-]{1,214}$'),
+  mode TEXT NOT NULL CHECK (mode IN ('changes', 'failures', 'always')),
+  sealed BYTEA NOT NULL,                -- of services.sealing.Sealer: address and signing secret
+  address_mac BYTEA NOT NULL,           -- tells equal addresses without opening them
+  shown TEXT NOT NULL,                  -- the address as people may see it
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  hold_until TIMESTAMPTZ,               -- nothing is sent before: the other side's rate
+  stopped_at TIMESTAMPTZ,               -- active -> stopped by what the other side said; -> active by its owner
+  stopped_reason TEXT,
+  CHECK ((stopped_at IS NULL) = (stopped_reason IS NULL)),
+  -- Adding the same twice is no second message; serves the list of an account's targets and what a job has to tell.
+  UNIQUE (account_id, kind, address_mac, package_glob)
+);
+
+-- Repositories in which the service itself reports, by its App; in all others the workflow's Action does.
+CREATE TABLE reported_repositories (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,
+  account_id UUID NOT NULL REFERENCES users (id),
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (forge, repository_id)
+);
+
+-- Numbers the leases of deliveries.
+CREATE SEQUENCE delivery_fence;
+
+-- What is to be told, and what became of it. pending -> sent, quiet (no news) or dead; dead -> pending by an operator.
+CREATE TABLE outbox (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  dedupe_key TEXT NOT NULL UNIQUE,      -- one row for an event and a target, however often it is written
+  lane TEXT NOT NULL,                   -- rows of one lane are delivered one after the other
+  account_id UUID NOT NULL REFERENCES users (id),
+  target_id UUID REFERENCES notify_targets (id) ON DELETE CASCADE,  -- NULL: the forge of the job's change
+  event TEXT NOT NULL CHECK (event IN ('job', 'warning', 'check')),
+  job_id UUID REFERENCES test_jobs (id),
+  facts JSONB,                          -- of a warning: domain.notifications.Warned
+  state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'quiet', 'dead')),
+  attempts INT NOT NULL DEFAULT 0,
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_until TIMESTAMPTZ,
+  fence BIGINT,
+  last_status INT,                      -- of HTTP, if there was an answer
+  last_error TEXT,                      -- in words of ours
+  created_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  settled_at TIMESTAMPTZ,
+  CHECK ((event = 'job') = (job_id IS NOT NULL)),
+  CHECK ((state = 'pending') = (settled_at IS NULL))
+);
+
+-- Serves the next lane, its head, and what waits behind it.
+CREATE INDEX outbox_lanes ON outbox (lane, id) WHERE state = 'pending';
+-- Serves the deliveries of a target, newest first, and the end of its pending ones.
+CREATE INDEX outbox_target ON outbox (target_id, id);
+-- Serves the operator's list of what could not be told.
+CREATE INDEX outbox_dead ON outbox (id) WHERE state = 'dead';
+-- Serves the clean-up.
+CREATE INDEX outbox_settled ON outbox (settled_at) WHERE state <> 'pending';
+
+-- What a target was told last of one subject: a pull request or branch with a package's suite, else the suite alone.
+CREATE TABLE told_states (
+  target_id UUID NOT NULL REFERENCES notify_targets (id) ON DELETE CASCADE,
+  subject TEXT NOT NULL,
+  conclusion TEXT CHECK (conclusion IN ('passed', 'failed')),  -- NULL: none yet
+  accepted_at TIMESTAMPTZ NOT NULL,     -- of the job that it comes from
+  message_id TEXT,                      -- where the platform can edit what was posted
+  told_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (target_id, subject)
+);
+
+-- A job has ended, whichever statement ended it: what is to be told is written with that. Few targets an account, found
+-- by the unique index that begins with it; repositories by their primary key.
+CREATE FUNCTION tell_of_job() RETURNS TRIGGER AS $$
+BEGIN
+  INSERT INTO outbox (dedupe_key, lane, account_id, target_id, event, job_id)
+  SELECT 'job:' || NEW.id || ':' || t.id, t.id::TEXT, t.account_id, t.id, 'job', NEW.id
+  FROM notify_targets t
+  WHERE t.account_id = NEW.user_id AND t.stopped_at IS NULL
+    AND (SELECT p.name FROM packages p WHERE p.id = NEW.package_id) LIKE TRANSLATE(t.package_glob, '*?', '%_')
+  ORDER BY t.id
+  ON CONFLICT (dedupe_key) DO NOTHING;
+  IF NEW.change IS NOT NULL THEN
+    INSERT INTO outbox (dedupe_key, lane, account_id, event, job_id)
+    SELECT 'job:' || NEW.id || ':forge', 'forge:' || NEW.change_line, NEW.user_id, 'job', NEW.id
+    FROM reported_repositories r
+    WHERE r.forge = NEW.change ->> 'forge' AND r.repository_id = (NEW.change ->> 'repository_id')::BIGINT
+      AND r.account_id = NEW.user_id
+    ON CONFLICT (dedupe_key) DO NOTHING;
+  END IF;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_tell AFTER UPDATE OF status ON test_jobs FOR EACH ROW
+WHEN (OLD.status IN ('queued', 'running') AND NEW.status IN ('completed', 'failed'))
+EXECUTE FUNCTION tell_of_job();
+
+-- A job that an identical one answered is completed from the start.
+CREATE TRIGGER test_jobs_tell_at_once AFTER INSERT ON test_jobs FOR EACH ROW
+WHEN (NEW.status IN ('completed', 'failed'))
+EXECUTE FUNCTION tell_of_job();
+
 -- Names what decides an outcome: how its models are reached and asked, and what is tested by what.
 CREATE FUNCTION outcome_key(settings TEXT, package UUID, snapshot TEXT, suite TEXT) RETURNS BYTEA AS $$
   SELECT SHA256(CONVERT_TO(settings || ' ' || package || ' ' || snapshot || ' ' || suite, 'UTF8'));
@@ -693,3 +841,27 @@ BEGIN
   RAISE EXCEPTION '%', reason USING ERRCODE = 'PR001';
 END;
 $$ LANGUAGE plpgsql;
+
+-- What forges deliver, kept before it is read. `hook_id`: the hook whose own address it came to, NULL for the source's.
+-- received -> handled | ignored | invalid | failed; failed -> received when it is delivered again or replayed.
+CREATE TABLE deliveries (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  source TEXT NOT NULL,
+  hook_id UUID,
+  delivery_id TEXT NOT NULL,        -- the sender's name for it, which no signature of GitHub's covers
+  event TEXT NOT NULL,
+  body BYTEA NOT NULL,              -- as it came: the signature was over these bytes
+  received_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  state TEXT NOT NULL DEFAULT 'received'
+    CHECK (state IN ('received', 'handled', 'ignored', 'invalid', 'failed')),
+  reason TEXT,                      -- a sentence for people; while received, why the last attempt ended
+  attempts SMALLINT NOT NULL DEFAULT 0,
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_until TIMESTAMPTZ,          -- a handler has it until then
+  fence BIGINT,                     -- of the latest handler; an older one may not write
+  UNIQUE NULLS NOT DISTINCT (source, hook_id, delivery_id)
+);
+-- Serves the handlers: what is due, the oldest first.
+CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received';
+-- Serves the clean-up and the operator's list.
+CREATE INDEX deliveries_age ON deliveries (received_at);

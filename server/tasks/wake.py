@@ -6,5 +6,6 @@ from typing import Any
 
 
 async def wake(context: dict[str, Any]) -> None:
-    """Nudge this worker's claim loop."""
-    context["claims"].nudge()
+    """Nudge each of this worker's loops."""
+    for nudge in context["nudges"]:
+        nudge()

@@ -16,6 +16,7 @@ FAMILIES = [
     "server/forges",
     "server/issuers",
     "notifiers",
+    "action_entry/ci",
 ]
 FILES = [path for family in FAMILIES for path in sorted((ROOT / family).glob("[!_]*.py"))]
 

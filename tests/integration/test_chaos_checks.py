@@ -50,6 +50,13 @@ BREAKS = {
     "V3 a refund has a reason, and goes to the month that was charged": REFUND,
     "V3 what the service could not do is given back": FAILED.format("infrastructure"),
     "V3 a job that was cancelled while it ran is not given back": f"{FAILED.format('cancelled')}; {REFUND}",
+    "V3 a superseded job is given back if no trial had a verdict, and only then": (
+        f"{FAILED.format('superseded')}; {REFUND}"
+    ),
+    "V4 a job has cost what its trials cost, at least": (
+        """UPDATE trials SET body = '{"completion": {"cost_usd": 0.6}}'"""
+    ),
+    "V4 money was spent at all": "UPDATE user_test_usage SET cost_usd = 0",
     "V4 usage is the ledger's sum, from nought to the tier's limit": "UPDATE user_test_usage SET test_runs_count = 7",
     "V4 a month's money is the sum of its jobs', and what they hold of it": "UPDATE user_test_usage SET cost_usd = 7",
     "V4 a job that does not run holds no money": (
@@ -81,6 +88,21 @@ BREAKS = {
     "E2 whoever follows a job hears of each trial once": (
         "INSERT INTO chaos.followed SELECT id, status, 99, 0, NOW() FROM test_jobs"
     ),
+    "V9 one job for each event": (
+        f"UPDATE test_jobs SET suite_id = (SELECT id FROM suites WHERE body LIKE '%{KEYED}%');"
+        "UPDATE chaos.intents SET change_line = 'line'"
+    ),
+    "V9 one event, one answer byte for byte": (
+        f"INSERT INTO chaos.answers SELECT intent, status, NULL, NULL, job_id, 'another' FROM chaos.answers"
+        f" WHERE intent = '{KEYED}'; UPDATE chaos.intents SET change_line = 'line'"
+    ),
+    "V9 a job is superseded by a newer head of its own line, and no newest head is": FAILED.format("superseded"),
+    "V9 nothing starts for an older head once a newer one is known": (
+        "UPDATE test_jobs j SET change_line = 'line', created_at = NOW() - seconds * INTERVAL '1 second',"
+        " change = JSONB_BUILD_OBJECT('cause', 'head', 'head_sha', seconds)"
+        " FROM (SELECT id, 20 * ROW_NUMBER() OVER () AS seconds FROM test_jobs) n WHERE n.id = j.id"
+    ),
+    "V9 every new head was seen to": "INSERT INTO new_heads SELECT id, user_id, 'line' FROM test_jobs",
     "V10 one Idempotency-Key, one job": (
         f"UPDATE test_jobs SET suite_id = (SELECT id FROM suites WHERE body LIKE '%{KEYED}%')"
     ),

@@ -185,7 +185,10 @@ def test_local__a_package_without_tests_is_said(tmp_path: Path, models: ModelSer
 
     ran = prpm(tmp_path, "test", "polite", "--local", "-m", "mock-a", local_url=models.url)
 
-    assert ran.stderr == ("❌ The package has no tests. Add a file prpm.test.yaml, or name one with --suite.\n")
+    assert ran.stderr == (
+        "❌ The package has no tests. Add a file prpm.test.yaml (--init writes one), name one with --suite, or let a "
+        "model write cases for this run with --generate.\n"
+    )
     assert ran.returncode == 2
 
 

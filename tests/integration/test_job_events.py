@@ -404,9 +404,12 @@ async def test_events__D4_a_reader_that_takes_nothing_is_dropped_with_its_last_i
     aborted = asyncio.Event()
     sent: list[Any] = []
 
+    roused = asyncio.Event()
+
     async def receive() -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
+        await roused.wait()
+        roused.clear()
+        return {"type": "http.request"}
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -417,7 +420,13 @@ async def test_events__D4_a_reader_that_takes_nothing_is_dropped_with_its_last_i
     stream = EventStream(site, job.id, credential, Place(), slow_seconds=0.2)
     try:
         async with asyncio.timeout(5):
-            await stream({"type": "http", "method": "GET", "prpm.abort": aborted.set}, receive, send)
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "prpm.abort": aborted.set,
+                "prpm.exchange": SimpleNamespace(rouse=roused.set),
+            }
+            await stream(scope, receive, send)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -29,6 +29,7 @@ NOTHING = {
     "events": 0,
     "completions": 0,
     "cached_outcomes": 0,
+    "deliveries": 0,
     "body_hashes": 0,
     "sessions": 0,
 }

@@ -175,6 +175,16 @@ async def test_supersede__Q15_what_is_no_newer_head_of_the_line_ends_nothing(db:
     assert (await view(db, first)).status == "queued"
 
 
+async def test_supersede__Q15_a_head_ends_no_other_run_of_itself(db: asyncpg.Pool):
+    account = await an_account(db)
+    asked = await accepted(db, account, change=a_change(cause="comment:5"))
+    await accepted(db, account, change=a_change())
+
+    assert await supersede(db) == 0
+
+    assert (await view(db, asked)).status == "queued"
+
+
 async def test_supersede__Q15_another_accounts_jobs_are_not_touched(db: asyncpg.Pool):
     account, other = await an_account(db), await an_account(db)
     theirs = await accepted(db, other, change=a_change())

@@ -1,4 +1,4 @@
-"""GitHub's REST API as far as it is used: comments, check runs, statuses. As strict as the real one, and more.
+"""GitHub's REST API as far as it is used: comments, check runs, statuses, changed files. Stricter than the real one.
 
 Bodies are closed, a missing User-Agent or version header is refused, and the limits hold in the measure in which they
 are enforced (the summary of a check in bytes).
@@ -32,6 +32,7 @@ class GitHub(StandIn):
         self.annotations: dict[int, list[dict[str, Any]]] = {}
         self.statuses: list[dict[str, Any]] = []
         self.ids = itertools.count(1001)
+        self.files: list[str] = []  # what the pull request, or the push, changes
         self.read_only: tuple[str, ...] = ()  # parts of a path that the token may not write to
 
     def add_comment(self, login: str, body: str) -> int:
@@ -51,6 +52,8 @@ class GitHub(StandIn):
 
     def answer(self, seen: Seen) -> Answer:
         self._check_headers(seen)
+        if seen.path == "/graphql" and seen.method == "POST":
+            return self._graphql(seen)
         prefix = f"/repos/{self.repository}"
         if not seen.path.startswith(prefix + "/"):
             return _not_found()
@@ -66,6 +69,8 @@ class GitHub(StandIn):
             ("POST", r"/check-runs", self._create_check_run),
             ("PATCH", r"/check-runs/(\d+)", self._update_check_run),
             ("POST", r"/statuses/([0-9a-f]{40})", self._create_status),
+            ("GET", r"/pulls/12/files", self._list_files),
+            ("GET", r"/compare/([0-9a-f]{40})\.\.\.([0-9a-f]{40})", self._compare),
         )
         for method, pattern, handle in routes:
             if seen.method == method and (found := re.fullmatch(pattern, path)):
@@ -85,6 +90,20 @@ class GitHub(StandIn):
             raise _refused(401, "Bad credentials")
         if seen.body and seen.headers.get("content-type") != "application/json":
             raise _refused(415, "a body that is not JSON")
+
+    def _graphql(self, seen: Seen) -> Answer:
+        """Who the token writes as: the one query that installation tokens can ask about themselves."""
+        _require(closed(seen.json(), {"query": one_of("query { viewer { login } }")}, required=("query",)))
+        return Answer(body={"data": {"viewer": {"login": self.login}}})
+
+    def _list_files(self, seen: Seen) -> Answer:
+        size, page = self._page(seen, set())
+        shown = self.files[(page - 1) * size : page * size]
+        return Answer(body=[{"filename": name, "status": "modified"} for name in shown])
+
+    def _compare(self, seen: Seen, base: str, head: str) -> Answer:
+        self._page(seen, set())
+        return Answer(body={"files": [{"filename": name, "status": "modified"} for name in self.files[:300]]})
 
     def _page(self, seen: Seen, allowed: set[str]) -> tuple[int, int]:
         if unknown := set(seen.query) - {"per_page", "page"} - allowed:

@@ -260,7 +260,7 @@ def route_of(seen: Seen) -> str:
         parts[4] = "{id}"
     if seen.path.startswith("/api/v1/packages/"):
         parts[4] = "{name}"
-        if len(parts) == 6 and not parts[5].endswith(".tar.gz"):
+        if len(parts) == 6 and parts[5] != "test-cases" and not parts[5].endswith(".tar.gz"):
             parts[5] = "{version}"
     return f"{seen.method} {'/'.join(parts)}"
 

@@ -10,7 +10,7 @@ from tests.standins.web import Answer, Refused, Seen, StandIn, closed, one_of, t
 PATH = "/services/T0AAAAAA/B0BBBBBB/cccccccccccccccccccccccc"
 TOTAL_CHARS = 13_000
 # What would notify people, or lead them away: mentions, and links that are not ours.
-ACTIVE = re.compile(r"<(?!https://testing\.example/)[^>]*>")
+ACTIVE = re.compile(r"<(?!https://testing\.example/|http://127\.0\.0\.1:\d+/jobs/)[^>]*>")
 
 
 class Slack(StandIn):

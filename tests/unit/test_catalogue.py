@@ -261,7 +261,7 @@ def test_single_proxy_catalogue__sends_every_name_to_the_users_own_proxy_at_an_u
         ),
         (
             a_file() + "      - {backend: echo, model: m, free: true}\n",
-            "models.one.deployments: the same `model` stands there twice",
+            "models.one.deployments: the same `model` stands there twice; give each a `name`",
         ),
         (a_file(model="color: red"), "Object contains unknown field `color` - at `$.models[...]`"),
         (a_file(top="extra: 1"), "Object contains unknown field `extra`"),

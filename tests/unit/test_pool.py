@@ -20,13 +20,17 @@ PRICE = Price(input=1.0, output=10.0)
 
 
 class Naps:
-    """Sleeps that take no time, remembered."""
+    """Sleeps that take no time, remembered; its clock knows them."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
+    def clock(self) -> float:
+        return sum(self.seconds)
+
     async def __call__(self, seconds: float) -> None:
         self.seconds.append(seconds)
+        await asyncio.sleep(0)
 
 
 def echo(name: str = "first", *, price: Price | None = PRICE, **options: Any) -> Deployment:
@@ -47,7 +51,8 @@ def served(server: ModelServer, model: str, **changes: Any) -> Deployment:
 
 def a_pool(*deployments: Deployment, naps: Naps | None = None) -> ModelPool:
     catalogue = Catalogue(default="model", models=[Model(name="model", deployments=deployments)])
-    return ModelPool(catalogue, sleep=naps or Naps(), random=lambda: 0.5)
+    naps = naps or Naps()
+    return ModelPool(catalogue, clock=naps.clock, sleep=naps, random=lambda: 0.5)
 
 
 def a_request(text: str = "one two three", *, timeout_seconds: float = 5.0) -> CompletionRequest:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
-from itertools import combinations, permutations
-from math import comb, sqrt
+from itertools import combinations, permutations, product
+from math import comb, prod, sqrt
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.statistics import (
+    Claim,
     Counts,
     Interval,
     benjamini_hochberg,
+    discrete_benjamini_hochberg,
+    drop_claim,
     fisher_drop,
     fisher_rise,
     fisher_two_sided,
@@ -123,6 +127,43 @@ def test_benjamini_hochberg__keeps_the_order_that_was_given() -> None:
     for p_values in permutations([0.001, 0.02, 0.9]):
         assert benjamini_hochberg(p_values, rate=0.05) == tuple(p < 0.5 for p in p_values)
     assert benjamini_hochberg([]) == ()
+
+
+MARGINS = st.tuples(st.integers(5, 30), st.integers(0, 6), st.integers(2, 7))
+
+
+@given(st.lists(MARGINS, min_size=1, max_size=3), st.sampled_from([0.03, 0.05, 0.2]))
+def test_discrete_benjamini_hochberg__claims_by_chance_at_most_as_often_as_it_says(
+    families: list[tuple[int, int, int]], rate: float
+) -> None:
+    """Every way in which trials that nothing changed can fall, with its exact chance."""
+    drawn = [list(_every_claim(*family)) for family in families]
+
+    wrong = sum(
+        prod(chance for chance, _ in each)
+        for each in product(*drawn)
+        if any(discrete_benjamini_hochberg([claim for _, claim in each], rate=rate))
+    )
+
+    assert wrong <= rate + 1e-9
+
+
+def _every_claim(base_total: int, failed: int, head_total: int) -> Iterator[tuple[float, Claim]]:
+    """Of so many trials so many failed, by chance these or those: the chance of each claim."""
+    for lost in range(max(0, failed - base_total), min(failed, head_total) + 1):
+        ways = comb(head_total, lost) * comb(base_total, failed - lost)
+        base = Counts(base_total - failed + lost, failed - lost)
+        yield ways / comb(base_total + head_total, failed), drop_claim(base, Counts(head_total - lost, lost))
+
+
+def test_discrete_benjamini_hochberg__finds_what_the_plain_method_leaves() -> None:
+    """Six suspected rows of a good baseline, one of which failed in four of seven."""
+    broken = drop_claim(Counts(29, 1), Counts(4, 3))
+    claims = [broken, *[drop_claim(Counts(29, 1), Counts(7, 0))] * 5]
+
+    assert not any(benjamini_hochberg([claim.p_value for claim in claims], rate=0.05))
+    assert discrete_benjamini_hochberg(claims, rate=0.03) == (True,) + (False,) * 5
+    assert discrete_benjamini_hochberg([]) == ()
 
 
 def test_counts__negative_numbers_are_refused() -> None:

@@ -1,0 +1,30 @@
+"""`local`: no CI system, a person's terminal or a script of their own. Inputs are variables `PRPM_…`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+from action_entry.ci import Ci, Event, ci_provider
+from notifiers._annotations import Annotation
+from notifiers._text import one_line
+
+
+@ci_provider("local")
+class Local(Ci):
+    """Plain lines; nothing is kept but the reports."""
+
+    @classmethod
+    def is_here(cls, environ: Mapping[str, str]) -> bool:
+        return True
+
+    def event(self) -> Event:
+        """A run of its own each time, for no change."""
+        return Event(run_key=f"local-{uuid.uuid4()}")
+
+    def annotate(self, annotations: Sequence[Annotation]) -> None:
+        self.quote([f"{one.path}:{one.line}: {one_line(one.title)}" for one in annotations])
+
+    def write_outputs(self, values: Mapping[str, str]) -> None:
+        for name, value in values.items():
+            self.quote([f"{name} = {line}" for line in value.splitlines()])

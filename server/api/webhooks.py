@@ -1,0 +1,52 @@
+"""`/webhooks/{source}`: the one door for what forges deliver."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from litestar import Request, post
+from msgspec import Struct
+
+from server.api.context import Site
+from server.api.errors import refusals
+from server.api.strict_request import check_content_type
+from server.domain.errors import UnsupportedMedia
+from server.services import receiving
+from server.webhooks import Delivery
+
+
+class DeliveryAnswer(Struct, frozen=True):
+    """That it is kept. What comes of it is seen on the check or comment, and in `prpm-testing deliveries`."""
+
+    accepted: bool = True
+
+
+@post(
+    "/webhooks/{source:str}",
+    status_code=202,
+    tags=["webhooks"],
+    summary="Deliver an event",
+    security=[],
+    responses=refusals(401, 404, 413, 415),
+)
+async def deliver(source: str, request: Request[Any, Any, Any], site: Site) -> DeliveryAnswer:
+    """For GitHub and GitLab. Signed deliveries are kept once and answered at once, whatever they are about."""
+    secrets = site.source_secrets.get(source)
+    # In this order, so that an address that is not set up tells nothing about what it would want.
+    if secrets is not None:
+        _check_form(request.headers.get("content-type"))
+    delivery = Delivery(receiving.header_values(request.scope["headers"]), await request.body())
+    receipt = await receiving.receive(site.db, delivery, source=source, secrets=secrets, now=time.time())
+    if receipt.is_new:
+        await site.wakeups.wake()
+    return DeliveryAnswer()
+
+
+def _check_form(content_type: str | None) -> None:
+    if (content_type or "").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+        raise UnsupportedMedia("Set the webhook's content type to application/json; forms are not read.")
+    check_content_type(content_type)
+
+
+handlers = [deliver]

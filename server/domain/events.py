@@ -1,0 +1,127 @@
+"""What a delivery of a forge means, in words that are no forge's: what was proposed, pushed, asked or linked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Proposal = Literal["opened", "updated", "reopened", "ready"]
+LinkWord = Literal[
+    "installed", "uninstalled", "suspended", "unsuspended", "added", "removed", "renamed", "transferred", "deleted"
+]
+
+
+class Repository(Struct, frozen=True, kw_only=True):
+    """Named by its number, which stays; the name is for people and for addresses."""
+
+    forge: str
+    id: int
+    name: str  # "owner/name"
+    default_branch: str = ""  # "" where the delivery does not say
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Base. `installation_id` is the App's, where it came through one; a name in a body, to be checked (W18)."""
+
+    repository: Repository
+    installation_id: int | None = None
+
+
+class ChangeProposed(Event, frozen=True, kw_only=True):
+    """A pull or merge request has a head to be tested."""
+
+    action: Proposal
+    number: int
+    head_sha: str
+    head_ref: str
+    head_repository_id: int | None  # None: the fork is gone
+    base_ref: str
+    base_sha: str = ""  # "" where the delivery does not say
+    is_draft: bool = False
+
+    @property
+    def is_from_fork(self) -> bool:
+        """Whether the head is another repository's: a stranger's, until somebody says otherwise (W20)."""
+        return self.head_repository_id != self.repository.id
+
+
+class BranchPushed(Event, frozen=True, kw_only=True):
+    """A branch has a new head. `before` is "" for a new branch."""
+
+    branch: str
+    before: str
+    after: str
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the branch that baselines come from."""
+        return self.branch == self.repository.default_branch
+
+
+class TagPushed(Event, frozen=True, kw_only=True):
+    """A tag names this commit."""
+
+    tag: str
+    sha: str
+
+
+class CheckAskedAgain(Event, frozen=True, kw_only=True):
+    """A person wants a check run, or all of a suite, once more. `asked` is unique for each time it is asked."""
+
+    asked: str
+    head_sha: str
+    check_id: int | None  # None: all of the commit's
+
+
+class CommentMade(Event, frozen=True, kw_only=True):
+    """Somebody wrote on a pull or merge request. Whether they may command is asked of the forge, not of this."""
+
+    number: int
+    comment_id: int
+    author_id: int
+    author: str
+    text: str
+
+
+class LabelSet(Event, frozen=True, kw_only=True):
+    """A label was put on a pull or merge request, for the head that it had."""
+
+    number: int
+    label: str
+    head_sha: str
+    author_id: int
+    author: str
+
+
+class LinkChanged(Struct, frozen=True, kw_only=True):
+    """The App was installed or removed, or repositories came, went, or have other names."""
+
+    word: LinkWord
+    installation_id: int | None
+    owner_id: int | None = None
+    owner: str = ""
+    repositories: tuple[Repository, ...] = ()
+
+
+class Ping(Struct, frozen=True):
+    """The forge tries the address."""
+
+
+class Uninteresting(Struct, frozen=True):
+    """Authentic, and nothing to act on; `reason` says why, for people."""
+
+    reason: str
+
+
+Meaning = (
+    ChangeProposed
+    | BranchPushed
+    | TagPushed
+    | CheckAskedAgain
+    | CommentMade
+    | LabelSet
+    | LinkChanged
+    | Ping
+    | Uninteresting
+)

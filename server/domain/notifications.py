@@ -1,0 +1,138 @@
+"""What is told to whom: targets, deliveries, and events that are no job."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from server.domain.changes import Change
+
+DeliveryState = Literal["pending", "sent", "quiet", "dead"]
+Event = Literal["job", "warning", "check"]
+TargetMode = Literal["changes", "failures", "always"]
+
+
+class LastDelivery(Struct, frozen=True, kw_only=True):
+    """What became of the newest row for a target."""
+
+    state: DeliveryState
+    attempts: int
+    reason: str | None
+    at: datetime
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """Where an account is told, without what leads there."""
+
+    id: UUID
+    kind: str
+    package_glob: str
+    mode: TargetMode
+    shown: str  # the address, masked
+    created_at: datetime
+    stopped_at: datetime | None
+    stopped_reason: str | None
+    last: LastDelivery | None = None
+
+
+class ClaimedDelivery(Struct, frozen=True, kw_only=True):
+    """A row of the outbox in our hands, under `fence`."""
+
+    id: int
+    fence: int
+    attempts: int  # this one included
+    event: Event
+    job_id: UUID | None
+    target_id: UUID | None  # None: the forge of the job's change
+    facts: str | None  # JSON of Warned
+    created_at: datetime
+
+
+class ReadTarget(Struct, frozen=True, kw_only=True):
+    """A target as its delivery needs it; the last three say what it was told of the subject before."""
+
+    id: UUID
+    account_id: UUID
+    kind: str
+    mode: TargetMode
+    sealed: bytes
+    previous: str | None
+    previous_accepted_at: datetime | None
+    message_id: str | None
+
+
+class ToldJob(Struct, frozen=True, kw_only=True):
+    """A job that ended, as it is told."""
+
+    id: UUID
+    account_id: UUID
+    package_name: str
+    package_version: str
+    suite_name: str
+    change: Change | None
+    subject: str
+    created_at: datetime
+    completed_at: datetime
+    status: str
+    error_code: str | None
+    error_message: str | None
+    outcome: str | None  # JSON of evals.outcome.Outcome
+    cached_at: datetime | None
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What a target knows from now on."""
+
+    subject: str
+    accepted_at: datetime
+    conclusion: str | None = None
+    message_id: str | None = None
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """A row of the outbox, as owners and operators see it."""
+
+    id: int
+    event: Event
+    job_id: UUID | None
+    target_id: UUID | None
+    state: DeliveryState
+    attempts: int
+    next_at: datetime
+    last_status: int | None
+    last_error: str | None
+    created_at: datetime
+    settled_at: datetime | None
+
+
+class OutboxRow(Struct, frozen=True, kw_only=True):
+    """A delivery with whose it is, for operators."""
+
+    delivery: Delivery
+    username: str
+    kind: str
+    shown: str | None
+
+
+class OutboxCount(Struct, frozen=True, kw_only=True):
+    """How many rows of a kind are in a state."""
+
+    kind: str
+    state: DeliveryState
+    rows: int
+    oldest: datetime
+    next_at: datetime | None
+
+
+class Warned(Struct, frozen=True, kw_only=True):
+    """An account has used so much of its month."""
+
+    month: date
+    kind: Literal["runs", "money"]
+    level: int  # per cent: 50, 80 or 100
+    used: Decimal
+    most: Decimal

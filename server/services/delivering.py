@@ -1,0 +1,316 @@
+"""A worker's loop over the outbox: takes what is due, tells it, and keeps what came of it.
+
+Needs no Redis: it looks each second, and at once when it is nudged. At least once: a worker that dies between the answer
+and its note of it leaves a row whose lease runs out, and another tells it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+import asyncpg
+import structlog
+from msgspec import Struct
+
+from notifiers import NOTIFIERS, Announcement, CannotNotify, InvalidTarget, Messages, Receipt
+from notifiers._http import Patience
+from server.domain.notifications import ClaimedDelivery, ReadTarget, Told, ToldJob
+from server.services.notices import (
+    STATES,
+    check_announcement,
+    notice_of,
+    notifier_target,
+    warning_announcement,
+)
+from server.services.posting import SHORT_PATIENCE, post
+from server.services.public_addresses import Resolve, public_client, resolve
+from server.services.sealing import CannotOpen, Sealer
+from server.store import outbox
+from server.store.trouble import DATABASE_TROUBLE
+
+log = structlog.get_logger()
+
+# Seconds from each failed try to the next, lengthened by up to a tenth so that many do not come at once: 34.6 h in all.
+PAUSES_SECONDS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0)
+LONGEST_JITTER = 0.1
+# Until then rows behind one wait for it, so that they arrive in order; for longer nobody waits.
+TRIES_IN_ORDER = 4
+LOOK_SECONDS = 1.0
+# One message with all its requests; the lease is longer, so that no other worker tells it meanwhile.
+DELIVERY_SECONDS = 100.0
+LEASE_SECONDS = 120.0
+# Slack takes one message a second for each webhook; nobody else wants more.
+BETWEEN_MESSAGES_SECONDS = 1.0
+STOPPING_SECONDS = 2.0
+# The outbox itself tries again, so a slot is not held for it.
+ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
+
+
+class ForgeAddress(Struct, frozen=True, kw_only=True):
+    """How a change's forge is told: by which notifier, as which target, at which `scheme://host[:port]`."""
+
+    kind: str
+    target: Any  # the notifier's own, with its token
+    origin: str
+
+
+class Forges(Protocol):
+    """Who can report on forges in the service's own name."""
+
+    async def address(self, job: ToldJob, *, marker: str) -> ForgeAddress:
+        """Raises CannotNotify where there is no access, or none just now."""
+        ...
+
+
+class NoForges:
+    """A service without any access of its own."""
+
+    async def address(self, job: ToldJob, *, marker: str) -> ForgeAddress:
+        raise CannotNotify("This service has no access to the forge of this change.")
+
+
+class Outgoing(Struct, frozen=True, kw_only=True):
+    """What deliveries need beside the database."""
+
+    sealer: Sealer | None
+    allowed_origins: frozenset[str] = frozenset()
+    public_url: str | None = None
+    forges: Forges = NoForges()
+    resolve: Resolve = resolve
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    jitter: Callable[[], float] = random.random
+
+
+class Task(NamedTuple):
+    """Messages to carry out, or why there are none."""
+
+    messages: Messages | None
+    origins: frozenset[str]
+    told: Told | None = None
+    patience: Patience = ONE_TRY
+    quiet: str = ""
+
+
+class DeliveryLoop:
+    """Delivers up to `slots` rows at once until it is cancelled."""
+
+    def __init__(self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 8) -> None:
+        self._db = db
+        self._outgoing = outgoing
+        self._slots = slots
+        self._nudged = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def nudge(self) -> None:
+        """There may be something to tell: look now."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Until cancelled; what is on its way then has a moment to arrive."""
+        try:
+            while True:
+                self._nudged.clear()
+                try:
+                    while len(self._running) < self._slots and (found := await self._claim()):
+                        self._start(found)
+                except DATABASE_TROUBLE as error:
+                    log.warning("outbox not read", reason=type(error).__name__)
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._nudged.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            await self._stop()
+
+    async def _claim(self) -> ClaimedDelivery | None:
+        return await outbox.claim_delivery(self._db, lease_seconds=LEASE_SECONDS)
+
+    def _start(self, delivery: ClaimedDelivery) -> None:
+        task = asyncio.create_task(self._deliver(delivery), name=f"delivery {delivery.id}")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _deliver(self, delivery: ClaimedDelivery) -> None:
+        try:
+            await deliver(self._db, delivery, self._outgoing)
+        except DATABASE_TROUBLE as error:
+            # The lease runs out, and it is told again.
+            log.warning("delivery not kept", delivery=delivery.id, reason=type(error).__name__)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("delivery crashed", reason=type(error).__name__, exc_info=error)
+        self.nudge()
+
+    async def _stop(self) -> None:
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=STOPPING_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+async def deliver(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoing) -> None:
+    """Tell one row and keep what came of it. Raises what asyncpg does; then the row's lease runs out."""
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(DELIVERY_SECONDS):
+            task = await _prepare(db, delivery, outgoing)
+            receipt = await _carry_out(task, outgoing)
+    except CannotNotify as error:
+        await _keep_failure(db, delivery, error, outgoing)
+        return
+    except TimeoutError:
+        await _keep_failure(db, delivery, CannotNotify("The message took too long.", retryable=True), outgoing)
+        return
+    except DATABASE_TROUBLE:
+        raise
+    except Exception as error:
+        log.error("delivery crashed", delivery=delivery.id, reason=type(error).__name__, exc_info=error)
+        await _keep_failure(db, delivery, CannotNotify("The message could not be made.", retryable=True), outgoing)
+        return
+    state = "sent" if receipt.did else "quiet"
+    told = _with_receipt(task.told, receipt)
+    hold = BETWEEN_MESSAGES_SECONDS if receipt.did and delivery.target_id else 0.0
+    kept = await outbox.settle_delivery(
+        db, delivery, state=state, reason=receipt.reason or None, hold_seconds=hold, told=told
+    )
+    log.info(
+        "notification settled", delivery=delivery.id, state=state, kept=kept, attempts=delivery.attempts,
+        seconds=round(time.monotonic() - began, 3),
+    )  # fmt: skip
+
+
+async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
+    if task.messages is None:
+        return Receipt.quiet(task.quiet)
+    async with public_client(allowed_origins=task.origins, resolve=outgoing.resolve) as client:
+        return await post(task.messages, client=client, patience=task.patience)
+
+
+async def _prepare(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoing) -> Task:
+    """Raises CannotNotify."""
+    job = await outbox.read_told_job(db, delivery.job_id) if delivery.job_id else None
+    if delivery.target_id is None:
+        assert job is not None, "only ends of jobs are told to forges"  # noqa: S101 -- a constraint of the table
+        return await _for_forge(job, outgoing)
+    target = await outbox.read_target(db, delivery.target_id, subject=job.subject if job else None)
+    if target is None:
+        return Task(None, frozenset(), quiet="the target was removed")
+    if job is not None:
+        return _for_job(job, target, outgoing)
+    return _for_announcement(delivery, target, outgoing)
+
+
+def _for_job(job: ToldJob, target: ReadTarget, outgoing: Outgoing) -> Task:
+    is_late = target.previous_accepted_at is not None and target.previous_accepted_at > job.created_at
+    if is_late and target.mode == "changes":
+        return Task(None, frozenset(), quiet="a later run was told before")
+    notice = notice_of(job, previous=target.previous, now=outgoing.now(), public_url=outgoing.public_url)
+    # A pull request has one message that stays true; on a branch each change is a message of its own.
+    edits = job.change is not None and isinstance(job.change.pull_request, int)
+    own = _open(target, outgoing, edits=edits)
+    told = Told(
+        subject=job.subject,
+        accepted_at=job.created_at,
+        conclusion=notice.conclusion if notice.conclusion in STATES and not is_late else None,
+    )
+    return Task(NOTIFIERS[target.kind].tell(notice, own), outgoing.allowed_origins, told=told)
+
+
+def _for_announcement(delivery: ClaimedDelivery, target: ReadTarget, outgoing: Outgoing) -> Task:
+    own = _open(target, outgoing, edits=False)
+    say = NOTIFIERS[target.kind].say
+    if say is None:
+        raise CannotNotify(f"A {target.kind} target is told of jobs alone.")
+    return Task(say(_announcement(delivery, outgoing), own), outgoing.allowed_origins)
+
+
+def _announcement(delivery: ClaimedDelivery, outgoing: Outgoing) -> Announcement:
+    event_id = f"{delivery.event}_{delivery.id}"
+    moments = {"at": delivery.created_at, "now": outgoing.now()}
+    if delivery.event == "warning" and delivery.facts is not None:
+        return warning_announcement(event_id, delivery.facts, **moments, public_url=outgoing.public_url)
+    return check_announcement(event_id, **moments, public_url=outgoing.public_url)
+
+
+def _open(target: ReadTarget, outgoing: Outgoing, *, edits: bool) -> Any:
+    """The notifier's target. Raises CannotNotify; what an operator can mend may be tried later."""
+    if outgoing.sealer is None:
+        raise CannotNotify("The operator has to set PRPM_SECRET_KEY: addresses cannot be opened.", retryable=True)
+    if target.kind not in NOTIFIERS:
+        raise CannotNotify("This version of the service knows no such kind of target.", retryable=True)
+    try:
+        address = outgoing.sealer.open(target.id, target.sealed)
+        return notifier_target(target, address, allowed=outgoing.allowed_origins, edits=edits)
+    except CannotOpen as error:
+        raise CannotNotify(f"The address cannot be opened: {error}.", retryable=True) from None
+    except InvalidTarget as error:
+        raise CannotNotify(f"The address is not allowed any more. {error}") from None
+
+
+async def _for_forge(job: ToldJob, outgoing: Outgoing) -> Task:
+    if outgoing.sealer is None:
+        raise CannotNotify("The operator has to set PRPM_SECRET_KEY: no comment can be marked.", retryable=True)
+    assert job.change is not None, "a forge is told of changes alone"  # noqa: S101 -- the trigger sees to it
+    marker = outgoing.sealer.marker(job.change, package=job.package_name, suite_name=job.suite_name)
+    address = await outgoing.forges.address(job, marker=marker)
+    notice = notice_of(job, previous=None, now=outgoing.now(), public_url=outgoing.public_url)
+    messages = NOTIFIERS[address.kind].tell(notice, address.target)
+    # Several requests, of which the last may be refused for now: begun again from the first would be more of them.
+    return Task(messages, frozenset({address.origin}), patience=SHORT_PATIENCE)
+
+
+def _with_receipt(told: Told | None, receipt: Receipt) -> Told | None:
+    if told is None:
+        return None
+    return Told(
+        subject=told.subject,
+        accepted_at=told.accepted_at,
+        conclusion=told.conclusion,
+        message_id=receipt.message_id,
+    )
+
+
+async def _keep_failure(db: asyncpg.Pool, delivery: ClaimedDelivery, error: CannotNotify, outgoing: Outgoing) -> None:
+    pause = pause_before(delivery.attempts, error, jitter=outgoing.jitter)
+    log.warning(
+        "notification failed", delivery=delivery.id, attempts=delivery.attempts, status=error.status,
+        again_in_seconds=round(pause) if pause is not None else None,
+    )  # fmt: skip
+    if pause is not None:
+        await outbox.delay_delivery(
+            db,
+            delivery,
+            seconds=pause,
+            status=error.status,
+            reason=error.message,
+            lets_others_pass=delivery.attempts >= TRIES_IN_ORDER,
+            hold_seconds=error.retry_after_seconds or BETWEEN_MESSAGES_SECONDS,
+        )
+        return
+    given_up = error.retryable
+    if not await outbox.settle_delivery(db, delivery, state="dead", status=error.status, reason=error.message):
+        return
+    if delivery.target_id is None:
+        return
+    if error.gone:
+        await outbox.stop_target(db, delivery.target_id, reason=error.message)
+    elif given_up and not await outbox.was_told_since(db, delivery):
+        reason = f"Nothing could be told there for 34 hours. The last try said: {error.message}"
+        await outbox.stop_target(db, delivery.target_id, reason=reason)
+
+
+def pause_before(tries: int, error: CannotNotify, *, jitter: Callable[[], float]) -> float | None:
+    """Seconds until the next try after so many; None when there is none. What the other side asks for is waited."""
+    if not error.retryable or tries > len(PAUSES_SECONDS):
+        return None
+    planned = PAUSES_SECONDS[tries - 1] * (1 + LONGEST_JITTER * jitter())
+    return max(planned, error.retry_after_seconds or 0.0)

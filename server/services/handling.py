@@ -1,0 +1,113 @@
+"""Kept deliveries are read and acted on, by whichever worker is free; what fails for a while is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+
+from server.domain.deliveries import ClaimedDelivery, Ended
+from server.domain.events import Meaning, Ping, Uninteresting
+from server.store import deliveries
+from server.store.trouble import DATABASE_TROUBLE
+from server.webhooks import SOURCES, InvalidDelivery
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 1.0
+LEASE_SECONDS = 120.0  # longer than an attempt may take
+ATTEMPT_SECONDS = 90.0
+AT_ONCE = 10
+# More than a day in all: a forge that is away for a night has lost nothing.
+PAUSES_SECONDS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0)
+
+
+class TryLater(Exception):
+    """Something outside is away; `str()` is a sentence for the operator. `seconds`: not before then."""
+
+    def __init__(self, message: str, *, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+Act = Callable[[Meaning], Awaitable[Ended]]
+
+
+class InboxLoop:
+    """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater."""
+
+    def __init__(self, db: asyncpg.Pool, act: Act, *, look_seconds: float = LOOK_SECONDS) -> None:
+        self._db = db
+        self._act = act
+        self._look_seconds = look_seconds
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look now. Safe to call at any time."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Look at once, after each nudge, and every second; one that is just handled is finished first."""
+        while True:
+            self._nudged.clear()
+            try:
+                while await self.handle_due():
+                    pass
+            except DATABASE_TROUBLE as error:
+                log.warning("deliveries not read", reason=type(error).__name__)
+            try:
+                async with asyncio.timeout(self._look_seconds):
+                    await self._nudged.wait()
+            except TimeoutError:
+                pass
+
+    async def handle_due(self) -> int:
+        """How many were due, and are handled now."""
+        claimed = await deliveries.claim_deliveries(self._db, most=AT_ONCE, lease_seconds=LEASE_SECONDS)
+        await asyncio.gather(*(self._handle(delivery) for delivery in claimed))
+        return len(claimed)
+
+    async def _handle(self, delivery: ClaimedDelivery) -> None:
+        bound = {"delivery": delivery.id, "source": delivery.source}
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                ended = await self._ended(delivery)
+        except DATABASE_TROUBLE:
+            raise  # nothing can be written now; the lease gives it to the next who looks
+        except TryLater as later:
+            await self._put_off(delivery, str(later), seconds=later.seconds)
+            return
+        except TimeoutError:
+            await self._put_off(delivery, f"It took longer than {ATTEMPT_SECONDS:g} s.")
+            return
+        except Exception as error:  # noqa: BLE001 - a defect of ours: kept visible, and never the end of the loop
+            log.error("delivery broke", error=type(error).__name__, **bound)
+            await self._put_off(delivery, "Handling it broke; the log says how.")
+            return
+        if await deliveries.end_delivery(self._db, delivery, ended):
+            log.info("delivery ended", state=ended.state, **bound)
+
+    async def _ended(self, delivery: ClaimedDelivery) -> Ended:
+        if delivery.source not in SOURCES:
+            return Ended("invalid", "This version of the service knows no such source.")
+        try:
+            meaning = SOURCES[delivery.source].read(delivery.event, delivery.body)
+        except InvalidDelivery as invalid:
+            return Ended("invalid", str(invalid))
+        match meaning:
+            case Uninteresting(reason=reason):
+                return Ended("ignored", reason)
+            case Ping():
+                return Ended("handled", "The forge tried the address.")
+        return await self._act(meaning)
+
+    async def _put_off(self, delivery: ClaimedDelivery, reason: str, *, seconds: float | None = None) -> None:
+        if delivery.attempts > len(PAUSES_SECONDS):
+            await deliveries.end_delivery(self._db, delivery, Ended("failed", reason))
+            log.error("delivery failed", delivery=delivery.id, attempts=delivery.attempts)
+            return
+        pause = PAUSES_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, no secret
+        await deliveries.put_off(self._db, delivery, seconds=max(pause, seconds or 0.0), reason=reason)

@@ -1,0 +1,45 @@
+"""Deliveries in PostgreSQL."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+
+from server.domain.deliveries import ClaimedDelivery, DeliveryState, Ended, ListedDelivery
+from server.store.queries import read_queries
+
+SQL = read_queries("deliveries")
+
+
+async def keep_delivery(
+    db: asyncpg.Pool, *, source: str, hook_id: UUID | None, delivery_id: str, event: str, body: bytes
+) -> bool:
+    """Kept. False: it was there already, and is not to be acted on again."""
+    return await db.fetchval(SQL["keep_delivery"], source, hook_id, delivery_id, event, body) is True
+
+
+async def claim_deliveries(db: asyncpg.Pool, *, most: int, lease_seconds: float) -> list[ClaimedDelivery]:
+    """Deliveries that are due, ours for that time."""
+    return [ClaimedDelivery(**row) for row in await db.fetch(SQL["claim_deliveries"], most, lease_seconds)]
+
+
+async def end_delivery(db: asyncpg.Pool, delivery: ClaimedDelivery, ended: Ended) -> bool:
+    """Whether it was still ours to end."""
+    found = await db.fetchval(SQL["end_delivery"], delivery.id, delivery.fence, ended.state, ended.reason)
+    return found is not None
+
+
+async def put_off(db: asyncpg.Pool, delivery: ClaimedDelivery, *, seconds: float, reason: str) -> bool:
+    """Whether it was still ours to put off."""
+    return await db.fetchval(SQL["put_delivery_off"], delivery.id, delivery.fence, seconds, reason) is not None
+
+
+async def list_deliveries(db: asyncpg.Pool, *, state: DeliveryState | None, most: int) -> list[ListedDelivery]:
+    """The newest first."""
+    return [ListedDelivery(**row) for row in await db.fetch(SQL["list_deliveries"], state, most)]
+
+
+async def replay(db: asyncpg.Pool, delivery_id: int) -> bool:
+    """Whether there is one that had ended; it is handled again."""
+    return await db.fetchval(SQL["replay_delivery"], delivery_id) is not None

@@ -1,0 +1,53 @@
+-- Deliveries: the inbox of what forges send.
+
+-- name: keep_delivery
+-- Keeps a delivery once. One that came again is acted on again only if handling it had failed. True: there is work.
+-- $1 source, $2 hook_id, $3 delivery_id, $4 event, $5 body
+INSERT INTO deliveries AS d (source, hook_id, delivery_id, event, body) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (source, hook_id, delivery_id) DO UPDATE
+SET state = 'received', attempts = 0, next_at = NOW(), lease_until = NULL
+WHERE d.state = 'failed'
+RETURNING TRUE;
+
+-- name: claim_deliveries
+-- Gives up to $1 due deliveries to one handler for $2 seconds; others pass by. deliveries_due has them in order.
+-- $1 how many, $2 seconds
+UPDATE deliveries d
+SET lease_until = NOW() + MAKE_INTERVAL(secs => $2), fence = NEXTVAL('lease_fence'), attempts = d.attempts + 1
+FROM (
+  SELECT id FROM deliveries
+  WHERE state = 'received' AND next_at <= NOW() AND (lease_until IS NULL OR lease_until < NOW())
+  ORDER BY next_at, id LIMIT $1
+  FOR UPDATE SKIP LOCKED
+) due
+WHERE d.id = due.id
+RETURNING d.id, d.source, d.hook_id, d.delivery_id, d.event, d.body, d.attempts, d.fence;
+
+-- name: end_delivery
+-- What came of it. No row: another handler has it.
+-- $1 id, $2 fence, $3 state, $4 reason
+UPDATE deliveries SET state = $3, reason = $4, lease_until = NULL
+WHERE id = $1 AND fence = $2 AND state = 'received'
+RETURNING id;
+
+-- name: put_delivery_off
+-- It is tried again after $3 seconds. No row: another handler has it.
+-- $1 id, $2 fence, $3 seconds, $4 reason
+UPDATE deliveries SET next_at = NOW() + MAKE_INTERVAL(secs => $3), reason = $4, lease_until = NULL
+WHERE id = $1 AND fence = $2 AND state = 'received'
+RETURNING id;
+
+-- name: list_deliveries
+-- The newest first; deliveries_age has them in order.
+-- $1 state (NULL: each), $2 how many
+SELECT id, source, hook_id, delivery_id, event, received_at, state, reason, attempts, next_at
+FROM deliveries
+WHERE $1::TEXT IS NULL OR state = $1
+ORDER BY received_at DESC, id DESC LIMIT $2;
+
+-- name: replay_delivery
+-- One that ended is handled once more. No row: there is none, or it waits anyway.
+-- $1 id
+UPDATE deliveries SET state = 'received', attempts = 0, next_at = NOW(), lease_until = NULL
+WHERE id = $1 AND state <> 'received'
+RETURNING id;

@@ -1,0 +1,156 @@
+-- The outbox: who takes what is to be told, and what became of it. Times are the database's.
+
+-- name: claim_delivery
+-- The next that is due, held by us for a while. The pending lanes are walked by their index, one look each, so that what
+-- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by.
+-- $1 lease seconds
+WITH RECURSIVE lanes AS (
+  (SELECT o.lane FROM outbox o WHERE o.state = 'pending' ORDER BY o.lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT o.lane FROM outbox o WHERE o.state = 'pending' AND o.lane > l.lane ORDER BY o.lane LIMIT 1)
+  FROM lanes l WHERE l.lane IS NOT NULL
+), heads AS (
+  SELECT head.id, head.next_at
+  FROM lanes l CROSS JOIN LATERAL (
+    SELECT o.id, o.next_at, o.lease_until, o.target_id FROM outbox o WHERE o.state = 'pending' AND o.lane = l.lane
+    ORDER BY o.id LIMIT 1
+  ) head
+  LEFT JOIN notify_targets t ON t.id = head.target_id
+  WHERE head.next_at <= CLOCK_TIMESTAMP() AND (head.lease_until IS NULL OR head.lease_until < CLOCK_TIMESTAMP())
+    AND (t.hold_until IS NULL OR t.hold_until <= CLOCK_TIMESTAMP())
+)
+UPDATE outbox SET lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $1), fence = NEXTVAL('delivery_fence'),
+  attempts = attempts + 1
+WHERE id = (
+  SELECT o.id FROM outbox o JOIN heads h ON h.id = o.id
+  WHERE o.state = 'pending' AND o.next_at <= CLOCK_TIMESTAMP()
+    AND (o.lease_until IS NULL OR o.lease_until < CLOCK_TIMESTAMP())
+  ORDER BY h.next_at, o.id LIMIT 1
+  FOR UPDATE OF o SKIP LOCKED
+)
+RETURNING id, fence, attempts, event, job_id, target_id, facts, created_at;
+
+-- name: read_target
+-- A target as its delivery needs it, with what it was told last of this subject.
+-- $1 target id, $2 subject or NULL
+SELECT t.id, t.account_id, t.kind, t.mode, t.sealed, s.conclusion, s.accepted_at, s.message_id
+FROM notify_targets t LEFT JOIN told_states s ON s.target_id = t.id AND s.subject = $2
+WHERE t.id = $1;
+
+-- name: read_told_job
+-- What is told of a job that ended. By primary keys.
+-- $1 job id
+SELECT j.id, j.user_id, p.name AS package_name, j.package_version, j.suite_name, j.change, j.created_at, j.completed_at,
+  j.status, j.error_code, j.error_message, o.outcome, source.completed_at AS cached_at,
+  COALESCE(j.change_line, ENCODE(SHA256(CONVERT_TO(JSONB_BUILD_ARRAY(p.name, j.suite_name)::TEXT, 'UTF8')), 'hex'))
+    AS subject
+FROM test_jobs j
+JOIN packages p ON p.id = j.package_id
+LEFT JOIN test_jobs source ON source.id = j.cached_from
+LEFT JOIN job_outcomes o ON o.job_id = COALESCE(source.id, j.id)
+WHERE j.id = $1;
+
+-- name: settle_delivery
+-- pending -> sent, quiet or dead, by its holder alone; what the target knows now is kept with it, and its rate.
+-- $1 id, $2 fence, $3 state, $4 HTTP status or NULL, $5 reason or NULL, $6 seconds until the target may be called again,
+-- $7 subject or NULL: nothing was told of one, $8 conclusion or NULL, $9 accepted_at of the job, $10 message id or NULL
+WITH done AS (
+  UPDATE outbox SET state = $3, settled_at = CLOCK_TIMESTAMP(), lease_until = NULL, last_status = $4, last_error = $5
+  WHERE id = $1 AND fence = $2 AND state = 'pending'
+  RETURNING target_id
+), held AS (
+  UPDATE notify_targets t SET hold_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $6)
+  FROM done d WHERE t.id = d.target_id AND $6::FLOAT8 > 0
+), told AS (
+  INSERT INTO told_states AS s (target_id, subject, conclusion, accepted_at, message_id)
+  SELECT d.target_id, $7::TEXT, $8, $9::TIMESTAMPTZ, $10 FROM done d WHERE d.target_id IS NOT NULL AND $7 IS NOT NULL
+  ON CONFLICT (target_id, subject) DO UPDATE SET conclusion = COALESCE(EXCLUDED.conclusion, s.conclusion),
+    accepted_at = GREATEST(s.accepted_at, EXCLUDED.accepted_at),
+    message_id = COALESCE(EXCLUDED.message_id, s.message_id), told_at = NOW()
+)
+SELECT 1 FROM done;
+
+-- name: delay_delivery
+-- Stays pending and is due again later; after some tries it lets those behind it pass, in a lane of its own.
+-- $1 id, $2 fence, $3 seconds, $4 HTTP status or NULL, $5 reason, $6 whether those behind it may pass,
+-- $7 seconds until the target may be called again
+WITH late AS (
+  UPDATE outbox SET next_at = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3), lease_until = NULL, last_status = $4,
+    last_error = $5, lane = CASE WHEN $6 THEN SPLIT_PART(lane, '#', 1) || '#' || id ELSE lane END
+  WHERE id = $1 AND fence = $2 AND state = 'pending'
+  RETURNING target_id
+), held AS (
+  UPDATE notify_targets t SET hold_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $7)
+  FROM late l WHERE t.id = l.target_id AND $7::FLOAT8 > 0
+)
+SELECT 1 FROM late;
+
+-- name: stop_target
+-- active -> stopped; what waits for it is dead. Its owner sees the reason.
+-- $1 target id, $2 reason
+WITH stopped AS (
+  UPDATE notify_targets SET stopped_at = CLOCK_TIMESTAMP(), stopped_reason = $2 WHERE id = $1 AND stopped_at IS NULL
+  RETURNING id
+)
+UPDATE outbox SET state = 'dead', settled_at = CLOCK_TIMESTAMP(), lease_until = NULL, last_error = $2
+WHERE target_id IN (SELECT id FROM stopped) AND state = 'pending'
+RETURNING id;
+
+-- name: was_told_since
+-- Whether anything reached the target since then. By the index of a target's deliveries, from the newest on.
+-- $1 target id, $2 since
+SELECT EXISTS (
+  SELECT FROM (
+    SELECT state, settled_at FROM outbox WHERE target_id = $1 ORDER BY id DESC LIMIT 1000
+  ) recent WHERE recent.state = 'sent' AND recent.settled_at > $2
+);
+
+-- name: add_event
+-- Something else than a job is told to one target. Once for a dedupe key; no row: it is there already.
+-- $1 dedupe key, $2 target id, $3 account, $4 event, $5 facts as JSON or NULL
+INSERT INTO outbox (dedupe_key, lane, account_id, target_id, event, facts)
+SELECT $1, t.id::TEXT, t.account_id, t.id, $4, $5::JSONB FROM notify_targets t
+WHERE t.id = $2 AND t.account_id = $3 AND t.stopped_at IS NULL
+ON CONFLICT (dedupe_key) DO NOTHING
+RETURNING id;
+
+-- name: add_warning
+-- A warning is told to all of the account's targets, once each.
+-- $1 account, $2 dedupe key of the warning, $3 facts as JSON
+INSERT INTO outbox (dedupe_key, lane, account_id, target_id, event, facts)
+SELECT $2 || ':' || t.id, t.id::TEXT, t.account_id, t.id, 'warning', $3::JSONB
+FROM notify_targets t WHERE t.account_id = $1 AND t.stopped_at IS NULL
+ORDER BY t.id
+ON CONFLICT (dedupe_key) DO NOTHING
+RETURNING id;
+
+-- name: list_deliveries
+-- A target's deliveries, newest first.
+-- $1 target id, $2 account, $3 how many
+SELECT o.id, o.event, o.job_id, o.target_id, o.state, o.attempts, o.next_at, o.last_status, o.last_error, o.created_at,
+  o.settled_at
+FROM outbox o WHERE o.target_id = $1 AND o.account_id = $2 ORDER BY o.id DESC LIMIT $3;
+
+-- name: count_outbox
+-- How much is in which state, and since when the oldest waits, by kind of target. For operators: reads all rows.
+SELECT COALESCE(t.kind, 'forge') AS kind, o.state, COUNT(*)::INT AS rows, MIN(o.created_at) AS oldest,
+  MIN(o.next_at) FILTER (WHERE o.state = 'pending') AS next_at
+FROM outbox o LEFT JOIN notify_targets t ON t.id = o.target_id
+GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: list_outbox
+-- Rows of one state, newest first, for operators. By the index of that state.
+-- $1 state (pending or dead), $2 how many
+SELECT o.id, o.event, o.job_id, o.target_id, o.state, o.attempts, o.next_at, o.last_status, o.last_error, o.created_at,
+  o.settled_at, a.username, COALESCE(t.kind, 'forge') AS kind, t.shown
+FROM outbox o JOIN users a ON a.id = o.account_id LEFT JOIN notify_targets t ON t.id = o.target_id
+WHERE o.state = $1 ORDER BY o.id DESC LIMIT $2;
+
+-- name: replay_dead
+-- dead -> pending, with all tries before it; of one row, one target, or all. Rows of stopped targets stay.
+-- $1 row id or NULL, $2 target id or NULL
+UPDATE outbox SET state = 'pending', settled_at = NULL, attempts = 0, next_at = NOW(),
+  created_at = CLOCK_TIMESTAMP(), lane = SPLIT_PART(lane, '#', 1)
+WHERE state = 'dead' AND ($1::BIGINT IS NULL OR id = $1) AND ($2::UUID IS NULL OR target_id = $2)
+  AND NOT EXISTS (SELECT FROM notify_targets t WHERE t.id = target_id AND t.stopped_at IS NOT NULL)
+RETURNING id;

@@ -1,0 +1,79 @@
+"""Sources of deliveries: a file each, pure. It verifies raw bytes, names the delivery, and says what it means.
+
+To add one, write `server/webhooks/NAME.py` that registers a `Source` in `SOURCES`. Its address is `/webhooks/NAME`, its
+secrets are the settings that it names. Nothing else is edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from evals.plugins import Registry
+from server.domain.events import Meaning
+
+Payload = TypeVar("Payload")
+
+MAX_NAME: Final = 255  # characters of a delivery's id, and of an event's name
+
+
+class Delivery(Struct, frozen=True):
+    """One POST as it came. Names of headers are in lower case; one that came twice has both values."""
+
+    headers: Mapping[str, tuple[str, ...]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The header's value. None without one, and with several: no forge sends two, so nothing may rest on either."""
+        values = self.headers.get(name, ())
+        return values[0] if len(values) == 1 else None
+
+
+class Named(Struct, frozen=True):
+    """What a delivery calls itself. GitHub's signature does not cover it, so it is a hint and no proof."""
+
+    id: str
+    event: str
+
+
+class InvalidDelivery(Exception):
+    """Signed, but not what the forge's deliveries look like; `str()` is a sentence that quotes nothing of it."""
+
+
+Secrets = Mapping[str, tuple[bytes, ...]]
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """How the deliveries of one forge are read.
+
+    `secrets` are names of settings (without `PRPM_`), each a list with commas, for rotation.
+    `is_authentic(delivery, secrets, now)`: `now` is Unix time in seconds. Where several kinds of proof have a secret,
+    all that the sender may leave out are ignored: there is no way down to a weaker one.
+    `read(event, body)` is called for authentic deliveries, later. It raises InvalidDelivery.
+    """
+
+    secrets: tuple[str, ...]
+    is_authentic: Callable[[Delivery, Secrets, float], bool]
+    identify: Callable[[Delivery], Named]
+    read: Callable[[str, bytes], Meaning]
+
+
+SOURCES: Registry[Source] = Registry("server.webhooks")
+
+
+def decode(body: bytes, kind: type[Payload]) -> Payload:
+    """The body as far as `kind` wants it. Of a key that stands there twice the last one counts, here and everywhere.
+
+    Raises InvalidDelivery.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:  # names a path and types, never a value
+        raise InvalidDelivery(f"The payload is not what this event has: {error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidDelivery("The payload is not valid JSON.") from None
+    except RecursionError:
+        raise InvalidDelivery("The payload is nested too deeply.") from None

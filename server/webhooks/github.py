@@ -1,0 +1,349 @@
+"""GitHub's deliveries, of the App or of a repository's own webhook.
+
+https://docs.github.com/en/webhooks/webhook-events-and-payloads
+https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from server.domain.events import (
+    BranchPushed,
+    ChangeProposed,
+    CheckAskedAgain,
+    CommentMade,
+    LabelSet,
+    LinkChanged,
+    LinkWord,
+    Meaning,
+    Ping,
+    Proposal,
+    Repository,
+    TagPushed,
+    Uninteresting,
+)
+from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode
+from server.webhooks._signatures import is_hmac_hex
+
+SECRET: Final = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a setting
+FORGE: Final = "github"
+BRANCH, TAG = "refs/heads/", "refs/tags/"
+
+
+def is_authentic(delivery: Delivery, secrets: Secrets, now: float) -> bool:
+    """By X-Hub-Signature-256 alone: the older SHA-1 header proves nothing (W3), and no time is signed."""
+    signature = delivery.header("x-hub-signature-256") or ""
+    scheme, _, digest = signature.partition("=")
+    return scheme == "sha256" and is_hmac_hex(digest, delivery.body, secrets.get(SECRET, ()))
+
+
+def identify(delivery: Delivery) -> Named:
+    """By X-GitHub-Delivery, which a redelivery repeats, and X-GitHub-Event."""
+    return Named(
+        id=(delivery.header("x-github-delivery") or "")[:MAX_NAME],
+        event=(delivery.header("x-github-event") or "")[:MAX_NAME],
+    )
+
+
+def read(event: str, body: bytes) -> Meaning:
+    """What the event means here. Raises InvalidDelivery."""
+    reader = _READERS.get(event)
+    return reader(body) if reader is not None else Uninteresting("This kind of event starts nothing.")
+
+
+class _Account(Struct, frozen=True):
+    id: int
+    login: str = ""
+
+
+class _Repo(Struct, frozen=True):
+    id: int
+    full_name: str
+    default_branch: str = ""
+
+
+class _Installation(Struct, frozen=True):
+    id: int
+    account: _Account | None = None
+
+
+class _HeadRepo(Struct, frozen=True):
+    id: int
+
+
+class _Side(Struct, frozen=True):
+    ref: str
+    sha: str
+    repo: _HeadRepo | None = None  # null once a fork is deleted
+
+
+class _PullRequest(Struct, frozen=True):
+    number: int
+    head: _Side
+    base: _Side
+    draft: bool = False
+
+
+class _Label(Struct, frozen=True):
+    name: str
+
+
+class _PullRequestEvent(Struct, frozen=True):
+    action: str
+    pull_request: _PullRequest
+    repository: _Repo
+    sender: _Account
+    installation: _Installation | None = None
+    label: _Label | None = None
+
+
+class _Push(Struct, frozen=True):
+    ref: str
+    before: str
+    after: str
+    repository: _Repo
+    deleted: bool = False
+    installation: _Installation | None = None
+
+
+class _CheckRun(Struct, frozen=True):
+    id: int
+    head_sha: str
+
+
+class _CheckSuite(Struct, frozen=True):
+    id: int
+    head_sha: str
+    updated_at: str = ""
+
+
+class _CheckRunEvent(Struct, frozen=True):
+    action: str
+    check_run: _CheckRun
+    repository: _Repo
+    installation: _Installation | None = None
+
+
+class _CheckSuiteEvent(Struct, frozen=True):
+    action: str
+    check_suite: _CheckSuite
+    repository: _Repo
+    installation: _Installation | None = None
+
+
+class _Issue(Struct, frozen=True):
+    number: int
+    pull_request: dict[str, Any] | None = None  # only a pull request's issue has it
+
+
+class _Comment(Struct, frozen=True):
+    id: int
+    user: _Account | None
+    body: str = ""
+
+
+class _CommentEvent(Struct, frozen=True):
+    action: str
+    issue: _Issue
+    comment: _Comment
+    repository: _Repo
+    installation: _Installation | None = None
+
+
+class _NamedRepo(Struct, frozen=True):
+    id: int
+    full_name: str
+
+
+class _InstallationEvent(Struct, frozen=True):
+    action: str
+    installation: _Installation
+    repositories: list[_NamedRepo] = []
+    repositories_added: list[_NamedRepo] = []
+    repositories_removed: list[_NamedRepo] = []
+
+
+class _RepositoryEvent(Struct, frozen=True):
+    action: str
+    repository: _Repo
+    installation: _Installation | None = None
+
+
+_PROPOSALS: dict[str, Proposal] = {
+    "opened": "opened",
+    "synchronize": "updated",
+    "reopened": "reopened",
+    "ready_for_review": "ready",
+}
+
+
+def _pull_request(body: bytes) -> Meaning:
+    event = decode(body, _PullRequestEvent)
+    pull = event.pull_request
+    if event.action == "labeled" and event.label is not None:
+        return LabelSet(
+            repository=_repository(event.repository),
+            installation_id=_installation_id(event.installation),
+            number=pull.number,
+            label=event.label.name,
+            head_sha=pull.head.sha,
+            author_id=event.sender.id,
+            author=event.sender.login,
+        )
+    if event.action not in _PROPOSALS:
+        return _no_action()
+    return ChangeProposed(
+        repository=_repository(event.repository),
+        installation_id=_installation_id(event.installation),
+        action=_PROPOSALS[event.action],
+        number=pull.number,
+        head_sha=pull.head.sha,
+        head_ref=pull.head.ref,
+        head_repository_id=pull.head.repo.id if pull.head.repo is not None else None,
+        base_ref=pull.base.ref,
+        base_sha=pull.base.sha,
+        is_draft=pull.draft,
+    )
+
+
+def _push(body: bytes) -> Meaning:
+    event = decode(body, _Push)
+    if event.deleted:
+        return Uninteresting("A deleted branch or tag has nothing to test.")
+    repository, installation_id = _repository(event.repository), _installation_id(event.installation)
+    if event.ref.startswith(TAG):
+        tag = event.ref.removeprefix(TAG)
+        return TagPushed(repository=repository, installation_id=installation_id, tag=tag, sha=event.after)
+    if not event.ref.startswith(BRANCH):
+        return Uninteresting("Neither a branch nor a tag was pushed.")
+    return BranchPushed(
+        repository=repository,
+        installation_id=installation_id,
+        branch=event.ref.removeprefix(BRANCH),
+        before=event.before if event.before.strip("0") else "",
+        after=event.after,
+    )
+
+
+def _check_run(body: bytes) -> Meaning:
+    event = decode(body, _CheckRunEvent)
+    # GitHub's "Re-run", and our own button. An App is told of its own checks only.
+    if event.action not in ("rerequested", "requested_action"):
+        return _no_action()
+    return CheckAskedAgain(
+        repository=_repository(event.repository),
+        installation_id=_installation_id(event.installation),
+        asked=f"check_run:{event.check_run.id}",
+        head_sha=event.check_run.head_sha,
+        check_id=event.check_run.id,
+    )
+
+
+def _check_suite(body: bytes) -> Meaning:
+    event = decode(body, _CheckSuiteEvent)
+    if event.action != "rerequested":
+        return _no_action()
+    suite = event.check_suite
+    return CheckAskedAgain(
+        repository=_repository(event.repository),
+        installation_id=_installation_id(event.installation),
+        # A suite keeps its id for all times that it is asked for.
+        asked=f"check_suite:{suite.id}:{suite.updated_at}"[:MAX_NAME],
+        head_sha=suite.head_sha,
+        check_id=None,
+    )
+
+
+def _issue_comment(body: bytes) -> Meaning:
+    event = decode(body, _CommentEvent)
+    if event.action != "created":
+        return _no_action()
+    if event.issue.pull_request is None:
+        return Uninteresting("The comment is on an issue, not on a pull request.")
+    if event.comment.user is None:
+        return Uninteresting("Nobody known wrote the comment.")
+    return CommentMade(
+        repository=_repository(event.repository),
+        installation_id=_installation_id(event.installation),
+        number=event.issue.number,
+        comment_id=event.comment.id,
+        author_id=event.comment.user.id,
+        author=event.comment.user.login,
+        text=event.comment.body,
+    )
+
+
+_INSTALLATION_WORDS: dict[str, LinkWord] = {
+    "created": "installed",
+    "deleted": "uninstalled",
+    "suspend": "suspended",
+    "unsuspend": "unsuspended",
+    "added": "added",
+    "removed": "removed",
+}
+_REPOSITORY_WORDS: dict[str, LinkWord] = {"renamed": "renamed", "transferred": "transferred", "deleted": "deleted"}
+
+
+def _installation(body: bytes) -> Meaning:
+    event = decode(body, _InstallationEvent)
+    word = _INSTALLATION_WORDS.get(event.action)
+    if word is None:
+        return _no_action()
+    named = {"added": event.repositories_added, "removed": event.repositories_removed}.get(word, event.repositories)
+    owner = event.installation.account
+    return LinkChanged(
+        word=word,
+        installation_id=event.installation.id,
+        owner_id=owner.id if owner is not None else None,
+        owner=owner.login if owner is not None else "",
+        repositories=tuple(Repository(forge=FORGE, id=repo.id, name=repo.full_name) for repo in named),
+    )
+
+
+def _repository_event(body: bytes) -> Meaning:
+    event = decode(body, _RepositoryEvent)
+    word = _REPOSITORY_WORDS.get(event.action)
+    if word is None:
+        return _no_action()
+    return LinkChanged(
+        word=word,
+        installation_id=_installation_id(event.installation),
+        repositories=(_repository(event.repository),),
+    )
+
+
+def _ping(body: bytes) -> Meaning:
+    decode(body, msgspec.Raw)
+    return Ping()
+
+
+def _repository(repo: _Repo) -> Repository:
+    return Repository(forge=FORGE, id=repo.id, name=repo.full_name, default_branch=repo.default_branch)
+
+
+def _installation_id(installation: _Installation | None) -> int | None:
+    return installation.id if installation is not None else None
+
+
+def _no_action() -> Uninteresting:
+    return Uninteresting("This action of the event starts nothing.")
+
+
+_READERS: dict[str, Callable[[bytes], Meaning]] = {
+    "pull_request": _pull_request,
+    "push": _push,
+    "check_run": _check_run,
+    "check_suite": _check_suite,
+    "issue_comment": _issue_comment,
+    "installation": _installation,
+    "installation_repositories": _installation,
+    "repository": _repository_event,
+    "ping": _ping,
+}
+
+SOURCES.register("github", Source(secrets=(SECRET,), is_authentic=is_authentic, identify=identify, read=read))

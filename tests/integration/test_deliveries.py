@@ -1,0 +1,159 @@
+"""Kept deliveries and their handlers: what fails for a while is tried again, and one handler has each."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from server.domain.deliveries import Ended
+from server.domain.events import Meaning
+from server.services.handling import PAUSES_SECONDS, InboxLoop, TryLater
+from server.services.retention import Keep, clean_up
+from server.store import deliveries
+from tests.webhooks import a_payload, encoded
+
+BODY = encoded(a_payload("github/pull_request.opened"))
+
+
+async def keep(db: asyncpg.Pool, name: str, *, body: bytes = BODY, source: str = "github") -> bool:
+    return await deliveries.keep_delivery(
+        db, source=source, hook_id=None, delivery_id=name, event="pull_request", body=body
+    )
+
+
+async def the(db: asyncpg.Pool, name: str) -> asyncpg.Record:
+    return await db.fetchrow(
+        "SELECT *, EXTRACT(EPOCH FROM next_at - NOW())::FLOAT8 AS due_in FROM deliveries WHERE delivery_id = $1", name
+    )
+
+
+def acting(*answers: Ended | Exception):
+    """Acts as told, one answer after the other; the events are in `.seen`."""
+    left = list(answers)
+    seen: list[Meaning] = []
+
+    async def act(meaning: Meaning) -> Ended:
+        seen.append(meaning)
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    act.seen = seen  # type: ignore[attr-defined]
+    return act
+
+
+async def test_delivery__is_handled_once_and_says_what_came_of_it(db: asyncpg.Pool):
+    assert await keep(db, "one")
+    assert not await keep(db, "one")
+    act = acting(Ended("handled", "A job was submitted."))
+
+    loop = InboxLoop(db, act)
+    assert await loop.handle_due() == 1
+    assert await loop.handle_due() == 0
+
+    row = await the(db, "one")
+    assert (row["state"], row["reason"], row["attempts"]) == ("handled", "A job was submitted.", 1)
+    assert len(act.seen) == 1
+
+
+async def test_delivery__what_is_away_is_asked_later_and_later_and_then_given_up(db: asyncpg.Pool):
+    await keep(db, "one")
+    loop = InboxLoop(db, acting(*[TryLater("GitHub does not answer.")] * 10))
+
+    pauses = []
+    while (await the(db, "one"))["state"] == "received":
+        await loop.handle_due()
+        pauses.append((await the(db, "one"))["due_in"])
+        await db.execute("UPDATE deliveries SET next_at = NOW()")
+
+    row = await the(db, "one")
+    assert (row["state"], row["reason"]) == ("failed", "GitHub does not answer.")
+    assert len(pauses) == len(PAUSES_SECONDS) + 1
+    for pause, expected in zip(pauses, PAUSES_SECONDS, strict=False):
+        assert 0.75 * expected < pause < 1.25 * expected
+    assert sum(PAUSES_SECONDS) >= 34 * 3600
+    assert await keep(db, "one")  # GitHub was asked to deliver it again
+
+
+async def test_delivery__later_is_never_sooner_than_was_asked_for(db: asyncpg.Pool):
+    await keep(db, "one")
+
+    await InboxLoop(db, acting(TryLater("Slow down.", seconds=900))).handle_due()
+
+    assert 890 < (await the(db, "one"))["due_in"] < 910
+
+
+async def test_delivery__a_defect_is_visible_and_others_go_on(db: asyncpg.Pool):
+    for name in ("broken", "whole"):
+        await keep(db, name)
+    act = acting(ValueError("canary"), Ended("handled", "Done."))
+
+    await InboxLoop(db, act).handle_due()
+
+    states = {name: await the(db, name) for name in ("broken", "whole")}
+    assert sorted(row["state"] for row in states.values()) == ["handled", "received"]
+    assert [row["reason"] for row in states.values() if row["state"] == "received"] == [
+        "Handling it broke; the log says how."
+    ]
+
+
+async def test_delivery__two_handlers_never_have_the_same_one(db: asyncpg.Pool):
+    for number in range(40):
+        await keep(db, str(number))
+
+    async def claim() -> list[int]:
+        return [one.id for one in await deliveries.claim_deliveries(db, most=10, lease_seconds=60)]
+
+    claimed = [number for found in await asyncio.gather(*(claim() for _ in range(6))) for number in found]
+
+    assert sorted(claimed) == sorted(set(claimed))
+    assert len(claimed) == 40
+
+
+async def test_delivery__of_a_handler_that_died_goes_to_another_and_the_first_may_not_write(db: asyncpg.Pool):
+    await keep(db, "one")
+    (first,) = await deliveries.claim_deliveries(db, most=1, lease_seconds=60)
+    assert await deliveries.claim_deliveries(db, most=1, lease_seconds=60) == []
+    await db.execute("UPDATE deliveries SET lease_until = NOW() - INTERVAL '1 second'")
+
+    (second,) = await deliveries.claim_deliveries(db, most=1, lease_seconds=60)
+
+    assert not await deliveries.end_delivery(db, first, Ended("handled", "late"))
+    assert not await deliveries.put_off(db, first, seconds=1, reason="late")
+    assert await deliveries.end_delivery(db, second, Ended("handled", "in time"))
+    assert (await the(db, "one"))["reason"] == "in time"
+
+
+async def test_delivery__of_a_source_that_is_no_more_is_invalid(db: asyncpg.Pool):
+    await keep(db, "one", source="bitbucket")
+
+    await InboxLoop(db, acting()).handle_due()
+
+    assert (await the(db, "one"))["state"] == "invalid"
+
+
+@pytest.mark.parametrize(("state", "left"), [("handled", 0), ("failed", 0), ("received", 1)])
+async def test_retention__D8_old_deliveries_go_unless_they_wait(db: asyncpg.Pool, state: str, left: int):
+    await keep(db, "one")
+    await db.execute("UPDATE deliveries SET state = $1, received_at = NOW() - INTERVAL '31 days'", state)
+
+    await clean_up(db, Keep())
+
+    assert await db.fetchval("SELECT COUNT(*) FROM deliveries") == left
+
+
+async def test_deliveries__due_ones_are_found_by_an_index(db: asyncpg.Pool):
+    await db.execute(
+        "INSERT INTO deliveries (source, delivery_id, event, body, state)"
+        " SELECT 'github', n::TEXT, 'push', '', 'handled' FROM generate_series(1, 20000) n"
+    )
+    await keep(db, "due")
+    await db.execute("ANALYZE deliveries")
+
+    plan = "\n".join(row[0] for row in await db.fetch("EXPLAIN " + deliveries.SQL["claim_deliveries"], 10, 60.0))
+
+    assert "deliveries_due" in plan
+    assert "Seq Scan" not in plan

@@ -1,0 +1,249 @@
+"""The door for forges, over real HTTP: what it refuses, what it keeps, and what comes of it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from server.store.migrations import migrate
+from tests.conftest import with_database
+from tests.service import Service, in_loop, start_service
+from tests.webhooks import a_payload, encoded, github_headers, gitlab_headers
+
+SECRET = "a github secret"
+OLD_SECRET = "the one before"
+SIGNING = "whsec_" + base64.b64encode(b"s" * 32).decode()
+BODY = encoded(a_payload("github/pull_request.opened"))
+
+
+@pytest.fixture(scope="module")
+def door(
+    admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory, template_dsn: str
+) -> Iterator[Service]:
+    """A service with secrets for both forges."""
+    import asyncpg
+
+    async def make() -> None:
+        connection = await asyncpg.connect(admin_dsn)
+        await connection.execute("CREATE DATABASE prpm_test_webhooks")
+        await connection.close()
+
+    in_loop(make())
+    dsn = with_database(admin_dsn, "prpm_test_webhooks")
+    in_loop(migrate(dsn))
+    yield from start_service(
+        dsn=dsn,
+        redis_url=redis_url,
+        folder=tmp_path_factory.mktemp("webhooks"),
+        PRPM_GITHUB_WEBHOOK_SECRET=f"{SECRET}, {OLD_SECRET}",
+        PRPM_GITLAB_SIGNING_SECRET=SIGNING,
+        PRPM_GITLAB_WEBHOOK_SECRET="a gitlab token",
+    )
+
+
+def deliver(service: Service, body: bytes = BODY, *, source: str = "github", **headers: str):
+    """As GitHub would, with headers replaced."""
+    signed = github_headers(body, secret=SECRET) | headers
+    as_sent = {name: value.encode() for name, value in signed.items()}
+    return service.visitor().post(f"/webhooks/{source}", content=body, headers=as_sent)
+
+
+def kept(service: Service, delivery: str) -> list[dict]:
+    rows = service.fetch("SELECT * FROM deliveries WHERE delivery_id = $1", delivery)
+    return [dict(row) for row in rows]
+
+
+def ended(service: Service, delivery: str) -> dict:
+    """The delivery once a worker has handled it."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        (row,) = kept(service, delivery)
+        if row["state"] != "received":
+            return row
+        time.sleep(0.02)
+    raise AssertionError(row)
+
+
+def test_door__a_signed_delivery_is_kept_as_it_came_and_handled(door: Service):
+    answer = deliver(door, **{"X-GitHub-Delivery": "first"})
+
+    assert (answer.status_code, answer.json()) == (202, {"accepted": True})
+    row = ended(door, "first")
+    assert (row["source"], row["event"], row["body"]) == ("github", "pull_request", BODY)
+    assert (row["state"], row["reason"]) == ("ignored", "No account is linked to this repository.")
+
+
+@pytest.mark.parametrize(
+    ("case", "headers"),
+    [
+        ("W1 none", {"X-Hub-Signature-256": ""}),
+        ("W2 of another secret", {"X-Hub-Signature-256": github_headers(BODY, secret="x")["X-Hub-Signature-256"]}),
+        ("W4 long", {"X-Hub-Signature-256": "sha256=" + "a" * 10_000}),
+        ("W4 not ASCII", {"X-Hub-Signature-256": "sha256=é"}),
+    ],
+)
+def test_door__bad_signatures_are_a_401_in_the_same_words_and_nothing_is_kept(
+    door: Service, case: str, headers: dict[str, str]
+):
+    before = door.fetch("SELECT COUNT(*) FROM deliveries")
+
+    answer = deliver(door, **headers)
+
+    assert answer.status_code == 401, case
+    assert answer.json() == {
+        "error": "The delivery's signature does not hold. Compare the webhook's secret with the one that is set here.",
+        "code": "bad_signature",
+    }
+    assert door.fetch("SELECT COUNT(*) FROM deliveries") == before
+
+
+def test_door__W9_the_secret_before_holds_as_long_as_it_is_set(door: Service):
+    answer = door.visitor().post(
+        "/webhooks/github", content=BODY, headers=github_headers(BODY, secret=OLD_SECRET, delivery="old secret")
+    )
+
+    assert answer.status_code == 202
+
+
+def test_door__W5_without_a_secret_the_address_is_not_there(service: Service):
+    answer = service.visitor().post("/webhooks/github", content=BODY, headers=github_headers(BODY, secret=""))
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_configured")
+    assert service.fetch("SELECT id FROM deliveries") == []
+
+
+@pytest.mark.parametrize("source", ["bitbucket", "_signatures", "..%2fgithub", "github%00"])
+def test_door__an_unknown_source_is_a_404(door: Service, source: str):
+    assert deliver(door, source=source).status_code == 404
+
+
+def test_door__W6_the_same_delivery_again_is_accepted_and_kept_once(door: Service):
+    headers = {"X-GitHub-Delivery": "again"}
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: deliver(door, **headers).status_code, range(8)))
+
+    assert answers == [202] * 8
+    assert len(kept(door, "again")) == 1
+
+
+def test_door__one_that_had_failed_is_taken_up_when_it_comes_again(door: Service):
+    deliver(door, **{"X-GitHub-Delivery": "failed before"})
+    ended(door, "failed before")
+    door.fetch("UPDATE deliveries SET state = 'failed' WHERE delivery_id = 'failed before'")
+
+    deliver(door, **{"X-GitHub-Delivery": "failed before"})
+
+    assert ended(door, "failed before")["state"] == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "words"),
+    [
+        ("text/plain", "Send JSON"),
+        ("", "Send JSON"),
+        ("application/json; charset=utf-16", "Send JSON"),
+        ("application/x-www-form-urlencoded", "Set the webhook's content type to application/json"),
+    ],
+)
+def test_door__W10_other_content_types_are_a_415(door: Service, content_type: str, words: str):
+    answer = deliver(door, **{"Content-Type": content_type})
+
+    assert answer.status_code == 415
+    assert answer.json()["error"].startswith(words)
+
+
+def test_door__W12_a_packed_body_is_a_415(door: Service):
+    assert deliver(door, **{"Content-Encoding": "gzip"}).status_code == 415
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b"7", b"NaN", b"\xef\xbb\xbf{}", b"\xff\x00", b'{"action": "opened"', b"[" * 100_000]
+)
+def test_door__W13_W14_signed_rubbish_is_accepted_and_marked_invalid(door: Service, body: bytes):
+    name = f"rubbish {body[:12].hex()} {len(body)}"
+
+    answer = deliver(door, body, **{"X-GitHub-Delivery": name})
+
+    assert answer.status_code == 202
+    row = ended(door, name)
+    assert row["state"] == "invalid"
+    assert row["reason"].startswith("The payload ")
+
+
+@pytest.mark.parametrize("event", ["ping", "sponsorship", "", "pull_request\u00a0"])
+def test_door__W17_what_starts_nothing_is_accepted(door: Service, event: str):
+    name = f"event-{event.encode().hex()}"
+
+    answer = deliver(door, **{"X-GitHub-Event": event, "X-GitHub-Delivery": name})
+
+    assert answer.status_code == 202
+    assert ended(door, name)["state"] in ("ignored", "handled")
+
+
+def test_door__W21_gitlab_is_held_to_its_signature(door: Service):
+    body = encoded(a_payload("gitlab/merge_request"))
+    signed = gitlab_headers(body, signing=SIGNING, delivery="gitlab one")
+    token_alone = gitlab_headers(body, token="a gitlab token")
+
+    def send(headers: dict[str, str]) -> int:
+        return door.visitor().post("/webhooks/gitlab", content=body, headers=headers).status_code
+
+    assert send(signed) == 202
+    assert send(token_alone) == 401
+    assert send(signed | {"webhook-signature": "v1,AAAA", "X-Gitlab-Token": "a gitlab token"}) == 401
+    assert kept(door, "gitlab one")[0]["source"] == "gitlab"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/webhooks/github", 405),
+        ("PUT", "/webhooks/github", 405),
+        ("DELETE", "/webhooks/github", 405),
+        ("POST", "/webhooks", 404),
+        ("POST", "/webhooks/github/extra/parts", 404),
+    ],
+)
+def test_door__W22_other_methods_and_paths(door: Service, method: str, path: str, status: int):
+    answer = door.visitor().request(method, path, content=BODY, headers=github_headers(BODY, secret=SECRET))
+
+    assert answer.status_code == status
+
+
+def test_door__logs_hold_neither_bodies_nor_secrets(door: Service):
+    marked = encoded(a_payload("github/pull_request.opened", pull_request__title="canary-in-a-title"))
+
+    deliver(door, marked, **{"X-GitHub-Delivery": "canary"})
+    ended(door, "canary")
+
+    logs = "".join(path.read_text() for path in door.folder.glob("*.log"))
+    assert "delivery kept" in logs
+    for secret in (SECRET, OLD_SECRET, SIGNING, "a gitlab token", "canary-in-a-title"):
+        assert secret not in logs
+
+
+def test_deliveries__an_operator_sees_and_replays_them(door: Service):
+    deliver(door, **{"X-GitHub-Delivery": "for the operator"})
+    number = str(ended(door, "for the operator")["id"])
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "server.operator.main", "deliveries", *arguments],
+            env={**os.environ, **door.environment}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    listed = run("--state", "ignored")
+    replayed = run("replay", number)
+
+    assert any(line.split()[0] == number and "ignored" in line for line in listed.stdout.splitlines())
+    assert (replayed.returncode, replayed.stdout) == (0, "It is handled again within a second.\n")
+    assert ended(door, "for the operator")["attempts"] == 1
+    assert run("replay", "999999999").returncode == 2

@@ -1,0 +1,257 @@
+"""What deliveries mean: recorded payloads, and others of the same kinds derived from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from server.domain.events import (
+    BranchPushed,
+    ChangeProposed,
+    CheckAskedAgain,
+    CommentMade,
+    LabelSet,
+    LinkChanged,
+    Ping,
+    Repository,
+    TagPushed,
+    Uninteresting,
+)
+from server.webhooks import SOURCES
+from tests.contracts.test_sources import meaning_or_trouble
+from tests.webhooks import a_payload, encoded
+
+HEAD = "1" * 40
+ZEROS = "0" * 40
+HELLO = Repository(forge="github", id=186853002, name="Codertocat/Hello-World", default_branch="master")
+
+
+def github(event: str, payload: Any):
+    return SOURCES["github"].read(event, encoded(payload))
+
+
+def gitlab(payload: Any):
+    return SOURCES["gitlab"].read("", encoded(payload))
+
+
+@pytest.mark.parametrize(
+    ("action", "proposal"),
+    [("opened", "opened"), ("synchronize", "updated"), ("reopened", "reopened"), ("ready_for_review", "ready")],
+)
+def test_github__a_pull_requests_head_is_to_be_tested(action: str, proposal: str):
+    found = github("pull_request", a_payload("github/pull_request.opened", action=action))
+
+    assert isinstance(found, ChangeProposed)
+    assert (found.action, found.repository, found.number) == (proposal, HELLO, 2)
+    assert (found.head_ref, found.base_ref) == ("changes", "master")
+    assert len(found.head_sha) == len(found.base_sha) == 40
+    assert not found.is_from_fork
+
+
+@pytest.mark.parametrize("action", ["closed", "edited", "assigned", "", "unlabeled"])
+def test_github__W17_other_actions_start_nothing(action: str):
+    assert isinstance(github("pull_request", a_payload("github/pull_request.opened", action=action)), Uninteresting)
+
+
+@pytest.mark.parametrize("head_repo", [{"id": 7}, None])
+def test_github__W20_a_head_elsewhere_is_a_fork(head_repo: dict[str, int] | None):
+    found = github("pull_request", a_payload("github/pull_request.opened", pull_request__head__repo=head_repo))
+
+    assert isinstance(found, ChangeProposed)
+    assert found.is_from_fork
+
+
+def test_github__a_label_counts_for_the_head_that_it_was_put_on():
+    payload = a_payload(
+        "github/pull_request.opened", action="labeled", label={"name": "prpm-test"}, pull_request__head__sha=HEAD
+    )
+
+    found = github("pull_request", payload)
+
+    assert isinstance(found, LabelSet)
+    assert (found.label, found.head_sha, found.author) == ("prpm-test", HEAD, "Codertocat")
+
+
+def test_github__pushes_are_branches_tags_or_nothing():
+    new = github("push", a_payload("github/push.new_branch"))
+    later = github("push", a_payload("github/push.new_branch", before=HEAD))
+    tag = github("push", a_payload("github/push.new_branch", ref="refs/tags/v1.0.0", after=HEAD))
+    gone = github("push", a_payload("github/push.new_branch", deleted=True, after=ZEROS))
+    notes = github("push", a_payload("github/push.new_branch", ref="refs/notes/x"))
+
+    assert isinstance(new, BranchPushed)
+    assert (new.branch, new.before, new.is_default) == ("master", "", True)
+    assert isinstance(later, BranchPushed)
+    assert later.before == HEAD
+    assert isinstance(tag, TagPushed)
+    assert (tag.tag, tag.sha) == ("v1.0.0", HEAD)
+    assert isinstance(gone, Uninteresting)
+    assert isinstance(notes, Uninteresting)
+
+
+def test_github__a_check_is_asked_for_again():
+    found = github("check_run", a_payload("github/check_run.rerequested"))
+
+    assert isinstance(found, CheckAskedAgain)
+    assert (found.asked, found.check_id, found.head_sha[:7]) == ("check_run:4", 4, "d6fde92")
+    assert found.installation_id is not None
+
+
+def test_github__a_suite_that_is_asked_for_twice_is_two_wishes():
+    def asked(at: str):
+        suite = {"id": 5, "head_sha": HEAD, "updated_at": at}
+        return github("check_suite", a_payload("github/check_run.rerequested") | {"check_suite": suite})
+
+    first, second = asked("2026-11-01T00:00:00Z"), asked("2026-11-01T00:01:00Z")
+
+    assert isinstance(first, CheckAskedAgain)
+    assert isinstance(second, CheckAskedAgain)
+    assert first.asked != second.asked
+
+
+def test_github__comments_count_on_pull_requests_alone():
+    on_issue = github("issue_comment", a_payload("github/issue_comment.created"))
+    payload = a_payload("github/issue_comment.created", issue__pull_request={}, comment__body="/prpm test")
+    on_pull = github("issue_comment", payload)
+    edited = github("issue_comment", payload | {"action": "edited"})
+
+    assert isinstance(on_issue, Uninteresting)
+    assert isinstance(on_pull, CommentMade)
+    assert (on_pull.text, on_pull.author, on_pull.author_id) == ("/prpm test", "Codertocat", 21031067)
+    assert isinstance(edited, Uninteresting)
+
+
+@pytest.mark.parametrize(
+    ("action", "word"),
+    [("created", "installed"), ("deleted", "uninstalled"), ("suspend", "suspended"), ("unsuspend", "unsuspended")],
+)
+def test_github__installations_come_and_go(action: str, word: str):
+    found = github("installation", a_payload("github/installation.created", action=action))
+
+    assert isinstance(found, LinkChanged)
+    assert (found.word, found.installation_id, found.owner) == (word, 957387, "Codertocat")
+    assert found.repositories[0].name == "Codertocat/Hello-World"
+
+
+@pytest.mark.parametrize("word", ["added", "removed"])
+def test_github__repositories_of_an_installation_come_and_go(word: str):
+    payload = a_payload("github/installation.created", action=word)
+    payload[f"repositories_{word}"] = [{"id": 9, "full_name": "a/b"}]
+
+    found = github("installation_repositories", payload)
+
+    assert isinstance(found, LinkChanged)
+    assert [repository.id for repository in found.repositories] == [9]
+
+
+@pytest.mark.parametrize("word", ["renamed", "transferred", "deleted"])
+def test_github__W19_a_repository_has_another_name_or_none(word: str):
+    found = github("repository", a_payload("github/push.new_branch") | {"action": word})
+
+    assert isinstance(found, LinkChanged)
+    assert (found.word, found.repositories) == (word, (HELLO,))
+
+
+def test_github__W17_a_ping_and_unknown_events_are_no_errors():
+    assert github("ping", a_payload("github/ping.repository")) == Ping()
+    assert isinstance(github("sponsorship", {"any": "thing"}), Uninteresting)
+    assert isinstance(github("", b""), Uninteresting)
+
+
+@pytest.mark.parametrize("action", ["open", "reopen"])
+def test_gitlab__a_merge_requests_head_is_to_be_tested(action: str):
+    found = gitlab(a_payload("gitlab/merge_request", object_attributes__action=action))
+
+    assert isinstance(found, LabelSet | ChangeProposed)
+    plain = gitlab(a_payload("gitlab/merge_request", object_attributes__action=action, changes={}))
+    assert isinstance(plain, ChangeProposed)
+    assert plain.repository == Repository(forge="gitlab", id=1, name="gitlabhq/gitlab-test", default_branch="master")
+    assert (plain.number, plain.head_ref, plain.base_ref) == (1, "ms-viewport", "master")
+    assert plain.head_sha == "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
+    assert plain.is_from_fork  # project 14 proposes to project 1
+
+
+def test_gitlab__an_update_counts_when_the_code_changed_or_it_is_no_draft_any_more():
+    def updated(**changes: Any):
+        return gitlab(a_payload("gitlab/merge_request", object_attributes__action="update", **changes))
+
+    assert isinstance(updated(changes={}), Uninteresting)
+    code = updated(changes={}, object_attributes__oldrev=HEAD)
+    ready = updated(changes={"draft": {"previous": True, "current": False}}, object_attributes__draft=False)
+    labelled = updated(changes={"labels": {"previous": [], "current": [{"title": "prpm-test"}]}})
+    assert isinstance(code, ChangeProposed)
+    assert code.action == "updated"
+    assert isinstance(ready, ChangeProposed)
+    assert ready.action == "ready"
+    assert isinstance(labelled, LabelSet)
+    assert labelled.label == "prpm-test"
+
+
+def test_gitlab__pushes_are_branches_tags_or_nothing():
+    branch = gitlab(a_payload("gitlab/push"))
+    tag = gitlab(a_payload("gitlab/push", object_kind="tag_push", ref="refs/tags/v1", before=ZEROS))
+    gone = gitlab(a_payload("gitlab/push", after=ZEROS))
+
+    assert isinstance(branch, BranchPushed)
+    assert (branch.branch, branch.is_default, branch.before[:7]) == ("master", True, "95790bf")
+    assert isinstance(tag, TagPushed)
+    assert isinstance(gone, Uninteresting)
+
+
+def test_gitlab__notes_count_on_merge_requests_alone():
+    merge_request = a_payload("gitlab/merge_request")
+    note = {
+        "object_kind": "note",
+        "project": merge_request["project"],
+        "user": {"id": 5, "username": "root"},
+        "object_attributes": {"id": 1241, "note": "/prpm cancel", "noteable_type": "MergeRequest", "action": "create"},
+        "merge_request": merge_request["object_attributes"],
+    }
+    found = gitlab(note)
+
+    assert isinstance(found, CommentMade)
+    assert (found.text, found.author_id, found.number) == ("/prpm cancel", 5, 1)
+    on_commit = note | {
+        "object_attributes": note["object_attributes"] | {"noteable_type": "Commit"},
+        "merge_request": None,
+    }
+    by_gitlab = note | {"object_attributes": note["object_attributes"] | {"system": True}}
+    assert isinstance(gitlab(on_commit), Uninteresting)
+    assert isinstance(gitlab(by_gitlab), Uninteresting)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"null", b"[]", b"7", b"NaN", b'{"a": NaN}', b"\xef\xbb\xbf{}", b"\xff", b'{"object_kind": 7}',
+        b'{"action": "opened"}', b'{"object_kind": "push"}', b"[" * 100_000, b'{"a":' * 100_000,
+        b'{"object_kind": "push", "project": {"id": "x"}}',
+    ],
+)  # fmt: skip
+def test_source__W13_W14_what_is_no_payload_is_invalid_or_uninteresting(source: str, body: bytes):
+    event = "pull_request" if source == "github" else ""
+
+    found = meaning_or_trouble(source, event, body)
+
+    assert isinstance(found, Uninteresting) or str(found).startswith("The payload ")
+
+
+def test_source__W15_of_a_key_that_stands_there_twice_the_last_counts():
+    body = encoded(a_payload("github/push.new_branch", installation={"id": 1}))
+    doubled = body[:-1] + b', "installation": {"id": 2}}'
+
+    found = SOURCES["github"].read("push", doubled)
+
+    assert isinstance(found, BranchPushed)
+    assert found.installation_id == 2
+
+
+def test_source__W16_odd_characters_in_names_come_through():
+    payload = a_payload("github/pull_request.opened", pull_request__head__ref="\u202eevil\U0001f600")
+
+    found = github("pull_request", payload)
+
+    assert isinstance(found, ChangeProposed)
+    assert found.head_ref == "\u202eevil\U0001f600"
