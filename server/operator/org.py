@@ -33,7 +33,7 @@ def list_() -> None:
 
     found = with_database(lambda db, _: list_all_organizations(db))
     for one in found:
-        click.echo(f"{one.username}  {one.tier}  {one.members} members  {one.id}")
+        click.echo(f"{one.username}  {one.tier}  members: {one.members}  {one.id}")
     if not found:
         click.echo("There are none. Make one: `prpm-testing org create NAME --owner USERNAME`.", err=True)
 

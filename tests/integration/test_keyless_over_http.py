@@ -307,7 +307,7 @@ def test_org__the_operators_commands(site: Site):
         site.operate("org", "member", "add", name, other, "--role", "admin").stdout == f"{other} is admin of {name}.\n"
     )
     assert site.operate("org", "member", "list", name).stdout == f"{owner}  owner\n{other}  admin\n"
-    assert f"{name}  pro  2 members" in site.operate("org", "list").stdout
+    assert f"{name}  pro  members: 2" in site.operate("org", "list").stdout
     last = site.operate("org", "member", "remove", name, owner)
     assert (last.returncode, last.stderr) == (2, "❌ An organisation needs an owner. Make somebody else owner first.\n")
     assert site.operate("org", "member", "remove", name, other).returncode == 0
