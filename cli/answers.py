@@ -75,6 +75,7 @@ class SubmittedJob(Struct, frozen=True, kw_only=True):
     position_in_queue: int | None = None
     estimated_wait_seconds: float | None = None
     usage: JobUsage | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Asking(Struct, frozen=True, kw_only=True):
@@ -420,12 +421,20 @@ class UsageReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     caps: AccountCaps | None = None
 
 
+class OrganizationShown(Struct, frozen=True, kw_only=True):
+    """An organisation that the user is a member of."""
+
+    name: str
+    role: str = ""
+
+
 class User(Struct, frozen=True, kw_only=True):
     """Who a token belongs to."""
 
     username: str
     id: str | None = None
     email: str | None = None
+    organizations: tuple[OrganizationShown, ...] = ()
 
 
 class PriceShown(Struct, frozen=True, kw_only=True):

@@ -84,12 +84,15 @@ class RegistryClient:
         body = self._call("POST", "/api/v1/test-jobs/run", content=msgspec.json.encode(request), headers=headers)
         return self._decode(body, answers.Estimate)
 
-    def upload_snapshot(self, archive: bytes) -> answers.Snapshot:
-        """A working folder's tar.gz is stored by its content; sending it twice changes nothing."""
+    def upload_snapshot(self, archive: bytes, *, account: str | None = None) -> answers.Snapshot:
+        """A working folder's tar.gz is stored by its content; sending it twice changes nothing.
+
+        `account`: the organisation that it is stored for.
+        """
         self._need_token("Authentication required for hosted testing")
         body = self._call(
             "POST",
-            "/api/v1/package-snapshots",
+            "/api/v1/package-snapshots" + _query(account=account),
             content=archive,
             headers={"Content-Type": "application/gzip"},
         )
@@ -158,10 +161,9 @@ class RegistryClient:
         return self._decode(body, answers.Results)
 
     def list_test_jobs(self, **filters: str | int | None) -> answers.JobList:
-        """My jobs, newest first. `filters` are the route's own: status, package, cursor, limit."""
+        """My jobs, newest first. `filters` are the route's own: status, package, account, cursor, limit."""
         self._need_token("Authentication required")
-        query = urlencode({name: value for name, value in filters.items() if value is not None})
-        body = self._call("GET", f"/api/v1/test-jobs?{query}", sentence="Failed to list jobs")
+        body = self._call("GET", "/api/v1/test-jobs" + _query(**filters), sentence="Failed to list jobs")
         return self._decode(body, answers.JobList)
 
     def cancel_test_job(self, job_id: str) -> None:
@@ -209,10 +211,12 @@ class RegistryClient:
         body = self._call("GET", _target_path(target_id, "notifications"), sentence="Failed to list messages")
         return self._decode(body, answers.NotifyMessages)
 
-    def get_test_usage(self) -> answers.UsageReport:
-        """What this month holds."""
+    def get_test_usage(self, *, account: str | None = None) -> answers.UsageReport:
+        """What this month holds, of the user's own account or of an organisation's."""
         self._need_token("Authentication required")
-        body = self._call("GET", "/api/v1/users/me/test-usage", sentence="Failed to get usage")
+        body = self._call(
+            "GET", "/api/v1/users/me/test-usage" + _query(account=account), sentence="Failed to get usage"
+        )
         return self._decode(body, answers.UsageReport)
 
     def get_package_by_name(self, name: str) -> answers.PackageInfo:
@@ -348,6 +352,12 @@ class RegistryClient:
 
 def _target_path(target_id: str, verb: str = "") -> str:
     return f"{TARGETS}/{quote(target_id, safe='')}" + (f"/{verb}" if verb else "")
+
+
+def _query(**values: str | int | None) -> str:
+    """The query of an address, without what is None; nothing if that is all."""
+    text = urlencode({name: value for name, value in values.items() if value is not None})
+    return f"?{text}" if text else ""
 
 
 @contextmanager

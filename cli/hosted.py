@@ -142,7 +142,7 @@ class HostedRun:
                 archive = self._packed(path)
             case ArchiveFile(path=path):
                 archive = read_archive_file(path)
-        return {"snapshot_id": self._client.upload_snapshot(archive).snapshot_id}
+        return {"snapshot_id": self._client.upload_snapshot(archive, account=request.org).snapshot_id}
 
     def _base_fields(self, request: RunRequest) -> dict[str, Any]:
         """The package as it was, uploaded now."""
@@ -183,6 +183,8 @@ class HostedRun:
             self._say(f"{INDENT}Estimated wait: {job.estimated_wait_seconds:.0f}s")
         if job.usage is not None:
             self._say(f"{INDENT}{usage_line(job.usage)}")
+        for warning in job.warnings:
+            self._say(f"{INDENT}⚠️ {warning}")
         self._say("", "⏳ Waiting for results...", "")
 
     def follow(

@@ -43,6 +43,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 120.0
     max_cost_usd: float | None = None  # lowers the tier's cap for this run
     estimate: bool = False  # tell what the run would take instead
+    org: str | None = None  # the organisation that is billed
 
 
 def comma_separated(text: str | None, *, option: str) -> tuple[str, ...]:
@@ -67,6 +68,7 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "dry_run": request.estimate,
         "baseline": hosted_baseline(request),
         "gate": request.gate,
+        "account": request.org,
     }
     score = {} if request.min_score is None else {"min_score": request.min_score}
     anew = {} if request.use_cache else {"cache": False}

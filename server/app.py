@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from server.api.context import DEPENDENCIES, ModelBook, Site, StreamCounts
 from server.api.errors import EXCEPTION_HANDLERS
 from server.api.guards import ASGIApp, add_headers, answer_head, keep_encoded_slashes, limit_bodies
+from server.api.guessing import GuessBook, limit_guesses, read_proxies
 from server.api.strict_request import StrictRequest
 from server.api.waiting import wait_outside
 from server.database import connect_database, connect_directly
@@ -25,6 +26,7 @@ from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
+from server.services.keyless import Keyless, read_issuers
 from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
 from server.services.receiving import source_secrets
@@ -46,9 +48,14 @@ def find_handlers(*packages: str) -> list[Any]:
 
 def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> ASGIApp:
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
+    guesses = GuessBook(settings.guesses_per_minute, proxies=read_proxies(settings.trusted_proxies))
+    keyless = Keyless(
+        issuers=read_issuers(settings.oidc_issuers),
+        audience=settings.public_url or f"http://{settings.host}:{settings.port}",
+    )
     litestar = Litestar(
         route_handlers=find_handlers("server.api", "server.pages"),
-        lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event())],
+        lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event(), keyless=keyless, guesses=guesses)],
         dependencies=DEPENDENCIES,
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
@@ -65,14 +72,18 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
             render_plugins=[DocsPage()],
         ),
     )
-    return add_headers(wait_outside(answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))))
+    guarded = answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))
+    return add_headers(limit_guesses(wait_outside(guarded), guesses))
 
 
 @contextlib.asynccontextmanager
-async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) -> AsyncGenerator[None, None]:
+async def open_site(
+    app: Litestar, settings: Settings, stopping: asyncio.Event, *, keyless: Keyless, guesses: GuessBook
+) -> AsyncGenerator[None, None]:
     """Everything that the process holds, closed again at its end."""
     db = await connect_database(settings.require_database(), most_connections=40)
     redis = connect_redis(settings.require_redis(), attempts=1)
+    guesses.share(redis)
     wakeups = ArqWakeups(redis)
     await wakeups.start()
 
@@ -107,6 +118,7 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         watch=watch,
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
+        keyless=keyless,
         public_url=settings.public_url,
         signing_key=signing_key(settings.signing_key),
         notifying=Notifying(

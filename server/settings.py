@@ -40,6 +40,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     upstream_registry_url: str | None
     notify_allowed_origins: frozenset[str]  # `scheme://host:port` that need neither https nor a public name
     notify_from: str  # which processes tell what has ended: worker, or api where workers reach no outside
+    oidc_issuers: str | None  # whose tokens of workflows are exchanged
+    trusted_proxies: str | None  # whose word on a client's address counts
+    guesses_per_minute: int  # bad tokens that one address may send
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -136,6 +139,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         litellm_proxy_key=secret("LITELLM_PROXY_KEY"),
         demo_model_url=text("DEMO_MODEL_URL"),
         upstream_registry_url=text("UPSTREAM_REGISTRY_URL"),
+        oidc_issuers=text("OIDC_ISSUERS"),
+        trusted_proxies=text("TRUSTED_PROXIES"),
+        guesses_per_minute=number("GUESSES_PER_MINUTE", 60, least=1, most=1_000_000),
         notify_allowed_origins=origins("NOTIFY_ALLOWED_ORIGINS"),
         notify_from=word("NOTIFY_FROM", "worker", "api"),
         log_format=text("LOG_FORMAT") or "json",

@@ -85,6 +85,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-cache", is_flag=True, help="Ask every model anew, whatever was answered before")
 @click.option("--allow-code", is_flag=True, help="Let the suite run its own code here (--local only)")
+@click.option("--org", metavar="NAME", help="The organisation that is billed, and that the run belongs to")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
     "--timeout",
@@ -109,6 +110,7 @@ def command(
     outputs: tuple[Path, ...],
     timeout: float,
     max_cost: float | None,
+    org: str | None,
     **flags: bool,
 ) -> int:
     """Test a package with AI models.
@@ -152,7 +154,10 @@ def command(
         timeout_seconds=timeout,
         max_cost_usd=max_cost,
         estimate=flags["estimate"],
+        org=org,
     )
+    if org is not None and flags["local"]:
+        raise InvalidUse("--org says who pays for a hosted run. Leave it out with --local.")
     if request.allow_code and not flags["local"]:
         raise InvalidUse(
             "--allow-code runs a suite's code on this machine: use it with --local. The service runs none."

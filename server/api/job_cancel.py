@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import post
 
-from server.api.context import Site
+from server.api.context import Site, allows
 from server.api.errors import refusals
 from server.api.jobs import TAGS, JobAnswer, job_answer, parse_job_id
 from server.domain.accounts import Caller
@@ -14,6 +14,7 @@ from server.services.notifying import report_of
 
 @post(
     "/api/v1/test-jobs/{job_id:str}/cancel",
+    opt=allows("run"),
     status_code=202,
     tags=TAGS,
     summary="Cancel a job",

@@ -14,7 +14,7 @@ from litestar.params import Body, Parameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.outcome import Outcome, Summary
-from server.api.context import Site
+from server.api.context import Site, allows
 from server.api.errors import refusals
 from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
@@ -23,6 +23,7 @@ from server.domain.accounts import Caller, Credential
 from server.domain.changes import Change
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
+from server.domain.nearing import nearing
 from server.domain.tiers import UNLIMITED_RUNS
 from server.services import estimating, reading, submitting
 from server.services.forecasting import Forecast
@@ -52,6 +53,16 @@ class SubmitAnswer(Struct, kw_only=True):
     usage: SubmitUsage
     position_in_queue: Annotated[int, Meta(examples=[2])] | UnsetType = UNSET
     estimated_wait_seconds: Annotated[int, Meta(examples=[15])] | UnsetType = UNSET
+    warnings: (
+        Annotated[
+            list[str],
+            Meta(
+                examples=[["80 % of this month's test runs are used: 80 of 100."]],
+                description="Sentences, once 50, 80 or 100 % of the month's runs or money are used.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class JobPackage(Struct, kw_only=True):
@@ -113,6 +124,7 @@ class JobAnswer(Struct, kw_only=True):
 
 @post(
     "/api/v1/test-jobs/run",
+    opt=allows("run"),
     status_code=202,
     tags=TAGS,
     summary="Submit a test job",
@@ -168,6 +180,7 @@ async def run_test_job(
 
 @get(
     "/api/v1/test-jobs/{job_id:str}",
+    opt=allows("follow"),
     tags=TAGS,
     summary="Look at a job, or wait for it",
     responses=refusals(400, 401, 404)
@@ -209,6 +222,7 @@ async def get_test_job(
 
 @get(
     "/api/v1/test-jobs/{job_id:str}/results",
+    opt=allows("follow"),
     tags=TAGS,
     summary="Read a job's results",
     responses=refusals(401, 404, described={409: "The job is not finished, or failed without results."})
@@ -258,6 +272,7 @@ def submit_answer(submission: Submission) -> SubmitAnswer:
             tier=submission.tier,
             unlimited=True if limit is None else UNSET,
         ),
+        warnings=nearing(runs_used=submission.runs_used, run_limit=limit, money_level=submission.money_level) or UNSET,
     )
 
 

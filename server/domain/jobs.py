@@ -52,12 +52,15 @@ class NewJob(Struct, frozen=True, kw_only=True):
     change: Change | None = None  # then its event is the key, beside the caller's own
     suite_name: str = DEFAULT_SUITE
     against: Against | None = None  # what it is compared with, and gates; None: nothing was said
+    account: str | None = None  # the organisation that is billed; None: the caller's own account
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):
     """What a job was asked to do, for asking it again."""
 
     job_id: UUID
+    account_id: UUID
+    account_name: str
     package_id: UUID
     package_version: str
     snapshot_id: str
@@ -78,7 +81,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     """Why the statement kept nothing, with what it found."""
 
     reason: str
-    tier: str
+    tier: str | None  # None: no account was found
     package: str | None  # name@version
     suite_error: str | None
     trials: int | None
@@ -93,13 +96,14 @@ class Submission(Struct, frozen=True, kw_only=True):
     runs_used: int
     run_limit: int | None
     tier: str
+    money_level: int  # per cent of the month's money that was spent: 0, 50, 80 or 100
     request_sha256: str
 
 
 class EqualSubmit(Struct, frozen=True, kw_only=True):
     """Nothing was kept, as an equal submit stands under this key."""
 
-    account_id: UUID
+    account_id: UUID  # whose key it is: of whoever asked, or of the account that an event belongs to
     key: str
 
     @property

@@ -10,7 +10,7 @@ from litestar import Request, Response, get
 
 from evals.outcome import Outcome, Summary
 from evals.reports import REPORTS
-from server.api.context import Site
+from server.api.context import Site, allows
 from server.api.jobs import parse_job_id
 from server.domain.accounts import Caller
 from server.domain.errors import Conflict, NotFound
@@ -22,7 +22,7 @@ REPORT_LINKS = {name: report.extensions[0] for name, report in REPORTS.items()}
 STATE_ORDER = ("failed", "error", "skipped", "passed")
 
 
-@get("/jobs/{job_id:str}", include_in_schema=False)
+@get("/jobs/{job_id:str}", opt=allows("follow"), include_in_schema=False)
 async def show_job(job_id: str, request: Request[Any, Any, Any], site: Site) -> Response[bytes]:
     """The job's page; somebody without a session is asked to log in, whether the job exists or not."""
     visitor = await visitor_of(request, site)

@@ -10,7 +10,7 @@ from server.domain.accounts import Caller
 from server.domain.baselines import faults_of
 from server.domain.errors import InvalidRequest
 from server.domain.jobs import NewJob
-from server.services.identity import read_caller
+from server.services.on_behalf import read_billed
 from server.store import history, subjects
 
 
@@ -24,7 +24,7 @@ async def check_against(db: asyncpg.Pool, new: NewJob) -> None:
         return
     if faults := faults_of(against):
         raise InvalidRequest(f"{faults[0]}.", code="invalid_baseline", details=faults)
-    caller = await read_caller(db, new.credential)
+    caller = await read_billed(db, new.credential, new.account)
     if against.base_snapshot_id is not None and not await history.may_use_snapshot(
         db, against.base_snapshot_id, account_id=caller.id
     ):

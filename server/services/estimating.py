@@ -22,7 +22,7 @@ from server.domain.accounts import Credential, Usage
 from server.domain.jobs import NewJob, Refused
 from server.domain.models import AnnouncedModel
 from server.domain.tiers import TIERS
-from server.services.identity import read_caller
+from server.services.on_behalf import read_billed
 from server.services.publishing import trials_a_model
 from server.services.selecting import with_cases
 from server.services.submitting import RunRequest, free_tier, new_job, no_such_package, refusal
@@ -60,7 +60,7 @@ async def estimate(
 
     Raises what a submit raises for a request that cannot be served at all; caps and quota are told, not raised.
     """
-    caller = await read_caller(db, credential)
+    caller = await read_billed(db, credential, request.account)
     if TIERS[caller.tier].runs_per_month == 0:
         raise free_tier()
     new = await new_job(request, credential, key=None, models=models, cache_days=0)

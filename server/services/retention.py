@@ -102,6 +102,7 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
         ("body_hashes", ROWS_A_BATCH, functools.partial(retention.delete_body_hashes, db)),
         ("notifications", ROWS_A_BATCH, functools.partial(retention.delete_notifications, db, days=keep.outbox_days)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),
+        ("oidc_exchanges", ROWS_A_BATCH, functools.partial(retention.delete_oidc_exchanges, db)),
     ]
 
 

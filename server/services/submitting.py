@@ -39,6 +39,7 @@ from server.services.admission import Admission
 from server.services.against import check_against
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
+from server.services.on_behalf import acting_for, no_such_account, read_billed, role_lacks_right, token_lacks_right
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.selecting import with_cases
 from server.services.superseding import supersede_soon
@@ -85,6 +86,10 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     gate: GateRule | None = None
     min_score: MinScore | None = None
     base_snapshot_id: BaseSnapshot | None = None
+    account: (
+        Annotated[str, Meta(min_length=1, max_length=100, description="The organisation that is billed, by its name.")]
+        | None
+    ) = None
 
 
 async def submit(
@@ -110,7 +115,7 @@ async def submit(
         new = await with_cases(db, new, request.cases or ())
         await check_against(db, new)
     except ServiceError as refusal:
-        return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
+        return await _earlier(db, credential, digest(request), account=request.account, key=key, refusal=refusal)
     return await submit_new(db, admission, wakeups, new)
 
 
@@ -119,7 +124,7 @@ async def submit_new(db: asyncpg.Pool, admission: Admission, wakeups: Wakeups, n
     try:
         submission = await _keep(db, admission, new)
     except ServiceError as refusal:
-        return await _earlier(db, new.credential, new.request_sha256, key=new.key, refusal=refusal)
+        return await _earlier(db, new.credential, new.request_sha256, account=new.account, key=new.key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
     await wakeups.wake()
     if new.change is not None and submission.job_id == new.id:
@@ -172,6 +177,7 @@ async def new_job(
         change=plain_change(request.change) if request.change is not None else None,
         suite_name=request.suite_name or DEFAULT_SUITE,
         against=against,
+        account=request.account,
     )
 
 
@@ -196,12 +202,12 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
     try:
         result = await admission.submit(new)
     except QuotaExceeded:
-        raise await _quota_exceeded(db, new.credential) from None
+        raise await _quota_exceeded(db, new) from None
     match result:
         case Submission():
             return result
         case Refused(reason="quota_exceeded"):
-            raise await _quota_exceeded(db, new.credential)
+            raise await _quota_exceeded(db, new)
         case Refused():
             raise refusal(result, new)
         case EqualSubmit() as equal:
@@ -214,17 +220,24 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
 
 
 async def _earlier(
-    db: asyncpg.Pool, credential: Credential, request_sha256: str, *, key: str | None, refusal: ServiceError
+    db: asyncpg.Pool,
+    credential: Credential,
+    request_sha256: str,
+    *,
+    account: str | None,
+    key: str | None,
+    refusal: ServiceError,
 ) -> Submission:
     """The answer that this key got when the request could still be served. Raises `refusal` if there is none.
 
-    Raises NotAuthenticated, or the tier's own refusal, before any other.
+    Raises NotAuthenticated, what keeps the caller from billing the account, or its tier's refusal, before any other.
     """
     caller = await read_caller(db, credential)
-    earlier = await jobs.read_submission(db, caller.id, key) if key is not None else None
+    earlier = await jobs.read_submission(db, caller.asker_id, key) if key is not None else None
     if earlier is not None:
         return _replay(earlier, request_sha256)
-    raise free_tier() if TIERS[caller.tier].runs_per_month == 0 else refusal
+    billed = await acting_for(db, caller, account, "run")
+    raise free_tier() if TIERS[billed.tier].runs_per_month == 0 else refusal
 
 
 def _replay(earlier: Submission, request_sha256: str) -> Submission:
@@ -236,10 +249,10 @@ def _replay(earlier: Submission, request_sha256: str) -> Submission:
     return earlier
 
 
-async def _quota_exceeded(db: asyncpg.Pool, credential: Credential) -> QuotaExceeded:
+async def _quota_exceeded(db: asyncpg.Pool, new: NewJob) -> QuotaExceeded:
     from server.services.usage import read_usage
 
-    usage = await read_usage(db, await read_caller(db, credential))
+    usage = await read_usage(db, await read_billed(db, new.credential, new.account))
     larger = next_tier(usage.tier)
     if usage.runs_per_month is None or usage.test_runs_count < usage.runs_per_month:
         return _money_exceeded(usage)
@@ -394,9 +407,21 @@ async def _sent_suite(request: RunRequest) -> SentSuite | None:
 
 def refusal(refused: Refused, new: NewJob) -> ServiceError:
     """What the statement's word means for the caller."""
-    tier = TIERS[refused.tier]
+    tier = TIERS[refused.tier or "free"]
     first, *details = (refused.suite_error or "").split("\n")
     words: dict[str, Callable[[], ServiceError]] = {
+        "account_not_found": lambda: no_such_account(new.account or ""),
+        "role_may_not_run": lambda: role_lacks_right(new.account or ""),
+        "token_may_not_run": lambda: token_lacks_right("run"),
+        "may_not_publish": lambda: NotAllowed(
+            "Your role, or this token, does not allow to upload or verify results. Leave out -u and -v.",
+            code="may_not_publish",
+        ),
+        "other_repository": lambda: NotAllowed(
+            "This token is for the jobs of one repository: send its `change`, with `repository_id` as in the token "
+            "that was exchanged.",
+            code="other_repository",
+        ),
         "free_tier": free_tier,
         "not_the_owner": lambda: NotAllowed(
             "Only the package's owner may upload or verify results. Leave out -u and -v."

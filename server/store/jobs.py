@@ -30,6 +30,7 @@ from server.domain.jobs import (
 )
 from server.domain.money import nano_usd
 from server.domain.queue import Outlook
+from server.domain.rights import roles_with, scopes_with
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -68,6 +69,11 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     change: Change | None = None
     suite_name: str
     against: Against | None = None
+    account_name: str | None = None
+
+
+# What the submit's statement is told of who may do what.
+RIGHTS = (roles_with("run"), scopes_with("run"), roles_with("publish"), scopes_with("publish"))
 
 
 class NotTogether(Exception):
@@ -83,7 +89,7 @@ async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob], *, outlook: Outlo
     rows = msgspec.json.encode([_submit_row(job) for job in new]).decode()
     expected = msgspec.json.encode(outlook).decode() if outlook else None
     try:
-        answers = await db.fetch(SQL["submit_jobs"], rows, expected)
+        answers = await db.fetch(SQL["submit_jobs"], rows, expected, *RIGHTS)
     except asyncpg.PostgresError as error:
         if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
             raise  # the server is going, and would refuse each of them too
@@ -129,6 +135,7 @@ def _submit_row(job: NewJob) -> SubmitRow:
         change=job.change,
         suite_name=job.suite_name,
         against=job.against,
+        account_name=job.account,
     )
 
 
@@ -144,7 +151,7 @@ def _submitted(answer: asyncpg.Record, job: NewJob) -> Submitted:
             trials=answer["trials"],
         )
     if answer["job_id"] is None:
-        return EqualSubmit(account_id=answer["account_id"], key=answer["key"])
+        return EqualSubmit(account_id=answer["caller_id"], key=answer["key"])
     return _submission(answer, request_sha256=job.request_sha256)
 
 
@@ -162,6 +169,7 @@ def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
         runs_used=row["submit_runs_used"],
         run_limit=row["run_limit"],
         tier=row["tier"],
+        money_level=row["submit_money_level"],
         request_sha256=request_sha256,
     )
 
@@ -217,13 +225,15 @@ def _job_view(row: asyncpg.Record) -> JobView:
     )
 
 
-async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> JobRequest | None:
-    """What the job was asked to do, if it is this account's."""
-    row = await db.fetchrow(SQL["read_request"], job_id, account_id)
+async def read_request(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID) -> JobRequest | None:
+    """What the job was asked to do, if it is of an account that `seen_by` belongs to."""
+    row = await db.fetchrow(SQL["read_request"], job_id, seen_by)
     if row is None:
         return None
     return JobRequest(
         job_id=row["id"],
+        account_id=row["account_id"],
+        account_name=row["account_name"],
         package_id=row["package_id"],
         package_version=row["package_version"],
         snapshot_id=row["snapshot_id"],

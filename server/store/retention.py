@@ -62,6 +62,10 @@ async def delete_sessions(db: asyncpg.Pool, *, most: int) -> int:
     return int(await db.fetchval(SQL["delete_sessions"], most))
 
 
+async def delete_oidc_exchanges(db: asyncpg.Pool, *, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_oidc_exchanges"], most))
+
+
 async def delete_uploads(db: asyncpg.Pool, *, days: int, most: int) -> int:
     """How many uploaded folders went, each with its files, suite and package as far as nothing else needs them.
 

@@ -155,15 +155,37 @@ WITH gone AS (
 SELECT COUNT(*)::INT FROM gone;
 
 -- name: delete_sessions
--- Browsers' sessions that ended a day ago.
+-- Browsers' sessions and workflows' tokens that ended a day ago. By access_tokens_session_end and access_tokens_oidc_end.
 -- $1 how many
 WITH gone AS (
   DELETE FROM access_tokens WHERE id IN (
-    SELECT id FROM access_tokens WHERE kind = 'session' AND expires_at < NOW() - INTERVAL '1 day'
+    SELECT id FROM (
+      SELECT id FROM access_tokens WHERE kind = 'session' AND expires_at < NOW() - INTERVAL '1 day'
+      ORDER BY expires_at LIMIT $1
+      FOR UPDATE SKIP LOCKED
+    ) sessions
+    UNION ALL
+    SELECT id FROM (
+      SELECT id FROM access_tokens WHERE kind = 'oidc' AND expires_at < NOW() - INTERVAL '1 day'
+      ORDER BY expires_at LIMIT $1
+      FOR UPDATE SKIP LOCKED
+    ) workflows
+    LIMIT $1
+  )
+  RETURNING id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_oidc_exchanges
+-- Workflows' tokens that nobody could show again. By oidc_exchanges_end.
+-- $1 how many
+WITH gone AS (
+  DELETE FROM oidc_exchanges WHERE (issuer, jti) IN (
+    SELECT issuer, jti FROM oidc_exchanges WHERE expires_at < NOW()
     ORDER BY expires_at LIMIT $1
     FOR UPDATE SKIP LOCKED
   )
-  RETURNING id
+  RETURNING jti
 )
 SELECT COUNT(*)::INT FROM gone;
 

@@ -27,23 +27,71 @@ CREATE TABLE users (
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
 );
 
--- API tokens, revocable JWTs and browser sessions; only hashes are kept.
+-- Who belongs to which organisation. server/domain/rights.py says what each role may do.
+CREATE TABLE organization_members (
+  org_id UUID NOT NULL REFERENCES users (id),
+  user_id UUID NOT NULL REFERENCES users (id),
+  role TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'maintainer', 'member')),
+  joined_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (org_id, user_id)
+);
+
+-- Serves the list of a person's organisations.
+CREATE INDEX organization_members_user ON organization_members (user_id);
+
+-- Repositories whose workflows may test for an account without a key. One belongs to one account at most.
+CREATE TABLE trusted_repositories (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  account_id UUID NOT NULL REFERENCES users (id),
+  issuer TEXT NOT NULL,             -- exactly as in its tokens
+  forge TEXT NOT NULL,              -- as in a job's change
+  repository_id BIGINT NOT NULL,    -- the forge's numbers: names can be registered anew
+  owner_id BIGINT NOT NULL,
+  repository TEXT NOT NULL,         -- its name, for people; renewed with each exchange
+  workflow TEXT,                    -- the only file that may; NULL: any
+  events TEXT[] NOT NULL DEFAULT '{}',  -- risky ones that are allowed all the same
+  scopes TEXT[] NOT NULL,           -- of the tokens that it gets
+  proof TEXT NOT NULL,              -- why it is believed to be the account's
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  UNIQUE (issuer, repository_id)
+);
+
+-- Serves the list of an account's repositories.
+CREATE INDEX trusted_repositories_account ON trusted_repositories (account_id, created_at);
+
+-- API tokens, revocable JWTs, browser sessions and what workflows exchanged theirs for; only hashes are kept.
 CREATE TABLE access_tokens (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   user_id UUID NOT NULL REFERENCES users (id),
-  kind TEXT NOT NULL DEFAULT 'api' CHECK (kind IN ('api', 'jwt', 'session')),
+  kind TEXT NOT NULL DEFAULT 'api' CHECK (kind IN ('api', 'jwt', 'session', 'oidc')),
   token_hash VARCHAR(64) NOT NULL UNIQUE,  -- hex SHA-256; serves the look-up at each request
   name VARCHAR(100) NOT NULL,
   scopes TEXT[] NOT NULL DEFAULT '{}',
   is_active BOOLEAN NOT NULL DEFAULT TRUE,
   expires_at TIMESTAMPTZ,
-  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  trust_id UUID REFERENCES trusted_repositories (id) ON DELETE CASCADE  -- of a workflow: it is for this repository alone
 );
 
 -- Serves the list of an account's tokens.
 CREATE INDEX access_tokens_user ON access_tokens (user_id, created_at);
 -- Serves the clean-up of sessions that ended.
 CREATE INDEX access_tokens_session_end ON access_tokens (expires_at) WHERE kind = 'session';
+-- Serves the end of a repository's tokens with its trust.
+CREATE INDEX access_tokens_trust ON access_tokens (trust_id) WHERE trust_id IS NOT NULL;
+-- Serves the clean-up of workflows' tokens that ended.
+CREATE INDEX access_tokens_oidc_end ON access_tokens (expires_at) WHERE kind = 'oidc';
+
+-- Tokens of workflows that were exchanged, so that none is twice; kept until they have ended.
+CREATE TABLE oidc_exchanges (
+  issuer TEXT NOT NULL,
+  jti TEXT NOT NULL,
+  expires_at TIMESTAMPTZ NOT NULL,  -- with the leeway
+  PRIMARY KEY (issuer, jti)
+);
+
+-- Serves the clean-up.
+CREATE INDEX oidc_exchanges_end ON oidc_exchanges (expires_at);
 
 -- A package's files at one moment, addressed by the SHA-256 of their paths and contents.
 CREATE TABLE snapshots (
@@ -143,7 +191,7 @@ CREATE SEQUENCE lease_fence;
 CREATE TABLE test_jobs (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   user_id UUID NOT NULL REFERENCES users (id),          -- who is billed
-  submitted_by UUID NOT NULL,                           -- who asked; known by the same statement
+  submitted_by UUID NOT NULL,                           -- who asked: a person, a token's account or a trusted repository
   package_id UUID NOT NULL REFERENCES packages (id),
   package_version VARCHAR(50) NOT NULL,                 -- text: survives an unpublish
 
@@ -194,6 +242,7 @@ CREATE TABLE test_jobs (
   submit_runs_used INT NOT NULL,
   submit_run_limit INT,
   submit_tier VARCHAR(50) NOT NULL,
+  submit_money_level SMALLINT NOT NULL DEFAULT 0,       -- per cent of the month's money, as warning_level() says
 
   -- Caches: what exists to see drift asks every model anew
   cause TEXT NOT NULL DEFAULT 'submit' CHECK (cause IN ('submit', 'schedule', 'baseline', 'rerun')),
@@ -556,6 +605,22 @@ CREATE TABLE user_test_usage (
   UNIQUE (user_id, month)
 );
 
+-- What an account is told once a month and level: by the submit that reaches it, and by whoever sends what `told_at` lacks.
+CREATE TABLE account_warnings (
+  account_id UUID NOT NULL REFERENCES users (id),
+  month DATE NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('runs', 'money')),
+  level SMALLINT NOT NULL CHECK (level IN (50, 80, 100)),  -- per cent
+  used NUMERIC(14, 6) NOT NULL,     -- runs or USD, at that moment
+  most NUMERIC(14, 6) NOT NULL,     -- runs or USD a month
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  told_at TIMESTAMPTZ,              -- NULL: nobody was told yet
+  PRIMARY KEY (account_id, month, kind, level)
+);
+
+-- Serves whoever tells of them.
+CREATE INDEX account_warnings_untold ON account_warnings (created_at) WHERE told_at IS NULL;
+
 -- Why each count is what it is; rows are only ever added.
 CREATE TABLE usage_ledger (
   id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -790,6 +855,55 @@ CREATE FUNCTION is_public_test(package UUID, snapshot TEXT, source TEXT) RETURNS
     WHERE p.id = package AND p.is_published AND p.visibility = 'public' AND v.snapshot_id = snapshot
   );
 $$ LANGUAGE sql STABLE;
+
+-- Whether a viewer may see an account's things: its own, or those of an organisation that they are a member of.
+CREATE FUNCTION sees_account(viewer UUID, account UUID) RETURNS BOOLEAN AS $$
+  SELECT viewer = account OR EXISTS (
+    SELECT FROM organization_members m WHERE m.org_id = account AND m.user_id = viewer
+  );
+$$ LANGUAGE sql STABLE;
+
+-- Whether a viewer may see a job: an administrator (NULL) each, a person their account's and organisations', and a
+-- trusted repository those that test a change of it.
+CREATE FUNCTION may_see_job(viewer UUID, account UUID, change JSONB) RETURNS BOOLEAN AS $$
+  SELECT viewer IS NULL OR viewer = account OR EXISTS (
+    SELECT FROM organization_members m WHERE m.org_id = account AND m.user_id = viewer
+  ) OR EXISTS (
+    SELECT FROM trusted_repositories t
+    WHERE t.id = viewer AND t.account_id = account AND t.forge = change ->> 'forge'
+      AND t.repository_id = (change ->> 'repository_id')::BIGINT
+  );
+$$ LANGUAGE sql STABLE;
+
+-- The highest of 50, 80 and 100 per cent that is reached, else 0. NULL for `most`: there is no end.
+CREATE FUNCTION warning_level(used NUMERIC, most NUMERIC) RETURNS SMALLINT AS $$
+  SELECT (CASE
+    WHEN most IS NULL OR most <= 0 THEN 0
+    WHEN used >= most THEN 100
+    WHEN used >= most * 0.8 THEN 80
+    WHEN used >= most * 0.5 THEN 50
+    ELSE 0
+  END)::SMALLINT;
+$$ LANGUAGE sql IMMUTABLE;
+
+-- A month's money has reached a level. Runs are counted by the submit's own statement, which warns by itself.
+CREATE FUNCTION warn_of_money() RETURNS TRIGGER AS $$
+BEGIN
+  INSERT INTO account_warnings (account_id, month, kind, level, used, most)
+  SELECT NEW.user_id, NEW.month, 'money', warning_level(NEW.cost_usd, cap.usd), NEW.cost_usd, cap.usd
+  FROM (
+    SELECT COALESCE(a.money_per_month_usd, t.money_per_month_usd) AS usd
+    FROM users a JOIN tiers t ON t.name = a.subscription_tier WHERE a.id = NEW.user_id
+  ) cap
+  WHERE warning_level(NEW.cost_usd, cap.usd) > warning_level(OLD.cost_usd, cap.usd)
+  ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER user_test_usage_warn AFTER UPDATE OF cost_usd ON user_test_usage FOR EACH ROW
+WHEN (NEW.cost_usd > OLD.cost_usd)
+EXECUTE FUNCTION warn_of_money();
 
 -- Ends the statement that calls it, so that nothing of it is kept.
 CREATE FUNCTION refuse(reason TEXT) RETURNS BOOLEAN AS $$
