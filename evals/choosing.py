@@ -62,7 +62,7 @@ def _not_enough(default: str, measured: Sequence[str]) -> str:
 def _chosen(chosen: Measured, best: Measured, worse: Sequence[str], count: int) -> str:
     left_out = f"; significantly worse: {', '.join(worse)}" if worse else ""
     if chosen is best:
-        reason = f"passed most often ({_rate(best)}) and nothing cheaper comes near it"
+        reason = f"passed most often ({_rate(best)}) and nothing cheaper is as good"
     else:
         reason = f"is the cheapest that is not significantly worse ({_rate(chosen)}) than {best.model} ({_rate(best)})"
     return f"auto: {chosen.model} ran: of {count} models measured on this suite it {reason}{left_out}."
