@@ -434,7 +434,7 @@ def test_pages__tell_what_decided_and_what_was_before(alice: Account, comparing:
     for text in (
         "Decided by regressions",
         "branch <code>main</code>",
-        "6 runs, the newest less than a minute",
+        "6 runs, the newest less than a minute ago",
         "6 of 6 passed before",
         "0 of 7 when run again",
         f"/api/v1/test-jobs/{job['job_id']}/report.html",
