@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -272,6 +274,26 @@ def test_job__names_who_comments_and_marks_it(telling: Service):
     assert shown == {"marker": reports[0]["marker"], "reporter": "app"}
 
 
+def test_notifications__leave_from_the_api_where_workers_may_not(
+    admin_dsn: str, redis_url: str, tmp_path: Path, slack: Slack
+):
+    name = f"prpm_test_{uuid.uuid4().hex[:12]}"
+    in_loop(_execute(admin_dsn, f'CREATE DATABASE "{name}"'))
+    dsn = with_database(admin_dsn, name)
+    in_loop(migrate(dsn))
+    service = start_service(
+        dsn=dsn, redis_url=redis_url, folder=tmp_path, PRPM_NOTIFY_ALLOWED_ORIGINS=slack.url, PRPM_NOTIFY_FROM="api"
+    )
+    with contextlib.contextmanager(lambda: service)() as running:
+        alice = running.an_account()
+        target_id = add(alice, slack.url + SLACK_PATH).json()["id"]
+        alice.client.post(f"{TARGETS}/{target_id}/test")
+
+        assert settled(alice, target_id)["state"] == "sent"
+        assert "notification settled" in (tmp_path / "api.log").read_text()
+        assert "notification settled" not in (tmp_path / "worker.log").read_text()
+
+
 # The command.
 
 
@@ -415,6 +437,7 @@ async def inside(host: str) -> list[str]:
         {"PRPM_SECRET_KEY": f"{SECRET_KEY},"},
         {"PRPM_NOTIFY_ALLOWED_ORIGINS": "https://chat.example/path"},
         {"PRPM_NOTIFY_ALLOWED_ORIGINS": "chat.example"},
+        {"PRPM_NOTIFY_FROM": "nowhere"},
         {"PRPM_NOTIFY_ALLOWED_ORIGINS": "https://chat.example,*"},
     ],
 )
