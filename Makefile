@@ -9,7 +9,7 @@ VENDOR_KEYS := $(sort $(shell sed -n 's/^ *key_variable: *//p' evals/catalogue.y
 VENDOR_KEY := $(strip $(foreach name,$(VENDOR_KEYS),$($(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test e2e lint security bench chaos clean
+.PHONY: help install demo test e2e security lint bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -33,18 +33,16 @@ lint: $(VENV)/.installed ## style, types and the direction of imports
 	$(BIN)/mypy --python-version 3.10 -p notifiers -p action_entry
 	$(BIN)/lint-imports
 
-e2e: $(VENV)/.installed ## the pages in a real browser (Debian's chromium and chromium-driver)
-	@for program in chromium chromedriver; do command -v $$program >/dev/null || \
-		{ echo "❌ $$program is not installed. On Debian: apt install chromium chromium-driver" >&2; exit 2; }; done
+e2e: $(VENV)/.installed ## pages in a real browser (Debian's chromium), the Action on the real Actions engine (act)
+	@$(BIN)/python -m tests.end_to_end
 	$(BIN)/python -m pytest tests/end_to_end/browser/browser_pages.py
+	$(BIN)/python -m pytest -s tests/end_to_end/actions/act_workflows.py
+
+security: $(VENV)/.installed ## workflows and the Action (zizmor, actionlint), hostile packages in the sandbox (bubblewrap)
+	$(BIN)/python -m tests.security
 
 chaos: $(VENV)/.installed ## faults thrown at the whole service, then its invariants; KILLS=200 is the long one, SEED=n
 	$(BIN)/python -m chaos --kills $(or $(KILLS),24) $(if $(SEED),--seed $(SEED))
-
-security: $(VENV)/.installed ## hostile packages and models in the agents' sandbox (bubblewrap, requirements/agent.txt)
-	@$(BIN)/python -c 'import sys; from evals.agents.sandbox import why_no_agents; why = why_no_agents(); \
-		why and print("❌ No agent can be run:", why, file=sys.stderr); sys.exit(2 if why else 0)'
-	$(BIN)/python -m pytest tests/security
 
 bench: $(VENV)/.installed ## the benchmarks' tables
 	$(BIN)/python -m benchmarks

@@ -185,11 +185,16 @@ class _Reader:
         return value
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
-        """Lines `kind: address`. An address is a secret and stays out of the sentence."""
+        """Lines `kind: address`. An address is a secret and stays out of the sentence.
+
+        One without an address is left out: that is how a secret looks that a fork's run does not get.
+        """
         found = []
         for number, line in enumerate(self.lines(name), start=1):
             kind, colon, address = line.partition(":")
-            if not colon or not address.strip():
+            if colon and not address.strip():
+                continue
+            if not colon:
                 self._find(name, f"line {number} has to be `kind: address`, such as `slack: ${{{{ secrets.SLACK }}}}`")
             else:
                 found.append((kind.strip().lower(), address.strip()))

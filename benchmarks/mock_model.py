@@ -6,6 +6,7 @@ prints one line `listening on http://127.0.0.1:PORT` when it is ready. Models:
 
     mock-*          the right answer: "ANSWER-0042 <token>" to a prompt with "case 0042", else "ok <token>"
     flaky-P-*       right with probability P, drawn anew at every call (flaky-0.8-a)
+    told-*          the same, with the probability that a message names last: "probability 0.2"; 1 without any
     weak-P-*        right for a fixed share P of the prompts, always the same ones
     slow-MS-*       MS milliseconds later
     err-P-*         HTTP 500 with probability P
@@ -38,6 +39,7 @@ import hashlib
 import json
 import re
 import time
+import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -87,6 +89,7 @@ class MockModel:
         app = web.Application(client_max_size=64 * 2**20)
         for prefix in ("", "/v1"):
             app.router.add_post(f"{prefix}/chat/completions", self._chat)
+            app.router.add_post(f"{prefix}/embeddings", self._embeddings)
             app.router.add_get(f"{prefix}/models", self._models)
         app.router.add_get("/__stats", self._stats)
         app.router.add_post("/__reset", self._reset)
@@ -115,6 +118,22 @@ class MockModel:
             self.in_flight_by_model[call.model] -= 1
         self.by_status[response.status] += 1
         return response
+
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        call = _Call(request, await request.json(), self)
+        self._enter(call)
+        self.in_flight -= 1
+        self.in_flight_by_model[call.model] -= 1
+        refused = self._refusal(call)
+        if refused is not None:
+            return refused
+        texts = call.body["input"]
+        # The last one first: `index` says which text a vector belongs to.
+        data = [
+            {"object": "embedding", "index": index, "embedding": _vector(text)} for index, text in enumerate(texts)
+        ][::-1]
+        counts = {"prompt_tokens": sum(len(text.split()) for text in texts)}
+        return web.json_response({"object": "list", "model": call.model, "data": data, "usage": counts})
 
     def _enter(self, call: _Call) -> None:
         self.requests += 1
@@ -205,6 +224,12 @@ class _Call:
         self.nth = mock.calls_by_prompt[self.identity]
 
 
+def told_rate(body: dict[str, Any]) -> float:
+    """The probability that the messages name last, 0..1."""
+    named = re.findall(r"probability ([01](?:\.\d+)?)", json.dumps(body.get("messages", [])))
+    return float(named[-1]) if named else 1.0
+
+
 def answer(call: _Call) -> str:
     """The text for this call, right or wrong."""
     case = re.search(r"case (\d+)", call.prompt)
@@ -213,13 +238,37 @@ def answer(call: _Call) -> str:
     if call.kind == "broken" and call.mock.draw("broken", call.identity, call.nth) < call.number:
         return "Well, that depends on how you look at it {"
     if call.kind in ("judge", "broken"):
-        good = "GOLD" in call.prompt or "ANSWER-" in call.prompt
-        return json.dumps({"pass": good, "score": 1.0 if good else 0.0, "reason": "as the mock sees it"})
+        return json.dumps(_opinion(call.prompt, good="GOLD" in call.prompt or "ANSWER-" in call.prompt))
+    if call.kind == "told":
+        return right if call.mock.draw("told", call.identity, call.nth) < told_rate(call.body) else wrong
     if call.kind == "flaky":
         return right if call.mock.draw("flaky", call.identity, call.nth) < call.number else wrong
     if call.kind == "weak":
         return right if call.mock.draw("weak", call.identity) < call.number else wrong
     return right
+
+
+def _opinion(prompt: str, *, good: bool) -> dict[str, Any]:
+    """The fields that the judge is asked for by name, or a verdict, a score and a reason."""
+    best = 10.0 if "(in every way)" in prompt else 1.0
+    usual = {"pass": good, "score": best if good else 0.0, "reason": "as the mock sees it"}
+    further: dict[str, Any] = {
+        "category": "C" if good else "D",
+        "steps": ["look"],
+        "statements": [{"statement": "what was said", "supported": good}],
+        "sentences": [{"number": 1, "needed": good}],
+        "questions": ["What is it?", "Is it so?", "Which one?"],
+        "best": 1,
+    }
+    return usual | {name: value for name, value in further.items() if f'"{name}": ' in prompt}
+
+
+def _vector(text: str) -> list[float]:
+    """Texts with the same words have the same vector."""
+    counts = [0.0] * 64
+    for word in re.findall(r"\w+", text.lower()) or [""]:
+        counts[zlib.crc32(word.encode()) % 64] += 1.0
+    return counts
 
 
 def _completion(call: _Call, text: str | None, **changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 
 from chaos.broken import VARIANTS
 from chaos.programs import ToolMissing, find_faketime
-from chaos.recovery import LONG, Effort, measure_recovery
+from chaos.recovery import LONG, Effort, measure_recovery, quota_race
 from chaos.reports import broken_text, recovery_text, storm_text
 from chaos.storms import run_broken, run_storm, show_broken
 
@@ -22,7 +22,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="the order of the faults; a random one by default")
     parser.add_argument("--kills", type=int, default=24, help="kill -9 in the storm (default 24; 200 is the long one)")
     parser.add_argument("--broken", choices=list(VARIANTS), help="a storm without this safeguard: it must fail")
-    parser.add_argument("--only", choices=["storm", "broken", "recovery"], help="one part alone")
+    parser.add_argument(
+        "--only", choices=["storm", "broken", "recovery", "quota"], help="one part alone; quota: 100 races for a run"
+    )
     wanted = parser.parse_args()
     try:
         find_faketime()
@@ -54,6 +56,10 @@ async def run(wanted: argparse.Namespace, *, seed: int) -> int:
         recovery = await measure_recovery(seed=seed, effort=LONG if wanted.kills >= MANY_KILLS else Effort())
         print(recovery_text(recovery, seed=seed), flush=True)
         holds &= recovery.holds
+    if wanted.only == "quota":
+        race = await measure_recovery(seed=seed, effort=LONG, measures=[quota_race])
+        print(recovery_text(race, seed=seed), flush=True)
+        holds &= race.holds
     return 0 if holds else 1
 
 

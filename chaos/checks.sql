@@ -131,6 +131,28 @@ SELECT * FROM chaos.overruns;
 
 -- V7 (every end has its notifications) and V8 (none of them is overdue) stand here as soon as jobs tell of their ends.
 
+-- name: V7 every ended job has a notification for each target that was there
+SELECT j.id AS job_id, t.id AS target_id FROM test_jobs j
+JOIN packages p ON p.id = j.package_id
+JOIN notify_targets t ON t.account_id = j.user_id AND p.name LIKE TRANSLATE(t.package_glob, '*?', '%_')
+LEFT JOIN outbox o ON o.job_id = j.id AND o.target_id = t.id
+WHERE j.status IN ('completed', 'failed') AND t.created_at < j.created_at AND o.id IS NULL
+  AND (t.stopped_at IS NULL OR t.stopped_at > j.completed_at);
+
+-- name: V7 nothing is told of a job that has not ended, and of none twice
+SELECT o.job_id, o.target_id, COUNT(*) AS notifications, j.status FROM outbox o JOIN test_jobs j ON j.id = o.job_id
+GROUP BY o.job_id, o.target_id, j.status HAVING COUNT(*) > 1 OR j.status NOT IN ('completed', 'failed');
+
+-- name: V8 no notification waits past its schedule
+SELECT o.id, o.attempts, o.next_at, o.lease_until FROM outbox o LEFT JOIN notify_targets t ON t.id = o.target_id
+WHERE o.state = 'pending' AND (
+  o.created_at < NOW() - INTERVAL '72 hours' OR o.attempts > 8
+  OR o.next_at < NOW() - INTERVAL '60 seconds'
+    AND (o.lease_until IS NULL OR o.lease_until < NOW() - INTERVAL '60 seconds')
+    AND (t.hold_until IS NULL OR t.hold_until < NOW() - INTERVAL '60 seconds')
+    AND NOT EXISTS (SELECT FROM outbox e WHERE e.lane = o.lane AND e.state = 'pending' AND e.id < o.id)
+);
+
 -- name: V9 one job for each event
 SELECT i.id AS intent, i.change_line, ARRAY_AGG(j.id) AS jobs FROM chaos.intents i JOIN chaos.jobs j ON j.intent = i.id
 WHERE i.change_line IS NOT NULL GROUP BY i.id HAVING COUNT(*) > 1;

@@ -10,7 +10,7 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from uuid import UUID
 
@@ -71,8 +71,10 @@ class Recovery(Struct, frozen=True, kw_only=True):
         return not self.findings and all(figure.holds for figure in self.figures)
 
 
-async def measure_recovery(*, seed: int, effort: Effort) -> Recovery:
-    """Each fault in turn; then the invariants."""
+async def measure_recovery(
+    *, seed: int, effort: Effort, measures: Sequence[Callable[[Bench], Awaitable[list[Figure]]]] | None = None
+) -> Recovery:
+    """Each fault in turn, all by default; then the invariants."""
     options = SiteOptions(
         workers=2, lease_seconds=LEASE_SECONDS, worker_jobs=10, job_concurrency=2, has_proxy=False, runs_per_month=1
     )
@@ -80,7 +82,7 @@ async def measure_recovery(*, seed: int, effort: Effort) -> Recovery:
         [account] = await site.add_accounts("enterprise")
         bench = Bench(site, account, effort, Random(seed))
         figures = []
-        for measure in MEASURES:
+        for measure in MEASURES if measures is None else measures:
             figures += await measure(bench)
         return Recovery(figures=tuple(figures), findings=await bench.judge())
 
@@ -95,17 +97,30 @@ class Bench:
         self.account = account
         self._random = random
 
-    async def submit(self, *, cases: int = 1, milliseconds: int = 50, account: Account | None = None) -> Answer:
-        """One submit, not repeated; the answer is kept."""
+    def session(self, account: Account) -> aiohttp.ClientSession:
+        """The account's connections."""
+        headers = {"Authorization": f"Bearer {account.token}"}
+        return aiohttp.ClientSession(self.site.url, headers=headers, timeout=aiohttp.ClientTimeout(total=60))
+
+    async def submit(
+        self,
+        *,
+        cases: int = 1,
+        milliseconds: int = 50,
+        account: Account | None = None,
+        session: aiohttp.ClientSession | None = None,
+    ) -> Answer:
+        """One submit, not repeated; the answer is kept. `session` of the same account saves a connection."""
         intent_id = f"{self._random.getrandbits(48):012x}"
         intent = Intent(
             id=intent_id, account=account or self.account, key=f"key-{intent_id}", copies=1, cases=cases,
             milliseconds=milliseconds,
         )  # fmt: skip
         began = time.monotonic()
-        headers = {"Authorization": f"Bearer {intent.account.token}"}
-        timeout = aiohttp.ClientTimeout(total=30)
-        async with aiohttp.ClientSession(self.site.url, headers=headers, timeout=timeout) as session:
+        if session is None:
+            async with self.session(intent.account) as own:
+                answer = await post(intent, session=own)
+        else:
             answer = await post(intent, session=session)
         self.log.add(answer)
         self.log.ended.append(Ended(intent=intent, seconds=time.monotonic() - began, unsure=False))
@@ -320,7 +335,8 @@ async def quota_race(bench: Bench) -> list[Figure]:
     accepted = []
     for _ in range(bench.effort.races):
         [account] = await bench.site.add_accounts("plus")
-        answers = await asyncio.gather(*(bench.submit(account=account) for _ in range(RACERS)))
+        async with bench.session(account) as session:
+            answers = await asyncio.gather(*(bench.submit(account=account, session=session) for _ in range(RACERS)))
         statuses = Counter(answer.status for answer in answers)
         assert set(statuses) <= {202, 402}, statuses
         accepted.append(abs(float(statuses[202] - 1)))

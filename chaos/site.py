@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -52,6 +52,7 @@ class SiteOptions(Struct, frozen=True, kw_only=True):
     worker_module: tuple[str, ...] = ("server.operator.main", "worker")
     has_proxy: bool = True
     runs_per_month: int | None = None  # of the plus tier; None: as it is sold
+    settings: Mapping[str, str] = {}  # further variables of its processes
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -112,6 +113,7 @@ class Site:
             "PRPM_LEASE_SECONDS": str(self.options.lease_seconds),
             "PRPM_WORKER_JOBS": str(self.options.worker_jobs),
             "PRPM_JOB_CONCURRENCY": str(self.options.job_concurrency),
+            **self.options.settings,
         }
 
     @property

@@ -75,6 +75,7 @@ class SubmittedJob(Struct, frozen=True, kw_only=True):
     position_in_queue: int | None = None
     estimated_wait_seconds: float | None = None
     usage: JobUsage | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Asking(Struct, frozen=True, kw_only=True):
@@ -119,6 +120,13 @@ class Progress(Struct, frozen=True, kw_only=True):
     asking: Asking | None = None
 
 
+class AgreementShown(Struct, frozen=True, kw_only=True):
+    """How often the judges said the same again; `share` is 0..1."""
+
+    share: float
+    n: int
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """The sums of a finished job. Scores are 0..1. `tests_failed` counts errors too, as in the API."""
 
@@ -139,6 +147,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     test_result_id: str | None = None
     stopped_by: str | None = None
     notes: tuple[str, ...] = ()
+    derived_metrics: dict[str, dict[str, float]] = {}
+    judge_agreement: AgreementShown | None = None
 
     @property
     def concluded(self) -> str:
@@ -190,6 +200,11 @@ class AssertionShown(Struct, frozen=True, kw_only=True):
     score: float = 0.0
     reason: str = ""
     metric: str | None = None
+    turn: int | None = None  # which answer of a conversation it judged; None: the last one
+
+    @property
+    def label(self) -> str:
+        return self.type if self.turn is None else f"{self.type} (turn {self.turn})"
 
 
 class ErrorShown(Struct, frozen=True, kw_only=True):
@@ -258,6 +273,23 @@ class ComparisonShown(Struct, frozen=True, kw_only=True):
     base_trials: int = 0
     removed: tuple[dict[str, Any], ...] = ()
     changed: tuple[dict[str, Any], ...] = ()
+    source: SourceShown | None = None
+
+
+class SourceShown(Struct, frozen=True, kw_only=True):
+    """Where a service found the baseline."""
+
+    kind: str
+    name: str
+    jobs: int = 0
+    newest_at: str | None = None
+
+
+class GateShown(Struct, frozen=True, kw_only=True):
+    """What decided the conclusion."""
+
+    decided_by: str
+    reasons: tuple[str, ...] = ()
 
 
 class RowShown(Struct, frozen=True, kw_only=True):
@@ -293,6 +325,7 @@ class Results(Struct, frozen=True, kw_only=True):
     test_cases: tuple[RowShown, ...]
     summary: dict[str, Any] = {}
     comparison: ComparisonShown | None = None
+    gate: GateShown | None = None
 
 
 class CountRange(Struct, frozen=True, kw_only=True):
@@ -388,12 +421,20 @@ class UsageReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     caps: AccountCaps | None = None
 
 
+class OrganizationShown(Struct, frozen=True, kw_only=True):
+    """An organisation that the user is a member of."""
+
+    name: str
+    role: str = ""
+
+
 class User(Struct, frozen=True, kw_only=True):
     """Who a token belongs to."""
 
     username: str
     id: str | None = None
     email: str | None = None
+    organizations: tuple[OrganizationShown, ...] = ()
 
 
 class PriceShown(Struct, frozen=True, kw_only=True):
@@ -430,3 +471,73 @@ class Refusal(Struct, frozen=True, kw_only=True):
     code: str | None = None
     details: Any = None  # a list of lines by contract; older servers put objects here
     statusCode: int | None = None  # noqa: N815 - the registry's own spelling
+
+
+class SigningKey(Struct, frozen=True, kw_only=True):
+    """A service's public key, 64 hex digits."""
+
+    key: str
+
+
+class SigningKeys(Struct, frozen=True, kw_only=True):
+    """All keys that a service signs or has signed with."""
+
+    keys: tuple[SigningKey, ...]
+
+
+class NotifyLast(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a target's newest message."""
+
+    state: str
+    at: str
+    attempts: int = 0
+    reason: str | None = None
+
+
+class NotifyTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where an account is told. `secret` is there once, when the target is new."""
+
+    id: str
+    kind: str
+    address: str
+    package: str
+    on: str
+    state: str
+    created_at: str = ""
+    stopped_at: str | None = None
+    stopped_reason: str | None = None
+    last_notification: NotifyLast | None = None
+    secret: str | None = None
+
+
+class NotifyTargets(Struct, frozen=True, kw_only=True):
+    """All of an account's targets."""
+
+    targets: tuple[NotifyTarget, ...]
+
+
+class NotifyCheck(Struct, frozen=True, kw_only=True):
+    """The message that says that a target works."""
+
+    notification_id: int
+
+
+class NotifyMessage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message on its way: pending, sent, quiet or dead."""
+
+    id: int
+    state: str
+    attempts: int
+    event: str = ""
+    created_at: str = ""
+    job_id: str | None = None
+    http_status: int | None = None
+    reason: str | None = None
+    next_at: str | None = None
+    settled_at: str | None = None
+
+
+class NotifyMessages(Struct, frozen=True, kw_only=True):
+    """A target's latest messages, newest first."""
+
+    notifications: tuple[NotifyMessage, ...]

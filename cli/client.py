@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ARCHIVE_BYTES = 10 * 1024 * 1024
 SUBMIT_TRIES = 3
+TARGETS = "/api/v1/notify-targets"
 _TRY_AGAIN = frozenset({502, 503, 504})
 
 
@@ -83,12 +84,15 @@ class RegistryClient:
         body = self._call("POST", "/api/v1/test-jobs/run", content=msgspec.json.encode(request), headers=headers)
         return self._decode(body, answers.Estimate)
 
-    def upload_snapshot(self, archive: bytes) -> answers.Snapshot:
-        """A working folder's tar.gz is stored by its content; sending it twice changes nothing."""
+    def upload_snapshot(self, archive: bytes, *, account: str | None = None) -> answers.Snapshot:
+        """A working folder's tar.gz is stored by its content; sending it twice changes nothing.
+
+        `account`: the organisation that it is stored for.
+        """
         self._need_token("Authentication required for hosted testing")
         body = self._call(
             "POST",
-            "/api/v1/package-snapshots",
+            "/api/v1/package-snapshots" + _query(account=account),
             content=archive,
             headers={"Content-Type": "application/gzip"},
         )
@@ -157,10 +161,9 @@ class RegistryClient:
         return self._decode(body, answers.Results)
 
     def list_test_jobs(self, **filters: str | int | None) -> answers.JobList:
-        """My jobs, newest first. `filters` are the route's own: status, package, cursor, limit."""
+        """My jobs, newest first. `filters` are the route's own: status, package, account, cursor, limit."""
         self._need_token("Authentication required")
-        query = urlencode({name: value for name, value in filters.items() if value is not None})
-        body = self._call("GET", f"/api/v1/test-jobs?{query}", sentence="Failed to list jobs")
+        body = self._call("GET", "/api/v1/test-jobs" + _query(**filters), sentence="Failed to list jobs")
         return self._decode(body, answers.JobList)
 
     def cancel_test_job(self, job_id: str) -> None:
@@ -168,10 +171,52 @@ class RegistryClient:
         self._need_token("Authentication required")
         self._call("POST", f"/api/v1/test-jobs/{quote(job_id, safe='')}/cancel", sentence="Failed to cancel the job")
 
-    def get_test_usage(self) -> answers.UsageReport:
-        """What this month holds."""
+    def list_notify_targets(self) -> answers.NotifyTargets:
+        """Where I am told of tests."""
         self._need_token("Authentication required")
-        body = self._call("GET", "/api/v1/users/me/test-usage", sentence="Failed to get usage")
+        return self._decode(self._call("GET", TARGETS, sentence="Failed to list targets"), answers.NotifyTargets)
+
+    def add_notify_target(self, target: Mapping[str, Any]) -> answers.NotifyTarget:
+        """A new target; its signing secret is in this answer alone."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            TARGETS,
+            content=msgspec.json.encode(target),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to add the target",
+        )
+        return self._decode(body, answers.NotifyTarget)
+
+    def remove_notify_target(self, target_id: str) -> None:
+        """Nothing more is told there."""
+        self._need_token("Authentication required")
+        self._call("DELETE", _target_path(target_id), sentence="Failed to remove the target")
+
+    def resume_notify_target(self, target_id: str) -> answers.NotifyTarget:
+        """A stopped target is told again."""
+        self._need_token("Authentication required")
+        body = self._call("POST", _target_path(target_id, "resume"), sentence="Failed to resume the target")
+        return self._decode(body, answers.NotifyTarget)
+
+    def check_notify_target(self, target_id: str) -> int:
+        """The id of a message that is on its way there."""
+        self._need_token("Authentication required")
+        body = self._call("POST", _target_path(target_id, "test"), sentence="Failed to test the target")
+        return self._decode(body, answers.NotifyCheck).notification_id
+
+    def list_notify_messages(self, target_id: str) -> answers.NotifyMessages:
+        """The target's latest messages, newest first."""
+        self._need_token("Authentication required")
+        body = self._call("GET", _target_path(target_id, "notifications"), sentence="Failed to list messages")
+        return self._decode(body, answers.NotifyMessages)
+
+    def get_test_usage(self, *, account: str | None = None) -> answers.UsageReport:
+        """What this month holds, of the user's own account or of an organisation's."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "GET", "/api/v1/users/me/test-usage" + _query(account=account), sentence="Failed to get usage"
+        )
         return self._decode(body, answers.UsageReport)
 
     def get_package_by_name(self, name: str) -> answers.PackageInfo:
@@ -303,6 +348,16 @@ class RegistryClient:
             hints=("   Run `prpm login`, or set PRPM_TOKEN.",) if response.status_code == 401 else (),
             retry_after_seconds=_retry_after(response),
         )
+
+
+def _target_path(target_id: str, verb: str = "") -> str:
+    return f"{TARGETS}/{quote(target_id, safe='')}" + (f"/{verb}" if verb else "")
+
+
+def _query(**values: str | int | None) -> str:
+    """The query of an address, without what is None; nothing if that is all."""
+    text = urlencode({name: value for name, value in values.items() if value is not None})
+    return f"?{text}" if text else ""
 
 
 @contextmanager

@@ -25,10 +25,10 @@ from cli.following import JobFollower, Listener
 from cli.last_run import LastRuns
 from cli.progress import following
 from cli.reports import ReportFile, find_reports, write_reports
-from cli.request import RunRequest, hosted_fields
+from cli.request import RunRequest, hosted_baseline, hosted_fields
 from cli.subject import ArchiveFile, Folder, Registered
 from cli.terminal import Terminal
-from cli.wording import INDENT, estimate_lines, result_lines, summary_lines, usage_line
+from cli.wording import INDENT, estimate_lines, gate_lines, result_lines, summary_lines, usage_line
 
 EXIT_CODES = {"passed": 0, "failed": 1}  # anything else is 2: no verdict on something
 
@@ -64,7 +64,7 @@ class HostedRun:
         reports = find_reports(request.outputs)
         self._say("🚀 Using PRPM hosted testing (prpm+)", "")
         suite = self._suite(request)
-        subject = self._subject_fields(request)
+        subject = self._subject_fields(request) | self._base_fields(request)
         self._say("📤 Submitting test job...", "")
         submitted = self._client.submit_test_job(subject | hosted_fields(request, suite=suite))
         self._announce(submitted)
@@ -142,7 +142,20 @@ class HostedRun:
                 archive = self._packed(path)
             case ArchiveFile(path=path):
                 archive = read_archive_file(path)
-        return {"snapshot_id": self._client.upload_snapshot(archive).snapshot_id}
+        return {"snapshot_id": self._client.upload_snapshot(archive, account=request.org).snapshot_id}
+
+    def _base_fields(self, request: RunRequest) -> dict[str, Any]:
+        """The package as it was, uploaded now."""
+        match request.base:
+            case None:
+                return {}
+            case Folder(path=path):
+                archive = self._packed(path)
+            case ArchiveFile(path=path):
+                archive = read_archive_file(path)
+            case Registered():
+                return {}  # refused before
+        return {"base_snapshot_id": self._client.upload_snapshot(archive).snapshot_id}
 
     def _suite(self, request: RunRequest) -> dict[str, Any] | None:
         if request.suite_file is None:
@@ -170,6 +183,8 @@ class HostedRun:
             self._say(f"{INDENT}Estimated wait: {job.estimated_wait_seconds:.0f}s")
         if job.usage is not None:
             self._say(f"{INDENT}{usage_line(job.usage)}")
+        for warning in job.warnings:
+            self._say(f"{INDENT}⚠️ {warning}")
         self._say("", "⏳ Waiting for results...", "")
 
     def follow(
@@ -235,6 +250,8 @@ class HostedRun:
         self._say("")
         for line in summary_lines(summary):
             self._terminal.say(line.text, colour=line.colour)
+        for line in gate_lines(results, conclusion=summary.concluded):
+            self._terminal.say(line.text, colour=line.colour)
         self._say("", f"🔎 Details: {self._job_page(job.id)}")
         if upload and summary.test_result_id and job.package is not None:
             page = f"{self._web_url}/packages/{quote(job.package.id, safe='')}/tests"
@@ -265,8 +282,9 @@ class HostedRun:
 
 def refuse_local_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only local testing can do."""
-    if request.baselines or request.base is not None:
-        raise InvalidUse("--baseline and --base compare runs on this machine. Add --local, or leave them out.")
+    hosted_baseline(request)
+    if isinstance(request.base, Registered):
+        raise InvalidUse("--base takes a folder or an archive here; for a published one --baseline version:1.2.3.")
     if request.generate:
         raise InvalidUse("--generate is for runs on this machine. Add --local, or write a suite with --init first.")
     if request.all_repeats:

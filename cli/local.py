@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -24,7 +25,7 @@ from cli.request import RunRequest
 from cli.subject import ArchiveFile, Folder, Registered, Subject
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
-from cli.wording import comparison_lines, result_lines, summary_lines
+from cli.wording import gate_lines, result_lines, summary_lines
 
 if TYPE_CHECKING:
     from evals.comparing import BaseRun
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from evals.packages import Package
     from evals.pool import ModelPool
     from evals.runner import Plan
-    from evals.types import Instructions, Trial, TrialKey
+    from evals.types import Agreement, Instructions, Trial, TrialKey
 
 DEFAULT_MODEL = "claude-sonnet-4"
 CONCURRENCY = 8
@@ -70,7 +71,7 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     against = Against(baseline, base) if baseline is not None else None
     terminal.say("⚡ Running tests with LiteLLM..." if plan.agent is None else "⚡ Running tests with an agent...")
     terminal.say()
-    outcome = run_plan(plan, config=config, terminal=terminal, against=against)
+    outcome = gated(run_plan(plan, config=config, terminal=terminal, against=against), request)
     shown = show(outcome, terminal=terminal, verbose=request.verbose)
     LastRuns(config.cache_folder).remember(request, shown.test_cases)
     write_reports(reports, msgspec.json.encode(outcome), terminal=terminal)
@@ -85,10 +86,11 @@ class Against(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """All trials of a run, and what it was compared with in the end."""
+    """All trials of a run, what it was compared with in the end, and how far its judges agree with themselves."""
 
     trials: list[Trial]
     base: BaseRun | None
+    agreement: Agreement | None
 
 
 def refuse_hosted_only(request: RunRequest) -> None:
@@ -149,13 +151,23 @@ def make_plan(
     )
 
 
+def gated(outcome: Outcome, request: RunRequest) -> Outcome:
+    """The outcome by the gate that was asked for; as it is without one."""
+    if request.gate is None and request.min_score is None:
+        return outcome
+    from evals.gating import GateWish, with_gate
+
+    rule = request.gate or ("regressions" if outcome.comparison else "failures")
+    return with_gate(outcome, GateWish(rule=rule, min_score=request.min_score))
+
+
 def read_baselines(request: RunRequest) -> Baseline | None:
     """What the stored outcomes know; None if nothing is to be compared. Raises InvalidUse or InvalidBaseline."""
     if not request.baselines and request.base is None:
         return None
     from evals.baselines import read_baseline
 
-    return read_baseline([(str(path), read_outcome_file(path)) for path in request.baselines])
+    return read_baseline([(name, read_outcome_file(Path(name))) for name in request.baselines])
 
 
 class Loaded(NamedTuple):
@@ -207,7 +219,7 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
 
     started = time.monotonic()
     with waiting(terminal) as display:
-        trials, base = asyncio.run(run_trials(plan, config=config, display=display, against=against))
+        trials, base, agreement = asyncio.run(run_trials(plan, config=config, display=display, against=against))
     base_trials = base.trials if base is not None else ()
     outcome = build_outcome(
         plan.suite,
@@ -217,6 +229,7 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
         engine_version=ENGINE_VERSION,
         baseline=base.baseline if base is not None else None,
         base_trials=base_trials,
+        agreement=agreement,
     )
     return msgspec.structs.replace(
         outcome,
@@ -227,6 +240,7 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
 
 async def run_trials(plan: Plan, *, config: UserConfig, display: Display, against: Against | None = None) -> Ran:
     """Every trial of the plan, in the order in which they ended, then those of rows that stand against the baseline."""
+    from evals.agreement import measure_agreement
     from evals.catalogue import single_proxy_catalogue
     from evals.comparing import rerun_suspects
     from evals.pool import ModelPool
@@ -244,12 +258,14 @@ async def run_trials(plan: Plan, *, config: UserConfig, display: Display, agains
             pending.pop(TrialKey(trial.case_index, trial.model, trial.repeat_index), None)
             display.show(count(trials, total=total, asking=_asking(plan, pending)))
         if against is None:
-            return Ran(trials, None)
+            return Ran(trials, None, await measure_agreement(plan, trials, pool=pool))
+        own = list(trials)
         base = await complete_baseline(plan, trials, against=against, pool=pool)
         async for trial in rerun_suspects(plan, tuple(trials), baseline=base.baseline, pool=pool):
             trials.append(trial)
             display.show(count(trials, total=max(total, len(trials))))
-    return Ran(trials, base)
+        agreement = await measure_agreement(plan, own, pool=pool)
+    return Ran(trials, base, agreement)
 
 
 async def complete_baseline(plan: Plan, trials: list[Trial], *, against: Against, pool: ModelPool) -> BaseRun:
@@ -297,7 +313,7 @@ def show(outcome: Outcome, *, terminal: Terminal, verbose: bool) -> answers.Resu
     terminal.say()
     for line in summary_lines(msgspec.convert(results.summary, answers.Summary)):
         terminal.say(line.text, colour=line.colour)
-    for line in comparison_lines(results.comparison, conclusion=outcome.summary.conclusion):
+    for line in gate_lines(results, conclusion=outcome.summary.conclusion):
         terminal.say(line.text, colour=line.colour)
     if terminal.machine:
         terminal.document({"conclusion": outcome.summary.conclusion} | msgspec.json.decode(body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,9 @@ from msgspec import Struct
 from cli.errors import InvalidUse
 from cli.subject import Subject
 
+Gate = Literal["regressions", "failures", "never"]
+# As the service takes it: what it finds there is its own.
+HOSTED_BASELINE = re.compile(r"none|(branch|version|job):\S+")
 Framework = Literal["litellm", "claude-agent", "auto"]
 
 
@@ -24,8 +28,10 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     framework: Framework | None = None
     suite_file: Path | None = None
     cases: tuple[str, ...] = ()  # run only those whose titles hold one of these texts; none: all
-    baselines: tuple[Path, ...] = ()  # outcomes to compare with, oldest first
+    baselines: tuple[str, ...] = ()  # files of outcomes to compare with, oldest first; hosted what the service knows
     base: Subject | None = None  # the package as it was, run where the baselines know too little
+    gate: Gate | None = None  # None: regressions where there is a baseline, else failures
+    min_score: float | None = None  # fail below it, 0..1
     outputs: tuple[Path, ...] = ()  # reports to write, each in the format of its extension
     all_repeats: bool = False
     generate: bool = False  # without any suite, a model writes cases for this run
@@ -37,6 +43,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 120.0
     max_cost_usd: float | None = None  # lowers the tier's cap for this run
     estimate: bool = False  # tell what the run would take instead
+    org: str | None = None  # the organisation that is billed
 
 
 def comma_separated(text: str | None, *, option: str) -> tuple[str, ...]:
@@ -59,7 +66,23 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "cases": list(request.cases),
         "max_cost_usd": request.max_cost_usd,
         "dry_run": request.estimate,
+        "baseline": hosted_baseline(request),
+        "gate": request.gate,
+        "account": request.org,
     }
+    score = {} if request.min_score is None else {"min_score": request.min_score}
     anew = {} if request.use_cache else {"cache": False}
     always = {"upload_results": request.upload, "verify_results": request.verify}
-    return {name: value for name, value in optional.items() if value} | anew | always
+    return {name: value for name, value in optional.items() if value} | score | anew | always
+
+
+def hosted_baseline(request: RunRequest) -> str | None:
+    """What the service shall compare with. Raises InvalidUse for files, and for more than one."""
+    if not request.baselines:
+        return None
+    if len(request.baselines) > 1 or not HOSTED_BASELINE.fullmatch(request.baselines[0]):
+        raise InvalidUse(
+            "The service compares with one baseline that it knows: --baseline branch:NAME, version:1.2.3, job:ID or "
+            "none. To compare with stored outcomes, add --local."
+        )
+    return request.baselines[0]

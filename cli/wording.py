@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cli.answers import (
@@ -18,7 +18,9 @@ from cli.answers import (
     ModelShare,
     MoneyRange,
     RateShown,
+    Results,
     RowShown,
+    SourceShown,
     Summary,
     TrialShown,
 )
@@ -83,25 +85,49 @@ def result_lines(rows: Sequence[RowShown], *, verbose: bool) -> Iterator[Line]:
             yield from _why(row)
 
 
-def comparison_lines(comparison: ComparisonShown | None, *, conclusion: str) -> Iterator[Line]:
-    """What the comparison found, which rule the conclusion rests on, and it; nothing without a baseline."""
+def gate_lines(results: Results, *, conclusion: str) -> Iterator[Line]:
+    """What the comparison found, what decided, and the conclusion; nothing without a baseline and a gate."""
+    yield from comparison_lines(results.comparison, conclusion=conclusion if results.gate is None else None)
+    if results.gate is not None:
+        yield Line()
+        for reason in results.gate.reasons:
+            yield Line(f"⚖️  {shortened(reason, limit=300)}")
+        yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
+
+
+def comparison_lines(comparison: ComparisonShown | None, *, conclusion: str | None) -> Iterator[Line]:
+    """What the comparison found, which rule the conclusion rests on, and it; nothing without a baseline.
+
+    Without a conclusion something else than a rule about rows may have decided: then neither is told.
+    """
     if comparison is None:
         return
     counts = ", ".join(f"{count} {_WORDS.get(status, status)}" for status, count in comparison.rows.items() if count)
     yield Line()
-    yield Line("📐 Against the baseline:")
+    yield Line(f"📐 Against {_source(comparison.source)}:")
     yield Line()
     yield Line(f"{INDENT}{counts}")
     base = (
         f" ({comparison.base_trials:,} of them made now with the package as it was)" if comparison.base_trials else ""
     )
     yield Line(f"{INDENT}{comparison.baseline_trials:,} trials before{base}; {comparison.rerun_trials:,} run again")
-    yield Line(f"{INDENT}{_RULES.get(comparison.rule, comparison.rule)}")
+    if conclusion is not None:
+        yield Line(f"{INDENT}{_RULES.get(comparison.rule, comparison.rule)}")
     for word, rows in (("Removed", comparison.removed), ("Changed, so not compared", comparison.changed)):
         for row in rows:
             name = f"{row.get('title', '')} · {row.get('model', '')}"
             yield Line(f"{INDENT}{word}: {shortened(name, limit=200)}", "yellow")
-    yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
+    if conclusion is not None:
+        yield Line(f"{INDENT}Conclusion: {conclusion}", COLOURS.get(conclusion, "yellow"))
+
+
+def _source(source: SourceShown | None) -> str:
+    """`the baseline (branch main, 12 runs, the newest of 2026-01-02 03:04 UTC)`."""
+    if source is None:
+        return "the baseline"
+    newest = f", the newest of {_minute(source.newest_at)}" if source.newest_at else ""
+    runs = "1 run" if source.jobs == 1 else f"{source.jobs} runs"
+    return f"the baseline ({source.kind} {shortened(source.name, limit=100)}, {runs}{newest})"
 
 
 def summary_lines(summary: Summary) -> Iterator[Line]:
@@ -126,9 +152,24 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
     elif summary.trials_cached:
         count = f"{summary.trials_cached:,} answer" + ("" if summary.trials_cached == 1 else "s")
         yield Line(f"{INDENT}Cached: {count} from earlier runs")
+    if summary.judge_agreement is not None:
+        agreement = summary.judge_agreement
+        asked = "1 verdict that was" if agreement.n == 1 else f"{agreement.n} verdicts that were"
+        yield Line(f"{INDENT}Judge agrees with itself: {percent(agreement.share)} of {asked} asked for again")
+    yield from _derived_lines(summary.derived_metrics)
     for note in summary.notes:
         yield Line()
         yield Line(f"⚠️ {note}", "yellow")
+
+
+def _derived_lines(metrics: Mapping[str, Mapping[str, float]]) -> Iterator[Line]:
+    """The suite's own figures, a line for each model."""
+    found = [(model, figures) for model, figures in metrics.items() if figures]
+    if found:
+        yield Line(f"{INDENT}Metrics:")
+    for model, figures in found:
+        named = ", ".join(f"{shortened(name, limit=100)} {value:g}" for name, value in figures.items())
+        yield Line(f"{INDENT}{INDENT}{shortened(model, limit=100)}: {named}")
 
 
 def estimate_lines(found: Estimate) -> Iterator[Line]:
@@ -222,7 +263,7 @@ def _why(row: RowShown) -> Iterator[Line]:
         yield Line(f"{INDENT}Not run")
     refused = [assertion for assertion in row.assertions if not assertion.passed]
     for assertion in refused:
-        yield Line(f"{INDENT}{assertion.type}: {shortened(assertion.reason, limit=300)}")
+        yield Line(f"{INDENT}{assertion.label}: {shortened(assertion.reason, limit=300)}")
     if row.stands == "failed":
         yield Line(f"{INDENT}Answer: {_piece(row.response, refused)}")
 
@@ -281,7 +322,7 @@ def _whole_answer(
         yield Line(f"{INDENT}{_error_text(error)}", "yellow")
     for assertion in assertions:
         sign = SIGNS["passed" if assertion.passed else "failed"]
-        yield Line(f"{INDENT}{sign} {assertion.type} ({percent(assertion.score)}): {assertion.reason}")
+        yield Line(f"{INDENT}{sign} {assertion.label} ({percent(assertion.score)}): {assertion.reason}")
     # A bar before each line: what a model writes is never mistaken for a line of ours, or for a CI command.
     yield from (Line(f"{INDENT}│ {line}") for line in (printable_lines(response) if response else ()))
 

@@ -16,21 +16,11 @@ from msgspec import Struct
 from evals.comparison import Baseline, Past, RowKey
 from evals.digests import case_digest
 from evals.errors import EngineError
+from evals.printable import shortened
 from evals.runner import Plan
 from evals.scoring import count_verdicts
 from evals.statistics import Counts
-from evals.types import RowIndex, Trial
-
-
-class RowHistory(Struct, frozen=True, kw_only=True):
-    """What one row of a run brings to later comparisons. `case_digest` as in evals.digests."""
-
-    case_index: int
-    model: str
-    title: str
-    case_digest: str
-    passed: int
-    failed: int
+from evals.types import RowHistory, RowIndex, Trial
 
 
 def history_of(plan: Plan, trials: Iterable[Trial]) -> tuple[RowHistory, ...]:
@@ -59,7 +49,7 @@ def _row_history(plan: Plan, index: RowIndex, trials: Sequence[Trial]) -> RowHis
     return RowHistory(
         case_index=index.case_index,
         model=index.model,
-        title=case.title,
+        title=shortened(case.title, limit=200) or "(untitled)",
         case_digest=case_digest(plan.suite, case),
         passed=counts.passed,
         failed=counts.failed,

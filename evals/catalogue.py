@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from evals.types import Price
 from evals.yaml_reader import read_yaml
 
 PROXY_VARIABLE = "PRPM_LITELLM_PROXY_URL"
+EMBEDDER = "text-embedding-3-small"  # asked of a user's own proxy where an assertion names no embedding model
 DEMO_MODEL = "smollm2-135m"
 FREE = Price(input=0.0, output=0.0)
 
@@ -27,6 +29,7 @@ FREE = Price(input=0.0, output=0.0)
 AGENTS_IN_FLIGHT = 4
 AGENT_SECONDS = 600.0
 
+_PROXY = "proxy/"  # begins the ids of deployments at a proxy
 _SHOWN_NAME = 80  # characters of an unknown name that an error repeats
 
 
@@ -39,6 +42,7 @@ class Model(Struct, frozen=True, kw_only=True):
     tools: bool = False
     can_judge: bool = True
     agents: tuple[Deployment, ...] = ()  # the same for agents, by backends that run them
+    embeds: bool = False  # makes vectors of texts; where any name goes, nobody knows before it is tried
     successor: str | None = None  # who answers instead, where the vendor no longer serves the original
     retired: date | None = None  # since when
 
@@ -86,10 +90,15 @@ class Catalogue:
         models: Iterable[Model],
         infos: Iterable[ModelInfo] = (),
         any_name: Callable[[str], Model] | None = None,
+        embedders: Iterable[Model] = (),
     ) -> None:
-        """`any_name` makes a model of a name that is not listed, where every name is as good as another."""
+        """`any_name` makes a model of a name that is not listed, where every name is as good as another.
+
+        `embedders` are found by name and nowhere listed: they compare texts for assertions and answer nobody.
+        """
         self.default = default
         self._models = {model.name: model for model in models}
+        self._embedders = {model.name: model for model in embedders}
         self._infos = tuple(infos)
         self._any_name = any_name
 
@@ -98,9 +107,15 @@ class Catalogue:
         """Names that can be called, in the file's order."""
         return tuple(name for name, model in self._models.items() if model.deployments)
 
+    @property
+    def embedder(self) -> str | None:
+        """The embedding model for assertions that name none: the first that can be called, else the first."""
+        reachable = [name for name, model in self._embedders.items() if model.deployments]
+        return next(iter(reachable or self._embedders), None)
+
     def resolve(self, name: str) -> Model:
         """The model of that name. Raises UnknownModel, or ModelUnreachable when no deployment has its key."""
-        model = self._models.get(name)
+        model = self._models.get(name) or self._embedders.get(name)
         if model is None and self._any_name is not None and name:
             return self._any_name(name)
         if model is None:
@@ -112,6 +127,16 @@ class Catalogue:
     def describe(self) -> tuple[ModelInfo, ...]:
         """Every model of the file, reachable or not, in the file's order."""
         return self._infos
+
+    def notes(self, names: Iterable[str], *, today: date | None = None) -> list[str]:
+        """A sentence for each of these models that its vendor no longer serves, and whose successor answers.
+
+        `today` is in UTC. A date ahead says nothing yet, as the original still answers; nor does a model that is asked
+        for at an operator's proxy, which has names of its own.
+        """
+        now = today or datetime.now(UTC).date()
+        found = [model for name in names if (model := self._models.get(name)) is not None]
+        return [_retired(model) for model in found if _is_succeeded(model, now)]
 
     def needs_backend(self, name: str) -> bool:
         """Whether a reachable deployment uses the backend `name`."""
@@ -125,12 +150,14 @@ class Catalogue:
             models=[msgspec.structs.replace(model, agents=()) for model in self._models.values()],
             infos=[msgspec.structs.replace(info, agents=UNSET) for info in self._infos],
             any_name=None if any_name is None else lambda name: msgspec.structs.replace(any_name(name), agents=()),
+            embedders=self._embedders.values(),
         )
 
     @property
     def backends(self) -> frozenset[str]:
         """Names of the backends that reachable deployments use."""
-        return frozenset(d.backend for model in self._models.values() for d in (*model.deployments, *model.agents))
+        models = (*self._models.values(), *self._embedders.values())
+        return frozenset(d.backend for model in models for d in (*model.deployments, *model.agents))
 
     def _unknown_sentence(self, name: str) -> str:
         shown = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "..."
@@ -143,6 +170,16 @@ class Catalogue:
         wanted = f"it needs {' or '.join(needs)} in the service's environment" if needs else "it has no deployment"
         usable = ", ".join(self.reachable) or "none"
         return f"The model {name} cannot be reached: {wanted}. Models that can be used: {usable}."
+
+
+def _is_succeeded(model: Model, today: date) -> bool:
+    is_direct = bool(model.deployments) and not model.deployments[0].id.startswith(_PROXY)
+    return is_direct and model.successor is not None and (model.retired is None or model.retired <= today)
+
+
+def _retired(model: Model) -> str:
+    since = f" since {model.retired}" if model.retired else ""
+    return f"{model.name} is retired by its vendor{since}; its successor {model.successor} answers."
 
 
 def load_catalogue(
@@ -163,7 +200,8 @@ def load_catalogue(
         _info(model, entry, is_default=model.name == default)
         for model, entry in zip(models, parsed.models.values(), strict=True)
     ]
-    return Catalogue(default=default, models=models, infos=infos)
+    embedders = [_embedder(name, entry, environ, proxy) for name, entry in parsed.embedders.items()]
+    return Catalogue(default=default, models=models, infos=infos, embedders=embedders)
 
 
 def bundled_catalogue_text() -> str:
@@ -171,14 +209,27 @@ def bundled_catalogue_text() -> str:
     return files("evals").joinpath("catalogue.yaml").read_text(encoding="utf-8")
 
 
+@cache
+def bundled_embedder_prices() -> Mapping[str, Price]:
+    """What embedding models cost by the bundled file, by name; for those who know no operator's own."""
+    parsed = _parse(bundled_catalogue_text())
+    return {name: _price(entry.entries[0]) for name, entry in parsed.embedders.items()}
+
+
 def vendor_key_variables(text: str) -> set[str]:
     """Names of the variables that hold vendors' keys, so that a root can take them out of its environment."""
+    parsed = _parse(text)
     return {
         deployment.key_variable
-        for entry in _parse(text).models.values()
-        for deployment in entry.deployments
+        for deployments in _all_deployments(parsed)
+        for deployment in deployments
         if deployment.key_variable
     }
+
+
+def _all_deployments(parsed: _File) -> Iterable[tuple[_DeploymentEntry, ...]]:
+    yield from (entry.deployments for entry in parsed.models.values())
+    yield from (entry.entries for entry in parsed.embedders.values())
 
 
 def demo_catalogue(base_url: str) -> Catalogue:
@@ -219,14 +270,14 @@ def single_proxy_catalogue(
 
     def at_the_proxy(name: str) -> Model:
         deployment = Deployment(
-            id=f"proxy/{name}",
+            id=f"{_PROXY}{name}",
             backend="openai_compatible",
             model=name,
             price=None,
             base_url=base_url,
             key=key,
         )
-        return Model(name=name, deployments=(deployment,), agents=(_for_agents(deployment),))
+        return Model(name=name, deployments=(deployment,), agents=(_for_agents(deployment),), embeds=True)
 
     named = models or (default,)
     return Catalogue(
@@ -234,6 +285,7 @@ def single_proxy_catalogue(
         models=[at_the_proxy(name) for name in named],
         infos=[ModelInfo(name=name, default=name == named[0], reachable=True, tools=False) for name in named],
         any_name=at_the_proxy,
+        embedders=[at_the_proxy(EMBEDDER)],
     )
 
 
@@ -279,9 +331,44 @@ class _ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     label: Name | None = None
 
 
+class _EmbedderDeployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As a model's deployment, with a price for what is read: nothing is written."""
+
+    backend: Name
+    model: Name
+    key_variable: Name | None = None
+    base_url: Name | None = None
+    price: Dollars | None = None
+    free: bool = False
+    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    options: dict[str, Any] = {}
+
+    def as_a_models(self) -> _DeploymentEntry:
+        return _DeploymentEntry(
+            backend=self.backend,
+            model=self.model,
+            key_variable=self.key_variable,
+            base_url=self.base_url,
+            price=None if self.price is None else _PriceEntry(input=self.price, output=0.0),
+            free=self.free,
+            max_in_flight=self.max_in_flight,
+            options=self.options,
+        )
+
+
+class _EmbedderEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    deployments: Annotated[tuple[_EmbedderDeployment, ...], Meta(min_length=1)]
+    proxy_name: Name | None = None
+
+    @property
+    def entries(self) -> tuple[_DeploymentEntry, ...]:
+        return tuple(deployment.as_a_models() for deployment in self.deployments)
+
+
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default: Name
     models: Annotated[dict[Name, _ModelEntry], Meta(min_length=1)]
+    embedders: dict[Name, _EmbedderEntry] = {}
 
 
 class _Proxy(Struct, frozen=True):
@@ -297,6 +384,13 @@ def _parse(text: str) -> _File:
         for position, deployment in enumerate(entry.deployments)
         for finding in _findings(deployment)
     ]
+    findings += [
+        f"embedders.{name}.deployments[{position}]: {finding}"
+        for name, entry in parsed.embedders.items()
+        for position, deployment in enumerate(entry.entries)
+        for finding in _findings(deployment)
+    ]
+    findings += [f"embedders.{name}: a model has that name too" for name in parsed.embedders if name in parsed.models]
     if parsed.default not in parsed.models:
         findings.insert(0, f"default: there is no model named {parsed.default!r} in this file")
     findings += [*_ids_given_twice(parsed), *_ranks_given_in_part(parsed)]
@@ -357,7 +451,7 @@ def _ranks_given_in_part(parsed: _File) -> Iterable[str]:
 
 def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
     usable = [deployment for deployment in entry.deployments if _has_key(deployment, environ)]
-    at_proxy = _at_proxy(entry, proxy)
+    at_proxy = _at_proxy(entry.proxy_name, entry.deployments[0], proxy)
     direct = tuple(_deployment(one, environ) for one in usable if not runs_agents(one.backend))
     agents = tuple(_agents(one, environ) for one in usable if runs_agents(one.backend))
     return Model(
@@ -374,6 +468,12 @@ def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Pr
 
 def _ordered(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
     return tuple(sorted(deployments, key=lambda deployment: deployment.rank or 0))
+
+
+def _embedder(name: str, entry: _EmbedderEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
+    direct = tuple(_deployment(deployment, environ) for deployment in entry.entries if _has_key(deployment, environ))
+    at_proxy = _at_proxy(entry.proxy_name, entry.entries[0], proxy)
+    return Model(name=name, deployments=at_proxy + direct, can_judge=False, embeds=True)
 
 
 def _has_key(deployment: _DeploymentEntry, environ: Mapping[str, str]) -> bool:
@@ -416,20 +516,20 @@ def _for_agents(proxy: Deployment) -> Deployment:
     )
 
 
-def _at_proxy(entry: _ModelEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
+def _at_proxy(name: str | None, first: _DeploymentEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
     """The operator's LiteLLM proxy, priced as the model's first deployment."""
-    if proxy is None or entry.proxy_name is None:
+    if proxy is None or name is None:
         return ()
     return (
         Deployment(
-            id=f"proxy/{entry.proxy_name}",
+            id=f"{_PROXY}{name}",
             backend="openai_compatible",
-            model=entry.proxy_name,
-            price=_price(entry.deployments[0]),
+            model=name,
+            price=_price(first),
             base_url=proxy.url,
             key=proxy.key,
             # Before all others, whose ranks begin at 1; without ranks the place in the list counts.
-            rank=None if entry.deployments[0].rank is None else 0,
+            rank=None if first.rank is None else 0,
         ),
     )
 

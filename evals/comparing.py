@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from evals.comparison import RERUNS, Baseline, Past, Present, lacking, rerun_calls, suspects
+from evals.grading import compared
 from evals.outcome import present_rows
 from evals.pool import ModelPool
 from evals.runner import Plan, run_again, trial_count
@@ -22,7 +23,8 @@ def suspected_rows(
     """The rows to run again after these trials of the plan, within so many calls (None: as many as a run may add)."""
     indexes, rows = _rows(plan, trials)
     budget = rerun_calls(trial_count(plan)) if calls is None else calls
-    return tuple(indexes[position] for position in suspects(rows, baseline, calls=budget))
+    chosen = (indexes[position] for position in suspects(rows, baseline, calls=budget))
+    return tuple(index for index in chosen if _stands_alone(plan, index))
 
 
 async def rerun_suspects(
@@ -50,7 +52,8 @@ def lacking_rows(plan: Plan, trials: Sequence[Trial], *, baseline: Baseline) -> 
     """
     indexes, rows = _rows(plan, trials)
     most = rerun_calls(trial_count(plan)) // (2 * RERUNS)
-    return tuple(indexes[position] for position in lacking(rows, baseline)[:most])
+    chosen = (indexes[position] for position in lacking(rows, baseline))
+    return tuple(index for index in chosen if _stands_alone(plan, index))[:most]
 
 
 async def run_before(
@@ -88,6 +91,11 @@ async def run_base(
     async with aclosing(run_before(plan, rows, base=base, pool=pool)) as stream:
         ran = [trial async for trial in stream]
     return BaseRun(completed_baseline(plan, trials, baseline=baseline, rows=rows, ran=ran), tuple(ran))
+
+
+def _stands_alone(plan: Plan, index: RowIndex) -> bool:
+    """Whether the row can be tried without the others: what is compared with rivals' answers cannot."""
+    return not compared(plan.suite.cases[index.case_index])
 
 
 class _Rows(NamedTuple):

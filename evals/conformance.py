@@ -31,7 +31,7 @@ from evals.types import Assertion, AssertionSet, Case, Completion, Guardrails, J
 
 TIERS = ("exact", "parser", "optional", "quirk")
 _TOLERANCE = 1e-9
-_ASSERTION_FIELDS = frozenset(("type", "value", "threshold", "weight", "metric"))
+_ASSERTION_FIELDS = frozenset(("type", "value", "threshold", "weight", "metric", "transform"))
 _SET_FIELDS = frozenset(("type", "assert", "threshold", "weight", "metric"))
 
 # A recorded row; its values are of any kind, as what was recorded may be wrong on purpose.
@@ -231,7 +231,8 @@ async def _grade(row: Row, items: Sequence[Row], *, threshold: float | None) -> 
     output = row.get("output")
     text = output if isinstance(output, str) else json_text(output)
     answer = Answer(text=text, vars=variables, completion=_completion(row, text), is_text=isinstance(output, str))
-    return await grade(case, answer, None)
+    # The rows were recorded on their author's own machine, where code is run; here it still runs in a cage.
+    return await grade(case, answer, None, allow_code=True)
 
 
 def _read_item(item: Row, variables: dict[str, JsonValue]) -> Assertion | AssertionSet:
@@ -253,6 +254,7 @@ def _read_fields(
     _refuse_other_fields(item, known=known)
     metric = item.get("metric")
     fields = {
+        **({"transform": item["transform"]} if "transform" in item else {}),
         "threshold": item.get("threshold"),
         "weight": item.get("weight", 1.0),
         "metric": render(metric, variables) if isinstance(metric, str) else metric,

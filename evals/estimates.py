@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from evals.errors import InvalidAssertion
-from evals.grading import find_assertion
+from evals.agreement import repeats_itself, sample_size
+from evals.catalogue import EMBEDDER
+from evals.grading import find_assertion, is_graded, parts_of
 from evals.judging import JUDGE_MAX_TOKENS
 from evals.packages import conversation
+from evals.panels import votes_of
 from evals.pricing import least_input_tokens, most_input_tokens
-from evals.types import Assertion, AssertionSet, Case, Instructions, Message, Price, Suite
+from evals.types import Assertion, Case, Instructions, Message, Price, Suite
 
 # A short answer, for the least that a run takes.
 SHORT_ANSWER_TOKENS = 50
-# What a judge is told around the rubric, the question and the answer (evals/assertions/llm_rubric.py).
-_JUDGES_INSTRUCTIONS = Message("system", "x" * 800)
+# What a judge is told around the rubric, the question and the answer (evals/assertions/_opinions.py); the longest.
+_JUDGES_INSTRUCTIONS = Message("system", "x" * 1_400)
+_NOTHING = (Message("assistant", ""),)
 
 
 class Range(Struct, frozen=True):
@@ -65,6 +69,9 @@ class _Calls(Struct, frozen=True):
     input: Range
     output: Range
 
+    def times(self, factor: float) -> _Calls:
+        return _Calls(self.count.times(factor), self.input, self.output)
+
 
 def estimate_run(
     instructions: Instructions,
@@ -74,52 +81,109 @@ def estimate_run(
     prices: Mapping[str, Price],
     default_judge: str,
     answer_tokens: int,
+    embedder: str | None = EMBEDDER,
 ) -> RunEstimate:
-    """What running the suite once on each model takes. `prices` by model name; `answer_tokens` caps each answer."""
+    """What running the suite once on each model takes. `prices` by model name; `answer_tokens` caps each answer.
+
+    `embedder` compares texts where an assertion names no embedding model; None leaves it out.
+    """
     longest = min(suite.max_tokens, answer_tokens)
-    answers = [_answers(instructions, case, longest) for case in suite.cases]
+    answers = [calls for case in suite.cases for calls in _answers(instructions, case, longest)]
     judged: dict[str, list[_Calls]] = {}
+    repeated: dict[str, list[_Calls]] = {}  # what one verdict takes that may be asked for again
+    verdicts = 0
     for case in suite.cases:
         for assertion in _graded(case):
-            name = assertion.model or suite.judge or default_judge
-            calls = _judgements(case, assertion, longest, min(JUDGE_MAX_TOKENS, answer_tokens))
-            judged.setdefault(name, []).append(
-                _Calls(calls.count.times(len(models)), calls.input, calls.output),
-            )
+            type_ = find_assertion(assertion.type).type
+            # Answers that are compared are judged once for all models.
+            times = case.repeat * (1 if type_.compares else len(models))
+            one = _judgement(case, assertion, longest, min(JUDGE_MAX_TOKENS, answer_tokens), models=len(models))
+            votes = Counter(_votes(assertion, default=suite.judge or default_judge) if type_.asks else ())
+            for name, number in votes.items():
+                judged.setdefault(name, []).append(one.times(times * number))
+                if repeats_itself(assertion):
+                    repeated.setdefault(name, []).append(one.times(number))
+            verdicts += times if repeats_itself(assertion) else 0
+            if type_.embeds and embedder is not None:
+                name = embedder if type_.asks else assertion.model or embedder
+                judged.setdefault(name, []).append(_embeddings(case, assertion, longest).times(times))
+    for name, calls in repeated.items():
+        judged[name].append(_again(calls, times=sample_size(verdicts)))
     return RunEstimate(
         tested=tuple(_model(name, answers, prices.get(name)) for name in models),
         judges=tuple(_model(name, calls, prices.get(name)) for name, calls in judged.items()),
     )
 
 
-def _answers(instructions: Instructions, case: Case, longest: int) -> _Calls:
+def _answers(instructions: Instructions, case: Case, longest: int) -> Iterator[_Calls]:
+    """A call for each turn; each reads what was said and answered before."""
     messages = conversation(instructions, case)
-    return _Calls(
-        count=Range(case.repeat, case.repeat),
-        input=Range(least_input_tokens(messages), most_input_tokens(messages)),
-        output=Range(min(SHORT_ANSWER_TOKENS, longest), longest),
+    short = min(SHORT_ANSWER_TOKENS, longest)
+    for number in range(max(1, len(case.turns))):
+        if number:
+            messages = (*messages, Message("user", case.turns[number].content))
+        yield _Calls(
+            count=Range(case.repeat, case.repeat),
+            input=Range(
+                least_input_tokens(messages) + number * short,
+                # An answer stands as a message of its own in what is read next.
+                most_input_tokens(messages) + number * (longest + most_input_tokens(_NOTHING)),
+            ),
+            output=Range(short, longest),
+        )
+
+
+def _votes(assertion: Assertion, *, default: str) -> list[str]:
+    """Who is asked for a judgement, a name for each call."""
+    if assertion.panel is None:
+        return [assertion.model or default]
+    return [vote.model or default for vote in votes_of(assertion.panel, model=assertion.model)]
+
+
+def _judgement(case: Case, assertion: Assertion, longest: int, longest_opinion: int, *, models: int) -> _Calls:
+    """One verdict. A judge is asked once, or twice when its first opinion cannot be read; that one is then quoted."""
+    compares = find_assertion(assertion.type).type.compares
+    criteria = len(assertion.value) if isinstance(assertion.value, list | tuple) and not compares else 1
+    told = (
+        _JUDGES_INSTRUCTIONS,
+        Message("user", f"{assertion.value}{assertion.rubric_prompt or ''}{case.vars.get('context', '')}"),
+        Message("user", "\n".join((case.messages[-1].content, *(turn.content for turn in case.turns)))),
     )
-
-
-def _judgements(case: Case, assertion: Assertion, longest: int, longest_opinion: int) -> _Calls:
-    """A judge is asked once, or twice when its first opinion cannot be read; the second time that one is quoted."""
-    told = (_JUDGES_INSTRUCTIONS, Message("user", str(assertion.value)), Message("user", case.messages[-1].content))
     short = min(SHORT_ANSWER_TOKENS, longest)
     return _Calls(
-        count=Range(case.repeat, 2 * case.repeat),
-        input=Range(least_input_tokens(told) + short, most_input_tokens(told) + longest + longest_opinion),
+        count=Range(criteria, 2 * criteria),
+        input=Range(
+            least_input_tokens(told) + short,
+            most_input_tokens(told) + (models if compares else 1) * longest + longest_opinion,
+        ),
         output=Range(min(SHORT_ANSWER_TOKENS, longest_opinion), longest_opinion),
     )
 
 
+def _again(calls: Sequence[_Calls], *, times: int) -> _Calls:
+    """What asking for some verdicts again takes at most: nobody knows beforehand which ones."""
+    return _Calls(
+        count=Range(0, times * max(call.count.high for call in calls)),
+        input=Range(0, max(call.input.high for call in calls)),
+        output=Range(0, max(call.output.high for call in calls)),
+    )
+
+
+def _embeddings(case: Case, assertion: Assertion, longest: int) -> _Calls:
+    """One call for the texts of an assertion; questions that a judge makes are short."""
+    texts = (Message("user", str(assertion.value)), Message("user", case.messages[-1].content))
+    return _Calls(
+        count=Range(1, 1),
+        input=Range(least_input_tokens(texts), most_input_tokens(texts) + longest + JUDGE_MAX_TOKENS),
+        output=Range(),
+    )
+
+
 def _graded(case: Case) -> Iterator[Assertion]:
-    for item in case.assertions:
-        for assertion in item.assertions if isinstance(item, AssertionSet) else (item,):
-            try:
-                if find_assertion(assertion.type).type.graded:
-                    yield assertion
-            except InvalidAssertion:
-                continue
+    for part in parts_of(case):
+        for assertion in part.singles:
+            if is_graded(assertion):
+                yield assertion
 
 
 def _model(name: str, calls: Sequence[_Calls], price: Price | None) -> ModelEstimate:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from evals.archives import MAX_ARCHIVE_BYTES, MAX_FILES, pack, quoted_path, require_safe_path
 from evals.errors import InvalidPackage
@@ -33,7 +34,41 @@ def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
     if not root.is_dir():
         what = "is a file; name the folder that holds it" if root.exists() else "does not exist"
         raise InvalidPackage(f"The folder {quoted_path(str(path))} {what}.")
-    folder = _Folder(root)
+    return collect(_Folder(root))
+
+
+class FolderView(Protocol):
+    """What is asked of a folder, wherever it is: a disk, or a commit at a forge. Paths are relative, with `/`.
+
+    Each raises InvalidPackage for what cannot be had.
+    """
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+
+    def has(self, path: str) -> bool:
+        """True if anything has that name, a link too: reading it then says what is wrong."""
+
+    def is_folder(self, path: str) -> bool: ...
+
+    def is_file(self, path: str) -> bool: ...
+
+    def names(self) -> list[str]:
+        """Names directly in the folder."""
+
+    def walk(self, below: str) -> list[str]:
+        """Paths of the regular files below a folder, sorted; without links, repositories, dependencies."""
+
+    def read(self, path: str) -> bytes:
+        """The content of a regular file."""
+
+    def read_all(self, paths: tuple[str, ...]) -> dict[str, bytes]:
+        """The contents, by path."""
+
+
+def collect(folder: FolderView) -> dict[str, bytes]:
+    """Path -> content of what belongs to the package(s) in the folder. Raises InvalidPackage."""
     wanted = _listed(folder) if folder.has(MANIFEST) else _guessed(folder)
     return folder.read_all((*wanted, *_companions(folder)))
 
@@ -43,12 +78,12 @@ def pack_folder(path: str | os.PathLike[str]) -> bytes:
     return pack(read_folder(path))
 
 
-def _listed(folder: _Folder) -> list[str]:
+def _listed(folder: FolderView) -> list[str]:
     manifests = read_every_manifest(folder.read(MANIFEST))
     return [MANIFEST, *(path for manifest in manifests for path in _files_of(manifest, folder))]
 
 
-def _files_of(manifest: Manifest, folder: _Folder) -> Iterator[str]:
+def _files_of(manifest: Manifest, folder: FolderView) -> Iterator[str]:
     for file in manifest.files:
         if set(file.path.split("/")) & NEVER_PACKED:
             raise InvalidPackage(f"prpm.json lists {quoted_path(file.path)}, which no package may hold.")
@@ -62,24 +97,24 @@ def _files_of(manifest: Manifest, folder: _Folder) -> Iterator[str]:
         yield from _guessed(folder)
 
 
-def _guessed(folder: _Folder) -> list[str]:
+def _guessed(folder: FolderView) -> list[str]:
     found = [path for candidate in find_candidates(folder.walk("")) for path in candidate.paths]
     if not found:
         raise InvalidPackage(
-            f"{quoted_path(str(folder.root))} holds no package: there is no prpm.json with `files`, and no "
+            f"{quoted_path(folder.label)} holds no package: there is no prpm.json with `files`, and no "
             "file where an editor would look, such as `.claude/skills/NAME/SKILL.md`, "
             "`.cursor/rules/NAME.mdc` or `AGENTS.md`."
         )
     return found
 
 
-def _companions(folder: _Folder) -> list[str]:
+def _companions(folder: FolderView) -> list[str]:
     suites = [path for path in (*SUITE_PATHS, FOREIGN_SUITE_PATH) if folder.has(path)]
     texts = [name for name in folder.names() if name != MANIFEST and is_companion(name) and name not in suites]
     return [*suites, *(name for name in texts if folder.is_file(name)), *_named_by(suites, folder)]
 
 
-def _named_by(suites: list[str], folder: _Folder) -> list[str]:
+def _named_by(suites: list[str], folder: FolderView) -> list[str]:
     """The files that the suites name; the folder is looked through only if there are any."""
     if not any(b"file://" in folder.read(suite) for suite in suites):
         return []
@@ -91,6 +126,7 @@ class _Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.label = str(root)
 
     def has(self, path: str) -> bool:
         """True if anything has that name, a link too: reading it then says what is wrong."""

@@ -63,15 +63,17 @@ class _Decisive(NamedTuple):
 def _decisive(outcome: Outcome, wish: GateWish) -> _Decisive:
     if wish.rule == "never":
         return _Decisive("never", ("The gate is off: no verdict fails this run.",))
+    rows = conclude_rows([gated_row(row) for row in outcome.test_cases])
+    rule = outcome.comparison.rule if outcome.comparison else "failures"
+    by_rows = _rule_reason(rule, has_baseline=bool(outcome.comparison))
     cases = count_gating(outcome.comparison.cases) if outcome.comparison else {}
     if cases:
-        return _Decisive("cases", tuple(_case_reason(kind, count) for kind, count in sorted(cases.items())))
-    rows = conclude_rows([gated_row(row) for row in outcome.test_cases])
+        reasons = tuple(_case_reason(kind, count) for kind, count in sorted(cases.items()))
+        return _Decisive("cases", (*reasons, f"The rest would fail too. {by_rows}") if rows == "failed" else reasons)
     score = outcome.summary.overall_score
     if rows == "passed" and wish.min_score is not None and score < wish.min_score:
         return _Decisive("min_score", (f"The score {score:.3f} is below {wish.min_score:g}.",))
-    rule = outcome.comparison.rule if outcome.comparison else "failures"
-    return _Decisive(rule, (_rule_reason(rule, has_baseline=bool(outcome.comparison)),))
+    return _Decisive(rule, (by_rows,))
 
 
 def _case_reason(kind: str, count: int) -> str:

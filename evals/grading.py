@@ -11,12 +11,16 @@ from functools import cache
 from threading import Event
 from typing import Literal, cast
 
+import msgspec
 from msgspec import Struct
 
-from evals.assertions import ASSERTIONS, Answer, AssertionType, Deterministic, Judge, Judgement
+from evals.assertions import ASSERTIONS, Answer, AssertionType, Comparing, Deterministic, Judge, Judgement
 from evals.assertions import Graded as GradedFunction
+from evals.assertions._opinions import MAX_RUBRIC_PROMPT
 from evals.errors import CannotJudge, CapReached, InvalidAssertion
-from evals.types import Assertion, AssertionResult, AssertionSet, Case, JsonValue, TrialError
+from evals.panels import MAX_JUDGES, MAX_VOTES, Opinion, Vote, ask_panel, votes_of
+from evals.transforming import NEEDS_CODE, check_transform, transformed
+from evals.types import Assertion, AssertionResult, AssertionSet, Case, JsonValue, Panel, TrialError
 
 NEGATION = "not-"
 SET_TYPE = "assert-set"
@@ -40,6 +44,11 @@ class Graded(Struct, frozen=True, kw_only=True, omit_defaults=True):
     assertions: tuple[AssertionResult, ...] = ()
     named_scores: dict[str, float] = {}
     error: TrialError | None = None
+
+
+def clamped(score: float) -> float:
+    """The score of a trial: 0 to 1, whatever an author's code gave."""
+    return min(1.0, max(0.0, score))
 
 
 class Known(Struct, frozen=True):
@@ -68,15 +77,35 @@ def check_assertion(assertion: Assertion, *, allow_code: bool = False) -> None:
         _check_number(assertion, "threshold", assertion.threshold)
         if known.type.graded and assertion.threshold > 1:
             raise InvalidAssertion(f"{assertion.type}: `threshold` is a score and lies between 0 and 1")
+    if assertion.panel is not None:
+        _check_panel(known.type, assertion, assertion.panel)
+    if assertion.rubric_prompt is not None:
+        _check_rubric_prompt(known.type, assertion, assertion.rubric_prompt)
     if known.type.check:
         known.type.check(assertion)
 
 
 def _require_allowed(known: Known, assertion: Assertion, *, allow_code: bool) -> None:
     if known.type.runs_code and not allow_code:
+        raise InvalidAssertion(f"{assertion.type}: {NEEDS_CODE}")
+    check_transform(assertion, allow_code=allow_code)
+
+
+def _check_panel(type_: AssertionType, assertion: Assertion, panel: Panel) -> None:
+    if not type_.asks:
+        raise InvalidAssertion(f"{assertion.type}: asks no judge, so `judge` has no place here")
+    if not 1 <= panel.votes <= MAX_VOTES or len(panel.models) > min(panel.votes, MAX_JUDGES):
         raise InvalidAssertion(
-            f"{assertion.type}: runs the author's code, which happens on the author's own machine only: "
-            "`prpm test --local --allow-code`"
+            f"{assertion.type}: `judge` has 1 to {MAX_VOTES} votes, and at most {MAX_JUDGES} models with a vote each"
+        )
+
+
+def _check_rubric_prompt(type_: AssertionType, assertion: Assertion, prompt: str) -> None:
+    if not type_.asks or type_.compares:
+        raise InvalidAssertion(f"{assertion.type}: takes no `rubricPrompt`, as no judge reads one answer here")
+    if not prompt.strip() or len(prompt) > MAX_RUBRIC_PROMPT:
+        raise InvalidAssertion(
+            f"{assertion.type}: `rubricPrompt` must be a text of at most {MAX_RUBRIC_PROMPT:,} characters"
         )
 
 
@@ -97,27 +126,67 @@ async def grade(
     answer: Answer,
     judge: Judge | None,
     *,
+    earlier: Sequence[Answer] = (),
+    rivals: Sequence[Answer] = (),
     allow_code: bool = False,
-    known: Mapping[int, Judgement] | None = None,
+    known: Mapping[int, Judgement | TrialError] | None = None,
 ) -> Graded:
     """The verdict on one answer. `allow_code` lets assertions run the code that the suite brings.
 
-    `known` has judgements that stand already, by `id` of the assertion: these are not asked again.
+    `earlier` are the answers of a conversation before that one, a turn each; `rivals` what others answered to the same
+    case. `known` has judgements that stand already, by `id` of the assertion: these are not asked again.
 
     Deterministic assertions are asked first, in order; then the graded ones, all at once. One that cannot be asked
     makes the case an error, never a failure. Raises nothing but cancellation.
     """
-    singles = tuple(_flatten(case))
     asked: dict[int, Judgement | TrialError] = dict(known or {})
-    unasked = [assertion for assertion in singles if id(assertion) not in asked]
-    graded = [assertion for assertion in unasked if _is_graded(assertion)]
-    others = [assertion for assertion in unasked if not _is_graded(assertion)]
-    outcomes = await _ask_in_order(others, answer, allow_code=allow_code)
+    graded: list[tuple[Assertion, Answer]] = []
+    for part in parts_of(case):
+        judged = answer if part.is_last else earlier[part.index]
+        unasked = [assertion for assertion in part.singles if id(assertion) not in asked]
+        others = [assertion for assertion in unasked if not is_graded(assertion)]
+        outcomes = await _ask_in_order(others, judged, allow_code=allow_code)
+        asked.update(zip(map(id, others), outcomes, strict=True))
+        graded += [(assertion, judged) for assertion in unasked if is_graded(assertion)]
     opinions = await asyncio.gather(
-        *(_ask_judge(assertion, answer, judge, allow_code=allow_code) for assertion in graded)
+        *(_ask_judge(assertion, (own, *rivals), judge, allow_code=allow_code) for assertion, own in graded)
     )
-    asked.update(zip(map(id, (*others, *graded)), (*outcomes, *opinions), strict=True))
+    asked.update(zip((id(assertion) for assertion, _ in graded), opinions, strict=True))
     return _combine(case, asked)
+
+
+async def compare_answers(
+    assertion: Assertion, answers: Sequence[Answer], judge: Judge, *, allow_code: bool
+) -> list[Judgement | TrialError]:
+    """What an assertion that compares says of each of the answers, or why nothing. Raises nothing but cancellation."""
+    try:
+        known = find_assertion(assertion.type)
+        _require_allowed(known, assertion, allow_code=allow_code)
+        opinion = await _opinion(known, assertion, answers, judge)
+    except Exception as error:  # noqa: BLE001 - one plug-in's mistake must not end the whole run
+        return [_explained(error, assertion)] * len(answers)
+    return [_turned(judgement, negated=known.negated) for judgement in opinion]
+
+
+class Part(Struct, frozen=True):
+    """Assertions that judge the same answer of a case: that to turn `index`, counted from 0, or the last one."""
+
+    items: tuple[Assertion | AssertionSet, ...]
+    index: int
+    is_last: bool
+    turn: int | None = None  # as results show it
+
+    @property
+    def singles(self) -> list[Assertion]:
+        """The assertions, those in sets included."""
+        return [one for item in self.items for one in (item.assertions if isinstance(item, AssertionSet) else (item,))]
+
+
+def parts_of(case: Case) -> list[Part]:
+    """The parts of a case in the order of its results: each turn's own assertions, then those of the whole."""
+    last = len(case.turns) - 1
+    turns = [Part(turn.assertions, index, index == last, index + 1) for index, turn in enumerate(case.turns)]
+    return [*turns, Part(case.assertions, max(last, 0), is_last=True)]
 
 
 def _is_long_work(assertions: Sequence[Assertion], answer: Answer) -> bool:
@@ -145,6 +214,8 @@ async def _ask_in_order(
     assertions: Sequence[Assertion], answer: Answer, *, allow_code: bool
 ) -> list[Judgement | TrialError]:
     """What each deterministic assertion says, turned round for `not-`; or why it says nothing."""
+    if any(assertion.transform is not None for assertion in assertions):
+        return [await _ask_of_transformed(assertion, answer, allow_code=allow_code) for assertion in assertions]
     if _is_long_work(assertions, answer):
         said = await _beside_the_loop(assertions, answer, allow_code=allow_code)
     else:
@@ -153,6 +224,16 @@ async def _ask_in_order(
         return [await _settled(item, assertion) for item, assertion in zip(said, assertions, strict=True)]
     finally:
         _drop(said)
+
+
+async def _ask_of_transformed(assertion: Assertion, answer: Answer, *, allow_code: bool) -> Judgement | TrialError:
+    try:
+        check_transform(assertion, allow_code=allow_code)
+        judged = await transformed(answer, assertion)
+    except Exception as error:  # noqa: BLE001 - as below
+        return _explained(error, assertion)
+    plain = msgspec.structs.replace(assertion, transform=None)
+    return (await _ask_in_order([plain], judged, allow_code=allow_code))[0]
 
 
 async def _beside_the_loop(assertions: Sequence[Assertion], answer: Answer, *, allow_code: bool) -> list[Said]:
@@ -173,11 +254,8 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _flatten(case: Case) -> Iterator[Assertion]:
-    for item in case.assertions:
-        if isinstance(item, AssertionSet):
-            yield from item.assertions
-        else:
-            yield item
+    for part in parts_of(case):
+        yield from part.singles
 
 
 def needs_only_the_answer(assertion: Assertion) -> bool:
@@ -186,14 +264,20 @@ def needs_only_the_answer(assertion: Assertion) -> bool:
         type_ = find_assertion(assertion.type).type
     except InvalidAssertion:
         return True
-    return not (type_.graded or type_.runs_code)
+    return not (type_.graded or type_.runs_code or assertion.transform is not None)
 
 
-def _is_graded(assertion: Assertion) -> bool:
+def is_graded(assertion: Assertion) -> bool:
+    """Whether a model judges it; False for an unknown type."""
     try:
         return find_assertion(assertion.type).type.graded
     except InvalidAssertion:
         return False
+
+
+def compared(case: Case) -> list[Assertion]:
+    """The assertions of the case that compare its answers with each other; only the last answers are compared."""
+    return [item for item in parts_of(case)[-1].singles if is_graded(item) and find_assertion(item.type).type.compares]
 
 
 # What an assertion gives at first: its judgement, a promise of one that is kept elsewhere, or trouble.
@@ -239,18 +323,38 @@ def _drop(said: Iterable[Said]) -> None:
 
 
 async def _ask_judge(
-    assertion: Assertion, answer: Answer, judge: Judge | None, *, allow_code: bool
+    assertion: Assertion, answers: Sequence[Answer], judge: Judge | None, *, allow_code: bool
 ) -> Judgement | TrialError:
-    """The judge's opinion on the answer, turned round for `not-`; or why there is none."""
+    """The judge's opinion on the first answer, turned round for `not-`; or why there is none."""
     try:
         known = find_assertion(assertion.type)
         _require_allowed(known, assertion, allow_code=allow_code)
         if judge is None:
             raise CannotJudge(f"{assertion.type}: no model is there to judge; name one as the judge", kind="judge")
-        judgement = await cast("GradedFunction", known.type.judge)(answer, assertion, judge)
-        return _turned(judgement, negated=known.negated)
+        return _turned((await _opinion(known, assertion, answers, judge))[0], negated=known.negated)
     except Exception as error:  # noqa: BLE001 - as above
         return _explained(error, assertion)
+
+
+async def ask_again(assertion: Assertion, answer: Answer, judge: Judge, *, allow_code: bool) -> Judgement | TrialError:
+    """What a graded assertion says of one answer, or why nothing. Raises nothing but cancellation."""
+    return await _ask_judge(assertion, (answer,), judge, allow_code=allow_code)
+
+
+async def _opinion(known: Known, assertion: Assertion, answers: Sequence[Answer], judge: Judge) -> Opinion:
+    """What the judge or all judges say of the answers, of the first one where nothing is compared."""
+    judged = [await transformed(answer, assertion) for answer in (answers if known.type.compares else answers[:1])]
+
+    async def ask(vote: Vote) -> Opinion:
+        spec = msgspec.structs.replace(assertion, model=vote.model, panel=None)
+        asked = judge.again(vote.times) if vote.times else judge
+        if known.type.compares:
+            return await cast("Comparing", known.type.judge)(judged, spec, asked)
+        return [await cast("GradedFunction", known.type.judge)(judged[0], spec, asked)]
+
+    if assertion.panel is None:
+        return await ask(Vote(assertion.model, 0))
+    return await ask_panel(votes_of(assertion.panel, model=assertion.model), ask)
 
 
 def _explained(error: Exception, assertion: Assertion) -> TrialError:
@@ -297,24 +401,36 @@ class _Mean(Struct, frozen=True):
 
 def _combine(case: Case, asked: dict[int, Judgement | TrialError]) -> Graded:
     errors = [outcome for outcome in asked.values() if isinstance(outcome, TrialError)]
+    parts = parts_of(case)
     if errors:
-        judged = (_single(item, asked[id(item)]) for item in _flatten(case))
         return Graded(
             state="error",
             score=0.0,
-            assertions=tuple(component.result for component in judged if component),
+            assertions=tuple(
+                _of_turn(component.result, part)
+                for part in parts
+                for item in part.singles
+                if (component := _single(item, asked[id(item)]))
+            ),
             error=errors[0],
         )
-    components = [_component(item, asked) for item in case.assertions]
+    placed = [(_component(item, asked), part) for part in parts for item in part.items]
+    components = [component for component, _ in placed]
     total = _total(components)
     # A case that asks for nothing is passed in full.
     score = total.value if components else 1.0
     return Graded(
         state="passed" if _passes(components, score, threshold=case.threshold) else "failed",
         score=score,
-        assertions=tuple(result for part in components for result in (part.result, *part.members)),
+        assertions=tuple(
+            _of_turn(result, part) for component, part in placed for result in (component.result, *component.members)
+        ),
         named_scores={metric: mean.value for metric, mean in _named(components).items()},
     )
+
+
+def _of_turn(result: AssertionResult, part: Part) -> AssertionResult:
+    return result if part.turn is None else msgspec.structs.replace(result, turn=part.turn)
 
 
 def _component(item: Assertion | AssertionSet, asked: dict[int, Judgement | TrialError]) -> _Component:

@@ -1,4 +1,4 @@
-"""Asking a model for a graded opinion, in JSON that is checked before anybody believes it."""
+"""Asking a model for a graded opinion, in JSON that is checked before anybody believes it; and for embeddings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from evals.types import Completion, Message
 JUDGE_TIMEOUT_SECONDS = 60.0
 JUDGE_MAX_TOKENS = 1024
 _ASKS = 2
+# Between the samples of a judge's first and its next opinion on the same, so that no kept answer stands for both: more
+# than a case has trials.
+_SAMPLES_APART = 1_000_000
 _LONGEST_OPINION = 50_000  # characters that are searched for JSON
 _MOST_BRACES = 200  # places that are tried, as an answer may be nothing but braces
 
@@ -46,16 +49,56 @@ class ModelJudge:
         return await self.session().ask(messages, schema=schema, model=model)
 
 
-class JudgeSession:
-    """The judge of one trial. `tokens` and `cost_usd` are what it used so far; unknown prices add nothing."""
+class Account:
+    """What the judges of one trial used so far; unknown prices add nothing."""
 
-    def __init__(self, pool: ModelPool, *, default_model: str, sample: int = 0, fresh: str = "") -> None:
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.cost_usd = 0.0
+
+    def add(self, completion: Completion) -> None:
+        """One more call was answered."""
+        self.tokens += (completion.input_tokens or 0) + (completion.output_tokens or 0)
+        self.cost_usd = round(self.cost_usd + (completion.cost_usd or 0.0), 9)
+
+
+class JudgeSession:
+    """The judge of one trial. `tokens` and `cost_usd` are what it used so far, further opinions included."""
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        *,
+        default_model: str,
+        sample: int = 0,
+        fresh: str = "",
+        account: Account | None = None,
+    ) -> None:
         self._pool = pool
         self._default_model = default_model
         self._sample = sample
         self._fresh = fresh
-        self.tokens = 0
-        self.cost_usd = 0.0
+        self._account = account or Account()
+
+    @property
+    def tokens(self) -> int:
+        return self._account.tokens
+
+    @property
+    def cost_usd(self) -> float:
+        return self._account.cost_usd
+
+    def again(self, times: int) -> JudgeSession:
+        """The same judge, which gives one more opinion on the same; with 0, itself."""
+        if times == 0:
+            return self
+        return JudgeSession(
+            self._pool,
+            default_model=self._default_model,
+            sample=self._sample + times * _SAMPLES_APART,
+            fresh=self._fresh,
+            account=self._account,
+        )
 
     async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
         """The judge's answer, valid by `schema`; asked again once with what was wrong.
@@ -76,6 +119,41 @@ class JudgeSession:
             kind="judge",
         )
 
+    async def embed(self, texts: tuple[str, ...], *, model: str | None) -> tuple[tuple[float, ...], ...]:
+        """A vector for each text, all equally long, by an embedding model. Raises CannotJudge, as `ask`."""
+        name = model or self._pool.catalogue.embedder
+        if name is None:
+            raise CannotJudge(
+                "No embedding model is there to compare texts; add one to `embedders` in the models file.", kind="judge"
+            )
+        vectors = (await self._embedded(name, texts)).vectors
+        lengths = {len(vector) for vector in vectors}
+        if len(vectors) != len(texts) or len(lengths) != 1 or lengths == {0}:
+            raise CannotJudge(
+                f"The model {name} gave no embeddings; name an embedding model as `provider`.", kind="judge"
+            )
+        return vectors
+
+    async def _embedded(self, name: str, texts: tuple[str, ...]) -> Completion:
+        request = CompletionRequest(
+            # Some providers refuse an empty text.
+            messages=tuple(Message("user", text or " ") for text in texts),
+            max_tokens=0,
+            timeout_seconds=JUDGE_TIMEOUT_SECONDS,
+            embeddings=True,
+            fresh=self._fresh,
+        )
+        try:
+            if not self._pool.catalogue.resolve(name).embeds:
+                raise CannotJudge(
+                    f"The model {name} makes no embeddings; name an embedding model as `provider`.", kind="judge"
+                )
+            completion = await self._pool.complete(name, request)
+        except (ProviderError, UnknownModel, ModelUnreachable) as error:
+            _cannot_judge(error)
+        self._account.add(completion)
+        return completion
+
     async def _complete(self, name: str, messages: tuple[Message, ...]) -> Completion:
         try:
             if not self._pool.catalogue.resolve(name).can_judge:
@@ -86,8 +164,7 @@ class JudgeSession:
             completion = await self._pool.complete(name, self._request(messages))
         except (ProviderError, UnknownModel, ModelUnreachable) as error:
             _cannot_judge(error)
-        self.tokens += (completion.input_tokens or 0) + (completion.output_tokens or 0)
-        self.cost_usd = round(self.cost_usd + (completion.cost_usd or 0.0), 9)
+        self._account.add(completion)
         return completion
 
     def _request(self, messages: tuple[Message, ...]) -> CompletionRequest:

@@ -1,4 +1,4 @@
-"""How much each deployment may be asked now: calls in flight, a rate that is learned from refusals, rest after failures.
+"""How much each deployment may be asked now: calls in flight, a rate learned from refusals, rest after failures.
 
 A call is let through by `Limits.take` and reported by `give_back`. `LocalLimits` keeps the account of one process; a
 service whose workers share their deployments brings its own `Limits` that follows the same rules.
@@ -45,6 +45,7 @@ ROOM_LOOK_SECONDS = 1.0  # the same for those who wait for room: a call that end
 LONGEST_BLOCK_SECONDS = 300.0  # whatever a provider asks for
 
 Ending = Literal["answered", "refused", "failed", "neither"]
+Why = Literal["room", "rate", "rest"]
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class Wait(Struct, frozen=True):
     """Not now. `why`: no room, a rate, or a rest. Ask again after `seconds`, or when there is room."""
 
     seconds: float
-    why: Literal["room", "rate", "rest"]
+    why: Why
 
 
 class Report(Struct, frozen=True):

@@ -29,6 +29,7 @@ from evals.provenance import Provenance, Record
 from evals.scoring import GatedRow, count_verdicts, decide_row, gate
 from evals.suite_changes import CaseChange
 from evals.types import (
+    Agreement,
     AssertionResult,
     Attempt,
     CacheUse,
@@ -61,6 +62,7 @@ class TrialResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: CacheUse | UnsetType = UNSET
     tool_calls: tuple[ToolCall, ...] | UnsetType = UNSET
     turns: int | UnsetType = UNSET
+    earlier: tuple[str, ...] = ()  # answers of a conversation before `response`
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -90,7 +92,21 @@ class Row(Struct, frozen=True, kw_only=True):
     change: Change | UnsetType = UNSET  # against the baseline, where there is one
     tool_calls: tuple[ToolCall, ...] | UnsetType = UNSET  # of the answer that the row shows
     turns: int | UnsetType = UNSET  # of an agent: how often its model was asked for that answer
+    earlier: tuple[str, ...] | UnsetType = UNSET  # answers of a conversation before `response`
     reruns: tuple[TrialResult, ...] | UnsetType = UNSET  # made as the row stood against its baseline
+
+
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """One model's trials, and what its answers cost; kept ones count as much as when they were asked for.
+
+    Costs are left out where an answer's price is unknown. Judges are not in them: they are no merit of the model.
+    """
+
+    passed: int
+    failed: int
+    errored: int
+    cost_usd: float | UnsetType = UNSET
+    cost_usd_per_pass: float | UnsetType = UNSET  # left out while nothing passed, too
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -113,7 +129,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     cached: bool | UnsetType = UNSET  # true: the whole outcome is that of an identical job before
     cached_at: str | UnsetType = UNSET  # when that job ended: 2026-01-02T03:04:05.678Z
     test_result_id: str | UnsetType = UNSET
+    judge_agreement: Agreement | UnsetType = UNSET  # of the judges with themselves, where they were asked again
     derived_metrics: dict[str, dict[str, float]] | UnsetType = UNSET  # by model, where the suite has formulas
+    by_model: dict[str, ModelFigures] | UnsetType = UNSET
 
 
 class ChangeCounts(Struct, frozen=True, kw_only=True):
@@ -197,6 +215,7 @@ def build_outcome(
     out_of_time: bool = False,
     baseline: Baseline | None = None,
     base_trials: Sequence[Trial] = (),
+    agreement: Agreement | None = None,
 ) -> Outcome:
     """The outcome of these trials, rows in the order case, model. A row that no trial reached is `skipped`.
 
@@ -217,16 +236,45 @@ def build_outcome(
     return Outcome(
         test_cases=rows,
         summary=msgspec.structs.replace(
-            summarise(rows, every_trial, total_duration_ms=total_duration_ms),
+            summarise(rows, every_trial, total_duration_ms=total_duration_ms, agreement=agreement),
             stopped_by="money_cap" if find_cap(every_trial) else stopped_by,
             notes=tuple(notes) or UNSET,
             derived_metrics=derived_by_model(suite, models, rows),
+            by_model=figures_by_model(models, by_row),
         ),
         engine_version=engine_version,
         comparison=UNSET
         if baseline is None
         else msgspec.structs.replace(summarise_changes(present, rows, baseline), base_trials=len(base_trials) or UNSET),
     )
+
+
+def figures_by_model(models: Sequence[str], by_row: Trials) -> dict[str, ModelFigures]:
+    """What each model's trials were and cost, in the order of the models."""
+    return {
+        model: _figures([trial for row, group in by_row.items() if row.model == model for trial in group])
+        for model in models
+    }
+
+
+def _figures(trials: Sequence[Trial]) -> ModelFigures:
+    costs = [_full_cost(trial.completion) for trial in trials if trial.completion]
+    known = [cost for cost in costs if cost is not None]
+    passed = sum(trial.state == "passed" for trial in trials)
+    cost = round(sum(known), 9) if len(known) == len(costs) else None
+    return ModelFigures(
+        passed=passed,
+        failed=sum(trial.state == "failed" for trial in trials),
+        errored=sum(trial.state == "error" for trial in trials),
+        cost_usd=UNSET if cost is None else cost,
+        cost_usd_per_pass=UNSET if cost is None or not passed else round(cost / passed, 9),
+    )
+
+
+def _full_cost(completion: Completion) -> float | None:
+    if completion.cache is not None and completion.is_cached:
+        return completion.cache.saved_usd
+    return completion.cost_usd
 
 
 def find_cap(trials: Iterable[Trial]) -> str | None:
@@ -324,8 +372,13 @@ def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change:
         tool_calls=(completion.tool_calls if completion else ()) or UNSET,
         turns=_turns(completion),
         change=change or UNSET,
+        earlier=_earlier(shown) or UNSET if shown else UNSET,
         reruns=tuple(map(trial_result, again)) or UNSET,
     )
+
+
+def _earlier(trial: Trial) -> tuple[str, ...]:
+    return tuple(completion.text for completion in trial.earlier)
 
 
 def _attempts(trial: Trial) -> tuple[Attempt, ...]:
@@ -374,6 +427,7 @@ def trial_result(trial: Trial) -> TrialResult:
         cache=(completion.cache if completion else None) or UNSET,
         tool_calls=(completion.tool_calls if completion else ()) or UNSET,
         turns=_turns(completion),
+        earlier=_earlier(trial),
     )
 
 
@@ -381,10 +435,13 @@ def _turns(completion: Completion | None) -> int | UnsetType:
     return UNSET if completion is None or completion.turns is None else completion.turns
 
 
-def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms: int) -> Summary:
+def summarise(
+    rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms: int, agreement: Agreement | None = None
+) -> Summary:
     """Counts and sums over all rows; the score is the mean over rows that have a verdict, 0 when none has one."""
     scores = [row.score for row in rows if row.state in ("passed", "failed")]
-    answered = [trial.completion for trial in trials if trial.completion]
+    answered = [completion for trial in trials for completion in trial.completions]
+    again = agreement or Agreement(share=0.0, n=0)
     states = [row.state for row in rows]
     return Summary(
         total_tests=len(rows),
@@ -393,15 +450,18 @@ def summarise(rows: Sequence[Row], trials: Sequence[Trial], *, total_duration_ms
         overall_score=round(sum(scores) / len(scores), 6) if scores else 0.0,
         total_duration_ms=total_duration_ms,
         total_tokens=sum((c.input_tokens or 0) + (c.output_tokens or 0) for c in answered)
-        + sum(trial.judge_tokens for trial in trials),
+        + sum(trial.judge_tokens for trial in trials)
+        + again.tokens,
         total_cost_usd=round(
-            sum(c.cost_usd or 0.0 for c in answered) + sum(trial.judge_cost_usd for trial in trials), 9
+            sum(c.cost_usd or 0.0 for c in answered) + sum(trial.judge_cost_usd for trial in trials) + again.cost_usd,
+            9,
         ),
         tests_errored=states.count("error"),
         tests_skipped=states.count("skipped"),
         conclusion=gate([gated_row(row) for row in rows]),
         cost_is_partial=True if any(c.cost_usd is None for c in answered) else UNSET,
-        trials_cached=sum(c.is_cached for c in answered) or UNSET,
+        trials_cached=sum(trial.completion is not None and trial.is_cached for trial in trials) or UNSET,
+        judge_agreement=agreement or UNSET,
     )
 
 
@@ -419,6 +479,9 @@ def summary_as_cached(summary: Summary, *, trials: int) -> Summary:
         trials_cached=trials,
         cached=True,
         test_result_id=UNSET,
+        judge_agreement=msgspec.structs.replace(summary.judge_agreement, cost_usd=0.0)
+        if summary.judge_agreement
+        else UNSET,
     )
 
 
@@ -456,11 +519,12 @@ def _as_cached(shown: Shown, *, ended_at: str) -> Shown:
 
 
 def _total(trials: Sequence[Trial], field: str) -> int | UnsetType:
-    known = [getattr(t.completion, field) for t in trials if t.completion]
+    known = [getattr(completion, field) for t in trials for completion in t.completions]
     counts = [count for count in known if count is not None]
     return sum(counts) if counts else UNSET
 
 
 def _total_cost(trials: Sequence[Trial]) -> float | UnsetType:
-    costs = [t.completion.cost_usd for t in trials if t.completion and t.completion.cost_usd is not None]
+    known = [completion.cost_usd for t in trials for completion in t.completions]
+    costs = [cost for cost in known if cost is not None]
     return round(sum(costs), 9) if costs else UNSET

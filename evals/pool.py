@@ -17,7 +17,10 @@ from evals.limits import Ask, Ending, Grant, Limits, LocalLimits, Report, Wait
 from evals.models import BACKENDS, Backend, CompletionRequest, Deployment
 from evals.types import Attempt, Completion, Message
 
-RETRIES = 2  # of one deployment, after its first call
+RETRIES = 2  # of one deployment, after its first call, while others may step in
+# Of the last ones. Of calls that fail one time in five by chance, one in 125 fails three times in a row and one in
+# 3,125 five times: an error of a provider should not cost a verdict.
+LAST_RETRIES = 4
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 LONGEST_ANSWER = 4 * 2**20  # characters, whatever the backend let through
@@ -73,8 +76,9 @@ class ModelPool:
         ranks = ranks_of(model.ways(request))
         try:
             async with asyncio.timeout(request.timeout_seconds):
-                for place, rank in enumerate(ranks):
-                    completion = await self._ask(rank, call, is_last=place == len(ranks) - 1)
+                for place, rank in enumerate(ranks, 1):
+                    call.retries = LAST_RETRIES if place == len(ranks) else RETRIES
+                    completion = await self._ask(rank, call, is_last=place == len(ranks))
                     if completion is not None:
                         return completion
         except TimeoutError:
@@ -181,7 +185,7 @@ class ModelPool:
         """What the failure means for the deployment; `call` then knows when it may ask it again, if at all."""
         pause = self._pause_seconds(error, call.failures_of(deployment) - 1)
         ending = _ending(error, had_seconds=call.seconds_for(deployment, now=call.begun))
-        if not error.retryable or call.failures_of(deployment) > RETRIES or not self._is_worth(pause, call):
+        if not error.retryable or call.failures_of(deployment) > call.retries or not self._is_worth(pause, call):
             call.given_up.add(deployment.id)
         else:
             call.pauses[deployment.id] = self._clock() + pause
@@ -223,6 +227,7 @@ class _Call:
         self.begun = deadline - request.timeout_seconds
         self.attempts: list[Attempt] = []
         self.last_error: ProviderError | None = None
+        self.retries = RETRIES
         self.given_up: set[str] = set()  # ids of deployments that this call asks no more
         self.pauses: dict[str, float] = {}  # until when this call leaves a deployment alone
 

@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from evals.agents.tasks import AgentTask
 from evals.digests import instructions_digest
+from evals.grading import parts_of
 from evals.suites import suite_digest
 from evals.types import Instructions, Suite, Trial
 
@@ -25,7 +26,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     max_tokens: int
     answered_by: dict[str, tuple[str, ...]]
     temperature: float | UnsetType = UNSET  # left out: each model's own default
-    judge: str | UnsetType = UNSET
+    judge: str | UnsetType = UNSET  # of several that vote, all names with commas between
     framework: Literal["claude-agent"] | UnsetType = UNSET  # left out: models were asked by themselves
     tools: tuple[str, ...] | UnsetType = UNSET  # what an agent was granted, in Claude Code's words
     generated_by: str | UnsetType = UNSET  # the model that wrote the cases
@@ -62,12 +63,19 @@ def provenance_of(
         suite_digest=suite_digest(suite),
         temperature=UNSET if suite.temperature is None else suite.temperature,
         max_tokens=suite.max_tokens,
-        judge=suite.judge or UNSET,
+        judge=_judges(suite) or UNSET,
         framework=UNSET if agent is None else "claude-agent",
         tools=UNSET if agent is None else agent.rules,
         generated_by=suite.generated_by or UNSET,
         answered_by={model: tuple(sorted(ids)) for model, ids in answered.items()},
     )
+
+
+def _judges(suite: Suite) -> str:
+    """The suite's judge, or the names of all that vote in it, with commas between."""
+    singles = (single for case in suite.cases for part in parts_of(case) for single in part.singles)
+    voting = {name for single in singles if single.panel for name in single.panel.models}
+    return suite.judge or ", ".join(sorted(voting))
 
 
 def record_of(

@@ -12,13 +12,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from evals import ENGINE_VERSION
-from evals.assertions import Answer, Judgement
+from evals.assertions import Judgement
 from evals.comparison import Baseline, Past, RowKey
 from evals.errors import EngineError
 from evals.gating import GateWish, with_gate
-from evals.grading import grade, needs_only_the_answer
+from evals.grading import clamped, grade, needs_only_the_answer, parts_of
 from evals.outcome import Comparison, Outcome, Row, build_outcome
 from evals.provenance import Record, with_text
+from evals.runner import answers_of
 from evals.statistics import Counts
 from evals.types import Assertion, AssertionResult, AssertionSet, Case, Trial
 
@@ -45,6 +46,7 @@ async def rescore(outcome: Outcome) -> Outcome:
         base_trials=record.base_trials or (),
         notes=outcome.summary.notes or (),
         out_of_time=outcome.summary.stopped_by == "time_cap",
+        agreement=outcome.summary.judge_agreement or None,
     )
     again = msgspec.structs.replace(again, comparison=_completed(again, outcome))
     if outcome.gate:
@@ -95,13 +97,12 @@ async def _rejudged(record: Record, trial: Trial) -> Trial:
     case = record.suite.cases[trial.case_index]
     if trial.completion is None or not _can_be_judged(case, trial):
         return trial
-    question = next((said.content for said in reversed(case.messages) if said.role == "user"), "")
-    answer = Answer(text=trial.completion.text, question=question, vars=case.vars, completion=trial.completion)
-    graded = await grade(case, answer, None, known=_judged(case, trial.assertions))
+    *earlier, answer = answers_of(case, case.messages, (*trial.earlier, trial.completion))
+    graded = await grade(case, answer, None, earlier=earlier, known=_judged(case, trial.assertions))
     return msgspec.structs.replace(
         trial,
         state=graded.state,
-        score=graded.score,
+        score=clamped(graded.score),
         assertions=graded.assertions,
         named_scores=graded.named_scores,
         error=graded.error,
@@ -118,15 +119,15 @@ def _can_be_judged(case: Case, trial: Trial) -> bool:
 
 
 def _singles(case: Case) -> Iterator[Assertion]:
-    for item in case.assertions:
-        yield from item.assertions if isinstance(item, AssertionSet) else (item,)
+    for part in parts_of(case):
+        yield from part.singles
 
 
 def _judged(case: Case, results: tuple[AssertionResult, ...]) -> dict[int, Judgement]:
     """What judges said of the case's assertions, by the assertion's id in this process."""
     found: dict[int, Judgement] = {}
     left = iter(results)
-    for item in case.assertions:
+    for item in (item for part in parts_of(case) for item in part.items):
         if isinstance(item, AssertionSet):
             next(left, None)  # the set's own result comes before its members'
         for single in item.assertions if isinstance(item, AssertionSet) else (item,):

@@ -71,6 +71,14 @@ def render_value(value: JsonValue, variables: Mapping[str, JsonValue]) -> JsonVa
     return value
 
 
+def check_template(text: str) -> None:
+    """Raises InvalidSuite for a template that cannot be read."""
+    try:
+        render(text, {})
+    except InvalidSuite as error:
+        raise InvalidSuite(error.message) from None
+
+
 def _place(error: TemplateError) -> str:
     line = getattr(error, "lineno", None)
     return f" (line {line} of the template)" if line else ""

@@ -25,6 +25,13 @@ class Message(Struct, frozen=True):
     content: str
 
 
+class Panel(Struct, frozen=True, kw_only=True):
+    """Several judges, or one that is asked several times. Votes go round the models; more than half decide."""
+
+    models: tuple[str, ...] = ()  # empty: the suite's judge, else the default model
+    votes: int
+
+
 class Assertion(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="one"):
     """One check on an answer, as the suite wrote it: `type` keeps its `not-`, `value` is already rendered."""
 
@@ -34,6 +41,9 @@ class Assertion(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field
     weight: float = 1.0
     metric: str | None = None
     model: str | None = None  # who judges, for graded assertions; promptfoo calls it `provider`
+    panel: Panel | None = None  # who judges, where one opinion is not enough
+    rubric_prompt: str | None = None  # a template in place of the question that the judge is asked
+    transform: str | None = None  # JavaScript that turns the answer into what is judged
 
 
 class AssertionSet(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="set"):
@@ -45,17 +55,26 @@ class AssertionSet(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     metric: str | None = None
 
 
+class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that the user says in a conversation with the model, and what is asked of the answer to it."""
+
+    content: str
+    assertions: tuple[Assertion | AssertionSet, ...] = ()
+
+
 class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One test: what is said to the model and what is asked of its answer."""
 
     title: str
     messages: tuple[Message, ...]  # the last one is the user's; a slash command reads it as its arguments
-    assertions: tuple[Assertion | AssertionSet, ...] = ()
+    turns: tuple[Turn, ...] = ()  # all that the user says, the first of `messages` included; empty: said at once
+    assertions: tuple[Assertion | AssertionSet, ...] = ()  # of the last answer
     threshold: float | None = None
     vars: dict[str, JsonValue] = {}
     repeat: int = 1
     pass_rate: float = 1.0  # share of the repeats that must pass, 0..1
     quarantine: bool = False  # runs and reports, decides nothing
+    contest: int | None = None  # cases with the same number are one test with several prompts, compared as one
     line: int | None = None  # where it stands in its file, counted from 1
 
 
@@ -147,6 +166,7 @@ class Completion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     guardrails: Guardrails | None = None
     turns: int | None = None  # of an agent: how often its model was asked
     cache: CacheUse | None = None  # None: there is no cache. A hit costs nothing and keeps all else as it was
+    vectors: tuple[tuple[float, ...], ...] = ()  # one for each message, where embeddings were asked for
 
     @property
     def is_cached(self) -> bool:
@@ -163,6 +183,7 @@ class AssertionResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     weight: float = 1.0
     metric: str | None = None
+    turn: int | None = None  # which answer of a conversation it judged, counted from 1; None: the last one
 
 
 class TrialError(Struct, frozen=True, kw_only=True):
@@ -184,6 +205,7 @@ class Trial(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: State
     score: float = 0.0
     completion: Completion | None = None
+    earlier: tuple[Completion, ...] = ()  # answers of a conversation before that one
     assertions: tuple[AssertionResult, ...] = ()
     named_scores: dict[str, float] = {}
     error: TrialError | None = None
@@ -192,6 +214,16 @@ class Trial(Struct, frozen=True, kw_only=True, omit_defaults=True):
     # What graded assertions cost on top of the answer itself.
     judge_tokens: int = 0
     judge_cost_usd: float = 0.0
+
+    @property
+    def completions(self) -> tuple[Completion, ...]:
+        """Every answer that was paid for, in order; opinions of judges are not among them."""
+        return self.earlier if self.completion is None else (*self.earlier, self.completion)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether every answer of it was kept from an earlier call."""
+        return all(completion.is_cached for completion in self.completions)
 
     @property
     def key(self) -> TrialKey:
@@ -211,6 +243,26 @@ class RowIndex(Struct, frozen=True, order=True):
 
     case_index: int
     model: str
+
+
+class Agreement(Struct, frozen=True, kw_only=True):
+    """A run's judges asked again about answers that they had judged: the share of equal verdicts. Public JSON."""
+
+    share: float  # 0 to 1
+    n: int  # verdicts that were asked for again
+    tokens: int = 0
+    cost_usd: float = 0.0  # of asking again; unknown prices add nothing
+
+
+class RowHistory(Struct, frozen=True, kw_only=True):
+    """What one row of a run brings to later comparisons. `case_digest` as in evals.digests."""
+
+    case_index: int
+    model: str
+    title: str
+    case_digest: str
+    passed: int
+    failed: int
 
 
 class Price(Struct, frozen=True, kw_only=True):

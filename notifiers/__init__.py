@@ -9,7 +9,7 @@
         require_success(response, doing="post the message")
         return Receipt(did=("posted a message",))
 
-One whose target is made of an address alone has a second generator, for what is no job (`say=`), and its target may have
+One whose target is made of an address alone may have a second generator, for what is no job (`say=`), and its target
 the fields `when`, `secret` and `message_id`: the service fills those that are there.
 
 A notifier opens no connection and knows no clock: it yields requests and receives responses. `notifiers._urllib`
@@ -70,7 +70,7 @@ class Notifier:
     """One entry of the family.
 
     `tell` takes the notice and a target of the notifier's own. `from_url` makes that target of a web address and is
-    None where an address alone is not enough (a forge needs a token, too). `say` takes an announcement and such a target.
+    None where an address alone is not enough (a forge needs a token, too). `say` takes an announcement and the target.
     `example` is a target that leads nowhere and is told everything, for `python -m notifiers`.
     """
 

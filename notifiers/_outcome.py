@@ -33,6 +33,7 @@ class AssertionResult:
     reason: str
     weight: float = 1.0
     metric: str | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,7 @@ class TrialResult:
     cache: CacheUse | None = None
     tool_calls: tuple[ToolCall, ...] | None = None
     turns: int | None = None
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,17 @@ class Row:
     cache: CacheUse | None = None
     tool_calls: tuple[ToolCall, ...] | None = None
     turns: int | None = None
+    earlier: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far the judges agreed with themselves when some verdicts were asked for again."""
+
+    share: float
+    n: int
+    tokens: int = 0
+    cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +176,13 @@ class Summary:
     cost_is_partial: bool | None = None
     stopped_by: str | None = None
     notes: tuple[str, ...] | None = None
+    judge_agreement: Agreement | None = None
     derived_metrics: Mapping[str, Mapping[str, float]] | None = None
     test_result_id: str | None = None
     trials_cached: int | None = None
     cached: bool | None = None
     cached_at: str | None = None
+    by_model: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

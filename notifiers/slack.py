@@ -61,13 +61,13 @@ EXAMPLE = SlackTarget(url="https://hooks.slack.com/services/T00000000/B00000000/
 def say(announcement: Announcement, target: SlackTarget) -> Messages:
     """Slack: one sentence in the channel."""
     blocks = [_header(announcement.headline)]
-    if announcement.text:
-        blocks.append(_section(_fit(announcement.text, SMALL_CHARS)))
+    if text := _fit(announcement.text, SMALL_CHARS):
+        blocks.append(_section(text))
     address = announcement.link.replace("&", "&amp;")
     if address and "|" not in address:
         blocks.append({"type": "context", "elements": [_mrkdwn(f"<{address}|more>")]})
-    text = _fit(announcement.headline, TEXT_CHARS)
-    body = {"text": text, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+    fallback = _fit(announcement.headline, TEXT_CHARS)
+    body = {"text": fallback, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
     _require_ok((yield json_request("POST", target.url, body)))
     return Receipt(did=("posted a message",))
 

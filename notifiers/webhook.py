@@ -33,6 +33,7 @@ from notifiers._urls import linkable
 # Receivers commonly take 20 kB; who needs all rows reads them by the address in `url`.
 LARGEST_BODY_BYTES = 18_000
 TEXT_CHARS = 200
+ANNOUNCED_CHARS = 1000
 EVENT = "test_job.completed"
 
 
@@ -62,7 +63,8 @@ EXAMPLE = WebhookTarget(url="https://receiver.example/prpm")
 
 def say(announcement: Announcement, target: WebhookTarget) -> Messages:
     """Any address: the announcement as signed JSON."""
-    data = {"title": announcement.title, "text": announcement.text, "url": announcement.link}
+    text = cut(one_line(announcement.text), ANNOUNCED_CHARS)
+    data = {"title": announcement.title, "text": text, "url": announcement.link}
     body = _encode(announcement.event, announcement.at, data)
     yield from _call(target, announcement.event_id, announcement.told_at or announcement.at, body)
     return Receipt(did=("called the webhook",))

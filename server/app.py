@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from server.api.context import DEPENDENCIES, ModelBook, Site, StreamCounts
 from server.api.errors import EXCEPTION_HANDLERS
 from server.api.guards import ASGIApp, add_headers, answer_head, keep_encoded_slashes, limit_bodies
+from server.api.guessing import GuessBook, limit_guesses, read_proxies
 from server.api.strict_request import StrictRequest
 from server.api.waiting import wait_outside
 from server.database import connect_database, connect_directly
@@ -25,7 +26,9 @@ from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
+from server.services.keyless import Keyless, read_issuers
 from server.services.notifying import Notifying
+from server.services.outcome_signing import signing_key
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
@@ -45,9 +48,14 @@ def find_handlers(*packages: str) -> list[Any]:
 
 def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> ASGIApp:
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
+    guesses = GuessBook(settings.guesses_per_minute, proxies=read_proxies(settings.trusted_proxies))
+    keyless = Keyless(
+        issuers=read_issuers(settings.oidc_issuers),
+        audience=settings.public_url or f"http://{settings.host}:{settings.port}",
+    )
     litestar = Litestar(
         route_handlers=find_handlers("server.api", "server.pages"),
-        lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event())],
+        lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event(), keyless=keyless, guesses=guesses)],
         dependencies=DEPENDENCIES,
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
@@ -64,14 +72,18 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
             render_plugins=[DocsPage()],
         ),
     )
-    return add_headers(wait_outside(answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))))
+    guarded = answer_head(keep_encoded_slashes(limit_bodies(cast(ASGIApp, litestar))))
+    return add_headers(limit_guesses(wait_outside(guarded), guesses))
 
 
 @contextlib.asynccontextmanager
-async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) -> AsyncGenerator[None, None]:
+async def open_site(
+    app: Litestar, settings: Settings, stopping: asyncio.Event, *, keyless: Keyless, guesses: GuessBook
+) -> AsyncGenerator[None, None]:
     """Everything that the process holds, closed again at its end."""
     db = await connect_database(settings.require_database(), most_connections=40)
     redis = connect_redis(settings.require_redis(), attempts=1)
+    guesses.share(redis)
     wakeups = ArqWakeups(redis)
     await wakeups.start()
 
@@ -89,6 +101,10 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         watch.close()
 
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
+    if settings.notify_from == "api":
+        from server.telling import make_outbox_loop, tell  # here, as it brings the HTTP client along
+
+        watching.append(asyncio.create_task(tell(db, make_outbox_loop(db, settings)), name="outbox"))
     app.state.site = Site(
         db=db,
         queue=queue,
@@ -102,7 +118,9 @@ async def open_site(app: Litestar, settings: Settings, stopping: asyncio.Event) 
         watch=watch,
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
+        keyless=keyless,
         public_url=settings.public_url,
+        signing_key=signing_key(settings.signing_key),
         notifying=Notifying(
             db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
         ),

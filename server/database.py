@@ -6,6 +6,7 @@ import asyncio
 
 import asyncpg
 import structlog
+from asyncpg.pool import PoolAcquireContext
 
 from server.settings import Settings
 from server.store.migrations import is_current
@@ -13,18 +14,56 @@ from server.store.migrations import is_current
 log = structlog.get_logger()
 
 
-async def connect_database(dsn: str, *, most_connections: int) -> asyncpg.Pool:
-    """A pool that connects at first use, so that a process can start before its database."""
-    return await asyncpg.create_pool(
+# Ten thousand requests at once are through in less; clients and load balancers give up after 30 s or later.
+CONNECTION_SECONDS = 15.0
+LOCK_SECONDS = 5.0
+
+
+class BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg tells no types
+    """Waits for a free connection so long and no longer: a full pool must not turn requests into hanging ones (D7)."""
+
+    patience_seconds = CONNECTION_SECONDS
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+        """As asyncpg's. Raises TimeoutError."""
+        return super().acquire(timeout=self.patience_seconds if timeout is None else timeout)
+
+
+async def connect_database(
+    dsn: str,
+    *,
+    most_connections: int,
+    connection_seconds: float = CONNECTION_SECONDS,
+    lock_seconds: float = LOCK_SECONDS,
+) -> asyncpg.Pool:
+    """A pool that connects at first use, so that a process can start before its database.
+
+    `connection_seconds` bound the wait for a free connection, `lock_seconds` that for each lock.
+    """
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        await plan_once(connection)
+        await connection.execute(f"SET lock_timeout = {round(lock_seconds * 1000)}")
+
+    pool = BoundedPool(
         dsn,
         min_size=0,
         max_size=most_connections,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=300.0,
         timeout=5,
         command_timeout=30,
         server_settings={"application_name": "prpm-testing"},
-        init=plan_once,
+        connect=None,
+        setup=None,
+        init=prepare,
         reset=keep_session,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
     )
+    pool.patience_seconds = connection_seconds
+    return await pool
 
 
 async def connect_directly(settings: Settings) -> asyncpg.Connection:

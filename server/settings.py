@@ -38,9 +38,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     litellm_proxy_key: Secret | None
     demo_model_url: str | None
     upstream_registry_url: str | None
-    notify_allowed_origins: frozenset[
-        str
-    ]  # for these `scheme://host:port` targets need neither https nor a public name
+    notify_allowed_origins: frozenset[str]  # `scheme://host:port` that need neither https nor a public name
+    notify_from: str  # which processes tell what has ended: worker, or api where workers reach no outside
+    oidc_issuers: str | None  # whose tokens of workflows are exchanged
+    trusted_proxies: str | None  # whose word on a client's address counts
+    guesses_per_minute: int  # bad tokens that one address may send
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -51,6 +53,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_outcomes_days: int  # answers and assertions of jobs that ended
     keep_uploads_days: int  # uploaded working folders after their last upload or job
     keep_keys_days: int  # idempotency keys
+    keep_history_days: int  # what runs found, for runs that are compared with them
+    signing_key: Secret | None  # outcomes are signed with a key made of it; without one they are not signed
+    keep_notifications_days: int  # what was told, or could not be
     cache_days: int  # how old an answer may be to be answered again; 0: none is
     keep_deliveries_days: int  # what forges delivered
     plugin_secrets: Mapping[str, Secret]  # every further PRPM_ variable by its name after that: plug-ins know theirs
@@ -101,6 +106,13 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             trouble.append(f"PRPM_{name} must hold keys of {SHORTEST_KEY_CHARS} characters or more.")
         return secret(name)
 
+    def word(name: str, *words: str) -> str:
+        """One of `words`, the first by default."""
+        value = text(name) or words[0]
+        if value not in words:
+            trouble.append(f"PRPM_{name} must be {' or '.join(words)}, not {value!r}.")
+        return value
+
     def origins(name: str) -> frozenset[str]:
         found = frozenset(part.strip().lower() for part in (text(name) or "").split(",") if part.strip())
         trouble.extend(
@@ -127,7 +139,11 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         litellm_proxy_key=secret("LITELLM_PROXY_KEY"),
         demo_model_url=text("DEMO_MODEL_URL"),
         upstream_registry_url=text("UPSTREAM_REGISTRY_URL"),
+        oidc_issuers=text("OIDC_ISSUERS"),
+        trusted_proxies=text("TRUSTED_PROXIES"),
+        guesses_per_minute=number("GUESSES_PER_MINUTE", 60, least=1, most=1_000_000),
         notify_allowed_origins=origins("NOTIFY_ALLOWED_ORIGINS"),
+        notify_from=word("NOTIFY_FROM", "worker", "api"),
         log_format=text("LOG_FORMAT") or "json",
         log_level=(text("LOG_LEVEL") or "info").upper(),
         worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),
@@ -138,6 +154,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_outcomes_days=number("KEEP_OUTCOMES_DAYS", 365, least=1, most=36500),
         keep_uploads_days=number("KEEP_UPLOADS_DAYS", 90, least=1, most=36500),
         keep_keys_days=number("KEEP_KEYS_DAYS", 7, least=1, most=36500),
+        keep_history_days=number("KEEP_HISTORY_DAYS", 365, least=1, most=36500),
+        signing_key=keys("SIGNING_KEY") or secret("SECRET_KEY"),
+        keep_notifications_days=number("KEEP_NOTIFICATIONS_DAYS", 30, least=1, most=36500),
         cache_days=number("CACHE_DAYS", 14, least=0, most=36500),
         keep_deliveries_days=number("KEEP_DELIVERIES_DAYS", 30, least=4, most=36500),
         plugin_secrets={

@@ -32,14 +32,16 @@ from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
 from server.services.acting import act
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
-from server.services.delivering import STOPPING_SECONDS, DeliveryLoop, Outgoing
+from server.services.delivering import STOPPING_SECONDS
 from server.services.handling import InboxLoop
+from server.services.limits import SharedLimits
+from server.services.outcome_signing import announce_key, signing_key
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
-from server.services.sealing import sealer_of
 from server.settings import Settings, read_settings
 from server.tasks.wake import wake
 from server.tasks.wakeups import ArqWakeups, connect_redis, end_task
+from server.telling import make_outbox_loop, tell
 
 log = structlog.get_logger()
 
@@ -81,18 +83,13 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         log.info("no agents are run", reason=why)
         catalogue = catalogue.without_agents()
     plugins = read_plugins(settings, environ)
-    models = ModelPool(catalogue)
+    limits = SharedLimits(connect_redis(settings.require_redis(), attempts=0))
+    models = ModelPool(catalogue, limits=limits)
     preparing = asyncio.create_task(models.prepare(), name="prepare models")
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
-    deliveries = DeliveryLoop(
-        db,
-        Outgoing(
-            sealer=sealer_of(settings.secret_key),
-            allowed_origins=settings.notify_allowed_origins,
-            public_url=settings.public_url,
-        ),
-    )
+    key = signing_key(settings.signing_key)
+    outbox = make_outbox_loop(db, settings)
     loop = ClaimLoop(
         db,
         models,
@@ -103,19 +100,17 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         pace=Pace(lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.lease_seconds / 3),
         cache_days=settings.cache_days,
         plugins=plugins,
-        ended=deliveries.nudge,
+        key=key,
+        ended=outbox.nudge,
     )
 
     inbox = InboxLoop(db, functools.partial(act, db))
 
     async def claim() -> None:
         await wait_for_schema(db)
+        await announce_key(db, key)
         log.info("worker started", jobs=settings.worker_jobs)
         await loop.run()
-
-    async def tell() -> None:
-        await wait_for_schema(db)
-        await deliveries.run()
 
     async def handle_deliveries() -> None:
         await wait_for_schema(db)
@@ -125,17 +120,21 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         await wakeups.start()
         work = [
             asyncio.create_task(claim(), name="claims"),
-            asyncio.create_task(tell(), name="deliveries"),
-            asyncio.create_task(listen_for_wakeups(settings.require_redis(), (loop.nudge, inbox.nudge)), name="arq"),
+            asyncio.create_task(
+                listen_for_wakeups(settings.require_redis(), (loop.nudge, inbox.nudge, outbox.nudge)), name="arq"
+            ),
             asyncio.create_task(handle_deliveries(), name="inbox"),
             asyncio.create_task(keep_clean(db, what_to_keep(settings)), name="retention"),
         ]
+        if settings.notify_from == "worker":
+            work.append(asyncio.create_task(tell(db, outbox), name="outbox"))
         await _first_of(stop, work)
-        claims, telling, *others = work
+        claims, *others = work
         await asyncio.gather(
             end_task(claims, patience_seconds=GIVE_BACK_SECONDS + 1),
-            end_task(telling, patience_seconds=STOPPING_SECONDS + 1),
-            *(end_task(task, patience_seconds=0.2) for task in others),
+            # A message that is on its way has a moment to arrive.
+            *(end_task(task, patience_seconds=STOPPING_SECONDS + 1) for task in others if task.get_name() == "outbox"),
+            *(end_task(task, patience_seconds=0.2) for task in others if task.get_name() != "outbox"),
         )
     finally:
         preparing.cancel()
@@ -152,6 +151,8 @@ def what_to_keep(settings: Settings) -> Keep:
         outcomes_days=settings.keep_outcomes_days,
         uploads_days=settings.keep_uploads_days,
         keys_days=settings.keep_keys_days,
+        history_days=settings.keep_history_days,
+        outbox_days=settings.keep_notifications_days,
         cache_days=settings.cache_days,
         deliveries_days=settings.keep_deliveries_days,
     )

@@ -50,11 +50,30 @@ class Day(NamedTuple):
     most_running: dict[uuid.UUID, int]
 
 
+class Mix(NamedTuple):
+    """What jobs are like. `sizes`: fewest and most trials, and how often; a job's time varies by `spread` (of the
+    logarithm) around 1.5 s and `trial_seconds` a trial, in slow accounts, which are this share, four times as long."""
+
+    sizes: tuple[tuple[int, int, int], ...] = ((1, 5, 60), (10, 40, 30), (100, 300, 10))
+    spread: float = 0.4
+    trial_seconds: float = 0.4
+    most_burst: int = 15  # jobs that come within 5 s
+    slow_share: float = 0.0
+
+    @property
+    def mean_seconds(self) -> float:
+        """Of a job, about."""
+        weights = sum(weight for _, _, weight in self.sizes)
+        trials = sum((low + high) / 2 * weight for low, high, weight in self.sizes) / weights
+        return (1.5 + self.trial_seconds * trials) * (1 + 3 * self.slow_share)
+
+
 class _Job(NamedTuple):
     account: uuid.UUID
     bonus_seconds: int
     trials: int
     came_at: float
+    factor: float
 
 
 class _Arrival(NamedTuple):
@@ -71,8 +90,18 @@ class _End(NamedTuple):
 class QueueDay:
     """`workers` of `slots` each serve accounts of these tiers; jobs arrive in bursts."""
 
-    def __init__(self, db: asyncpg.Pool, *, seed: int, tiers: Sequence[str], worker_slots: Sequence[int]) -> None:
+    def __init__(
+        self,
+        db: asyncpg.Pool,
+        *,
+        seed: int,
+        tiers: Sequence[str],
+        worker_slots: Sequence[int],
+        mix: Mix = Mix(),  # noqa: B008 - immutable
+    ) -> None:
         self._db = db
+        self._mix = mix
+        self._slow: set[uuid.UUID] = set()
         self._random = Random(seed)  # noqa: S311 - the same day each time
         self._tiers = tiers
         self._slots = {f"worker-{number}": slots for number, slots in enumerate(worker_slots)}
@@ -90,6 +119,9 @@ class QueueDay:
     async def run(self, *, count: int, load: float) -> Day:
         """So many jobs, arriving at `load` times what the workers can do."""
         accounts = [(await an_account(self._db, tier=tier), tier) for tier in self._tiers]
+        self._slow = (
+            {account for account, _ in accounts[:: round(1 / self._mix.slow_share)]} if self._mix.slow_share else set()
+        )
         events: list[tuple[float, int, _Arrival | _End]] = []
         for number, arrival in enumerate(self._arrivals(count, load=load)):
             heapq.heappush(events, (arrival, number, _Arrival(*self._random.choice(accounts))))
@@ -105,16 +137,17 @@ class QueueDay:
         return self._day
 
     def _arrivals(self, count: int, *, load: float) -> list[float]:
-        mean = 1.5 + 0.4 * 35  # seconds of a job of the mixture below
-        rate = load * sum(self._slots.values()) / mean
+        rate = load * sum(self._slots.values()) / self._mix.mean_seconds
         moments, moment = [], 0.0
         while len(moments) < count:
-            moment += self._random.expovariate(rate / 8)
-            moments += [moment + self._random.uniform(0, 5) for _ in range(self._random.randint(1, 15))]
+            moment += self._random.expovariate(2 * rate / (1 + self._mix.most_burst))
+            moments += [
+                moment + self._random.uniform(0, 5) for _ in range(self._random.randint(1, self._mix.most_burst))
+            ]
         return sorted(moments)[:count]
 
     def _trials(self) -> int:
-        low, high = self._random.choices([(1, 5), (10, 40), (100, 300)], weights=[60, 30, 10])[0]
+        low, high, _ = self._random.choices(self._mix.sizes, weights=[weight for _, _, weight in self._mix.sizes])[0]
         return self._random.randint(low, high)
 
     async def _submit(self, account: uuid.UUID, tier: str) -> None:
@@ -131,7 +164,7 @@ class QueueDay:
             self._at(self._now - bonus),
             self._at(self._now),
         )
-        self._jobs[new.id] = _Job(account, bonus, trials, self._now)
+        self._jobs[new.id] = _Job(account, bonus, trials, self._now, 4.0 if account in self._slow else 1.0)
         self._told[new.id] = kept.wait_seconds
 
     async def _claim(self) -> list[_End]:
@@ -149,7 +182,8 @@ class QueueDay:
             self._free[worker] -= 1
             running = self._running[known.account] = self._running.get(known.account, 0) + 1
             self._day.most_running[known.account] = max(running, self._day.most_running.get(known.account, 0))
-            seconds = (1.5 + 0.4 * known.trials) * self._random.lognormvariate(0, 0.4)
+            expected = (1.5 + self._mix.trial_seconds * known.trials) * known.factor
+            seconds = expected * self._random.lognormvariate(0, self._mix.spread)
             self._under_way[job.id] = (self._now, seconds)
             started.append(_End(job, worker, seconds))
         return started

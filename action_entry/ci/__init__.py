@@ -166,7 +166,8 @@ class Ci:
         """What began last ends."""
 
     def annotate(self, annotations: Sequence[Annotation]) -> None:
-        """What is to be seen beside lines of files."""
+        """What is to be seen beside lines of files; lines of the log, where nothing can stand there."""
+        self.quote([f"{one.path}:{one.line}: {one.title}" for one in annotations])
 
     def warn(self, text: str) -> None:
         """A sentence that people should see though nothing failed. It may hold words of others."""

@@ -18,7 +18,6 @@ from notifiers import CannotNotify, Request
 from notifiers._annotations import Annotation
 from notifiers._http import json_request
 from notifiers._text import one_line
-from notifiers.github import API_VERSION, GitHubTarget
 
 # GitHub shows ten errors of a step: https://docs.github.com/actions (limits of annotations)
 MOST_ERRORS = 10
@@ -184,6 +183,8 @@ class GitHubActions(Ci):
         """Comment and check run apart, as a token may have the right to one of them alone."""
         if not inputs.github_token:
             return ()
+        from notifiers.github import GitHubTarget  # not before the submit: each module read costs milliseconds
+
         plain = GitHubTarget(
             repository=change.repository,
             token=inputs.github_token,
@@ -291,6 +292,8 @@ def _harmless(text: str) -> str:
 
 
 def _api_headers(token: str) -> dict[str, str]:
+    from notifiers.github import API_VERSION
+
     headers = {
         "Accept": "application/vnd.github+json",
         "X-GitHub-Api-Version": API_VERSION,

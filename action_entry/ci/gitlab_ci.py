@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,9 +11,7 @@ from pathlib import Path
 from action_entry.ci import Change, Ci, Event, Send, Teller, ci_provider
 from action_entry.inputs import Inputs
 from notifiers import CannotNotify, Request
-from notifiers._annotations import Annotation
 from notifiers._text import one_line
-from notifiers.gitlab import GitLabTarget
 
 OUTPUTS_FILE = "prpm.env"  # for `artifacts: reports: dotenv`
 NO_MARKER = "0" * 64
@@ -96,6 +93,8 @@ class GitLabCi(Ci):
         """By the checked-out repository; None where the base is not there (a shallow clone) or git is not."""
         if change.base_sha is None:
             return None
+        import subprocess  # here alone, and not for nothing
+
         command = [
             "git",
             "diff",
@@ -122,6 +121,8 @@ class GitLabCi(Ci):
         login = self._login(token, send=send) if token else ""
         if not login:
             return ()
+        from notifiers.gitlab import GitLabTarget  # not before the submit, and not on other systems
+
         plain = GitLabTarget(
             project=change.repository,
             token=token,
@@ -165,9 +166,6 @@ class GitLabCi(Ci):
     def end_group(self) -> None:
         if self._sections:
             self.say(f"\x1b[0Ksection_end:{int(time.time())}:{self._sections.pop()}\r\x1b[0K")
-
-    def annotate(self, annotations: Sequence[Annotation]) -> None:
-        self.quote([f"{one.path}:{one.line}: {one.title}" for one in annotations])
 
     def write_outputs(self, values: Mapping[str, str]) -> None:
         """`PRPM_JOB_ID=...` and so on; a dotenv file knows no line breaks, so several values have spaces between."""

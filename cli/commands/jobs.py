@@ -16,8 +16,9 @@ MARKS = {"passed": "✅", "failed": "❌", "inconclusive": "⚠️"}
 @click.option("--status", type=click.Choice(["queued", "running", "completed", "failed"]), help="Only these")
 @click.option("--package", metavar="NAME", help="Only jobs of this package")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many")
+@click.option("--org", metavar="NAME", help="Those of this organisation")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
-def command(*, status: str | None, package: str | None, limit: int, as_json: bool) -> int:
+def command(*, status: str | None, package: str | None, limit: int, org: str | None, as_json: bool) -> int:
     """List my test jobs, newest first. `prpm job ID` shows one."""
     import msgspec
 
@@ -26,7 +27,7 @@ def command(*, status: str | None, package: str | None, limit: int, as_json: boo
 
     terminal = Terminal(machine=as_json)
     with open_client(load_config(terminal)) as client:
-        page = client.list_test_jobs(status=status, package=package, limit=limit)
+        page = client.list_test_jobs(status=status, package=package, account=org, limit=limit)
     if as_json:
         terminal.document(msgspec.to_builtins(page))
         return 0

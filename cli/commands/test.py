@@ -55,14 +55,24 @@ if TYPE_CHECKING:
     "--baseline",
     "baselines",
     multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Compare with a stored outcome and gate on regressions (with --local; may be given several times)",
+    metavar="WHAT",
+    help="Compare and gate on regressions: branch:NAME, version:1.2.3, job:ID or none; with --local stored outcomes",
 )
 @click.option(
     "--base",
     metavar="PACKAGE",
-    help="The package as it was (name, folder or archive): run too where the baseline knows too little (with --local)",
+    help="The package as it was (folder, archive; --local: or name): run too if the baseline knows too little",
+)
+@click.option(
+    "--gate",
+    type=click.Choice(["regressions", "failures", "never"]),
+    help="What fails the run  [default: regressions where there is a baseline, else failures]",
+)
+@click.option(
+    "--min-score",
+    type=click.FloatRange(min=0, max=1),
+    metavar="SCORE",
+    help="Fail below this score, 0 to 1",
 )
 @click.option("--all-repeats", is_flag=True, help="Run every repeat, also when the verdict is clear (with --local)")
 @click.option(
@@ -75,6 +85,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-cache", is_flag=True, help="Ask every model anew, whatever was answered before")
 @click.option("--allow-code", is_flag=True, help="Let the suite run its own code here (--local only)")
+@click.option("--org", metavar="NAME", help="The organisation that is billed, and that the run belongs to")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
     "--timeout",
@@ -92,11 +103,14 @@ def command(
     framework: str | None,
     suite: Path | None,
     cases: tuple[str, ...],
-    baselines: tuple[Path, ...],
+    baselines: tuple[str, ...],
     base: str | None,
+    gate: str | None,
+    min_score: float | None,
     outputs: tuple[Path, ...],
     timeout: float,
     max_cost: float | None,
+    org: str | None,
     **flags: bool,
 ) -> int:
     """Test a package with AI models.
@@ -115,6 +129,8 @@ def command(
         raise InvalidUse("--timeout takes a number of seconds.")
     if max_cost != max_cost:  # noqa: PLR0124 - as above
         raise InvalidUse("--max-cost takes an amount of USD.")
+    if min_score is not None and min_score != min_score:  # noqa: PLR0124 - as above
+        raise InvalidUse("--min-score takes a number from 0 to 1.")
     request = RunRequest(
         text=package,
         subject=find_subject(package),
@@ -125,6 +141,8 @@ def command(
         cases=cases,
         baselines=baselines,
         base=find_subject(base) if base is not None else None,
+        gate=gate,  # type: ignore[arg-type]  # click.Choice has checked it
+        min_score=min_score,
         outputs=outputs,
         all_repeats=flags["all_repeats"],
         generate=flags["generate"],
@@ -136,7 +154,10 @@ def command(
         timeout_seconds=timeout,
         max_cost_usd=max_cost,
         estimate=flags["estimate"],
+        org=org,
     )
+    if org is not None and flags["local"]:
+        raise InvalidUse("--org says who pays for a hosted run. Leave it out with --local.")
     if request.allow_code and not flags["local"]:
         raise InvalidUse(
             "--allow-code runs a suite's code on this machine: use it with --local. The service runs none."

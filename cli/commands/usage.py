@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 
 @click.command("usage", short_help="Show this month's test runs and what is left")
+@click.option("--org", metavar="NAME", help="Those of this organisation")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
-def command(as_json: bool) -> int:
+def command(*, org: str | None, as_json: bool) -> int:
     """Show this month's test runs and what is left of them."""
     import msgspec
 
@@ -21,7 +22,7 @@ def command(as_json: bool) -> int:
 
     terminal = Terminal(machine=as_json)
     with open_client(load_config(terminal)) as client:
-        report = client.get_test_usage()
+        report = client.get_test_usage(account=org)
     if as_json:
         terminal.document(msgspec.to_builtins(report))
         return 0

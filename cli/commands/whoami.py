@@ -17,7 +17,13 @@ def command(as_json: bool) -> int:
     with open_client(config) as client:
         user = client.get_user()
     if as_json:
-        terminal.document({"username": user.username, "registry_url": config.registry_url})
+        names = [organization.name for organization in user.organizations]
+        terminal.document(
+            {"username": user.username, "registry_url": config.registry_url}
+            | ({"organizations": names} if names else {})
+        )
     else:
         terminal.say(f"{user.username} ({config.registry_url})")
+        for organization in user.organizations:
+            terminal.say(f"   {organization.name}: {organization.role}")
     return 0

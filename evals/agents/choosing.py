@@ -81,7 +81,7 @@ def _obstacles(kind: AgentKind | None, wish: Wish) -> Iterator[str]:
     names = [model.name for model in wish.models if not model.agents]
     if names:
         yield f"{', '.join(names)} has no deployment that runs agents"
-    if any(len(case.messages) != 1 or case.messages[0].role != "user" for case in wish.suite.cases):
+    if any(len(case.messages) != 1 or case.messages[0].role != "user" or case.turns[1:] for case in wish.suite.cases):
         yield "a case has more than one message, and an agent is asked one thing"
 
 

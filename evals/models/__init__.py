@@ -8,7 +8,8 @@
 
 A backend with options for its deployments names their Struct in an attribute `Options`; the catalogue then refuses
 options that do not fit. One that runs agents says `runs_agents = True`: it answers requests with an `agent`, and the
-others those without. Its file `tests/standins/backends/<name>.py` brings it under the family's contract test.
+others those without. A request may ask for `embeddings`: a backend that can gives them as the completion's `vectors`,
+another one answers. Its file `tests/standins/backends/<name>.py` brings a backend under the family's contract test.
 A backend makes one call and reports it. Retries, fallbacks, limits and prices are the pool's (evals/pool.py).
 """
 
@@ -77,6 +78,7 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     max_tokens: int = 1024
     timeout_seconds: float = 120.0
     json_object: bool = False  # ask for a JSON object where the backend can
+    embeddings: bool = False  # no answer is wanted, but a vector for each message's text
     # For a cache alone; nobody sends these.
     sample: int = 0  # tells equal requests of one run apart
     nonce: str = ""  # a random word in the messages that changes nothing about what is asked

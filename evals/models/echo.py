@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import zlib
 from collections import Counter
 
 import msgspec
@@ -10,6 +12,7 @@ from msgspec import Struct
 
 from evals.errors import ProviderError
 from evals.models import CompletionRequest, Deployment, backend
+from evals.models._embeddings import embeddings_completion
 from evals.types import Completion
 
 
@@ -40,6 +43,8 @@ class Echo:
         await self._wait(options, request, deployment)
         if self._calls[deployment.id] <= options.fail_first:
             raise ProviderError(f"{deployment.id} fails as it was told to.", retryable=True, status=500)
+        if request.embeddings:
+            return _embedded(request, deployment)
         said = [message.content for message in request.messages if message.role == "user"]
         text = options.answer if options.answer is not None else (said[-1] if said else "")
         return Completion(
@@ -63,3 +68,25 @@ class Echo:
             )
         if options.latency_ms:
             await asyncio.sleep(options.latency_ms / 1000)
+
+
+_DIMENSIONS = 256
+
+
+def _embedded(request: CompletionRequest, deployment: Deployment) -> Completion:
+    """Vectors that count words: texts are alike as far as they share words."""
+    texts = [message.content for message in request.messages]
+    return embeddings_completion(
+        [word_counts(text) for text in texts],
+        count=len(texts),
+        answered_by=deployment.model,
+        input_tokens=sum(len(text.split()) for text in texts),
+    )
+
+
+def word_counts(text: str) -> list[float]:
+    """The vector of a text."""
+    counts = [0.0] * _DIMENSIONS
+    for word in re.findall(r"\w+", text.lower()) or [""]:
+        counts[zlib.crc32(word.encode()) % _DIMENSIONS] += 1.0
+    return counts

@@ -11,15 +11,19 @@ import logging
 import os
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
 from evals.errors import ProviderError
 from evals.models import CompletionRequest, Deployment, backend
+from evals.models._embeddings import embeddings_completion
 from evals.models._refusals import refusal
 from evals.types import Completion
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 # Each stops something that the library does by itself at import or later: fetching a price map, reading a
 # `.env` file, talking on stdout, asking a model hub for tokenizers.
@@ -46,6 +50,7 @@ class LiteLLM:
 
     def __init__(self) -> None:
         self._library: ModuleType | None = None
+        self._session: ClientSession | None = None
         self._loading = asyncio.Lock()
 
     async def prepare(self) -> None:
@@ -67,12 +72,30 @@ class LiteLLM:
         if self._library is None:
             await self.prepare()
         assert self._library is not None  # noqa: S101 - for the type checker: prepare() has set it
+        # Imported here, with the library: who only reads the catalogue needs no HTTP client.
+        from evals.models._bounded import bounded_session, floods
+
+        if self._session is None:
+            self._session = bounded_session()
+        too_long: list[str] = []
+        floods.set(too_long)
         try:
             async with asyncio.timeout(request.timeout_seconds):
-                reply = await self._library.acompletion(**call_arguments(request, deployment))
+                if request.embeddings:
+                    return _embeddings(
+                        await self._library.aembedding(**embedding_arguments(request, deployment)), request, deployment
+                    )
+                reply = await self._library.acompletion(
+                    **call_arguments(request, deployment), shared_session=self._session
+                )
+        except ProviderError:
+            raise
         except TimeoutError:
             raise _timed_out(request, deployment) from None
         except Exception as error:  # noqa: BLE001 - the library raises what its many providers raise
+            if too_long:
+                # Not worth another try: the same question brings the same flood.
+                raise ProviderError(f"{deployment.id} answered more than 4 MB.", retryable=False, status=200) from None
             # `from None`: the library's errors hold the provider's text, and frames with the key.
             raise _as_provider_error(error, request, deployment) from None
         return _completion(reply, deployment)
@@ -82,6 +105,9 @@ class LiteLLM:
         library, self._library = self._library, None
         if library is not None:
             await library.close_litellm_async_clients()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
 
 def call_arguments(request: CompletionRequest, deployment: Deployment) -> dict[str, Any]:
@@ -99,6 +125,22 @@ def call_arguments(request: CompletionRequest, deployment: Deployment) -> dict[s
         "api_base": deployment.base_url,
         "temperature": request.temperature,
         "response_format": {"type": "json_object"} if request.json_object else None,
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def embedding_arguments(request: CompletionRequest, deployment: Deployment) -> dict[str, Any]:
+    """What `aembedding` is given."""
+    arguments: dict[str, Any] = {
+        **msgspec.convert(deployment.options, LibraryOptions).arguments,
+        "model": deployment.model,
+        "input": [message.content for message in request.messages],
+        "encoding_format": "float",
+        "timeout": request.timeout_seconds,
+        "max_retries": 0,
+        "num_retries": 0,
+        "api_key": deployment.key.reveal() if deployment.key else None,
+        "api_base": deployment.base_url,
     }
     return {name: value for name, value in arguments.items() if value is not None}
 
@@ -154,6 +196,18 @@ def _completion(reply: Any, deployment: Deployment) -> Completion:
         input_tokens=_count(usage, "prompt_tokens"),
         output_tokens=_count(usage, "completion_tokens"),
     )
+
+
+def _embeddings(reply: Any, request: CompletionRequest, deployment: Deployment) -> Completion:
+    try:
+        return embeddings_completion(
+            [item["embedding"] if isinstance(item, dict) else item.embedding for item in reply.data],
+            count=len(request.messages),
+            answered_by=str(getattr(reply, "model", None) or deployment.model),
+            input_tokens=_count(getattr(reply, "usage", None), "prompt_tokens"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ProviderError(f"{deployment.id} answered without embeddings.", retryable=True, status=200) from None
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from evals.errors import ProviderError
 from evals.models import CompletionRequest, Deployment, backend
+from evals.models._embeddings import LARGEST_EMBEDDINGS, decode_embeddings
 from evals.models._refusals import refusal
 from evals.types import Completion
 
@@ -72,7 +73,7 @@ class OpenAICompatible:
                 f"{deployment.id} cannot be reached, or broke off; check that its server runs.",
                 retryable=True,
             ) from None
-        return read_reply(content, deployment)
+        return _read_embeddings(content, request, deployment) if request.embeddings else read_reply(content, deployment)
 
     async def aclose(self) -> None:
         """Close the session. Safe to call twice."""
@@ -87,7 +88,9 @@ class OpenAICompatible:
         if deployment.key is not None:
             headers["Authorization"] = f"Bearer {deployment.key.reveal()}"
         async with self._session.post(
-            completions_url(deployment.base_url or ""),
+            embeddings_url(deployment.base_url or "")
+            if request.embeddings
+            else completions_url(deployment.base_url or ""),
             data=msgspec.json.encode({**request_body(request, deployment), **options.body}),
             headers=headers,
             allow_redirects=False,
@@ -99,17 +102,33 @@ class OpenAICompatible:
                     retry_after=response.headers.get("Retry-After"),
                     now=datetime.now(UTC),
                 )
-            return await _read(response, deployment)
+            return await _read(response, deployment, most=LARGEST_EMBEDDINGS if request.embeddings else LARGEST_ANSWER)
 
 
 def completions_url(base_url: str) -> str:
     """Where to POST. An address without a path gets the usual `/v1`."""
+    return f"{_versioned(base_url)}/chat/completions"
+
+
+def embeddings_url(base_url: str) -> str:
+    """Where to POST for embeddings; beside the completions."""
+    return f"{_versioned(base_url)}/embeddings"
+
+
+def _versioned(base_url: str) -> str:
     base = base_url.rstrip("/")
-    return f"{base}/chat/completions" if urlsplit(base).path else f"{base}/v1/chat/completions"
+    return base if urlsplit(base).path else f"{base}/v1"
 
 
 def request_body(request: CompletionRequest, deployment: Deployment) -> dict[str, Any]:
     """What is sent; fields that nobody asked for are left to the server's defaults."""
+    if request.embeddings:
+        # https://platform.openai.com/docs/api-reference/embeddings/create
+        return {
+            "model": deployment.model,
+            "input": [message.content for message in request.messages],
+            "encoding_format": "float",
+        }
     body: dict[str, Any] = {
         "model": deployment.model,
         "messages": request.messages,
@@ -156,20 +175,27 @@ def read_reply(content: bytes, deployment: Deployment) -> Completion:
     )
 
 
+def _read_embeddings(content: bytes, request: CompletionRequest, deployment: Deployment) -> Completion:
+    try:
+        return decode_embeddings(content, count=len(request.messages), model=deployment.model)
+    except ValueError:
+        raise refusal(deployment.id, 200, retry_after=None, now=datetime.now(UTC)) from None
+
+
 def _count(usage: Any, name: str) -> int | None:
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if type(count) is int and 0 <= count < 2**31 else None
 
 
-async def _read(response: ClientResponse, deployment: Deployment) -> bytes:
-    """The body, at most LARGEST_ANSWER bytes of it."""
+async def _read(response: ClientResponse, deployment: Deployment, *, most: int) -> bytes:
+    """The body, at most so many bytes of it."""
     content = bytearray()
     async for piece in response.content.iter_any():
         content += piece
-        if len(content) > LARGEST_ANSWER:
+        if len(content) > most:
             # Not worth another try: the same question brings the same flood.
             raise ProviderError(
-                f"{deployment.id} answered more than {LARGEST_ANSWER // 2**20} MB.",
+                f"{deployment.id} answered more than {most // 2**20} MB.",
                 retryable=False,
                 status=200,
             )

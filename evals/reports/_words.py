@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evals.outcome import Row, Summary
 from evals.printable import printable_lines, shortened
+from evals.types import AssertionResult
 
 SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
 LONGEST_ANSWER = 2_000
@@ -25,7 +26,7 @@ def reasons(row: Row) -> list[str]:
     lines = []
     if row.error:
         lines.append(f"{row.error.kind}: {shortened(row.error.message, limit=500)}")
-    lines += [f"{a.type}: {shortened(a.reason, limit=500)}" for a in row.assertions if not a.passed]
+    lines += [f"{_placed(a)}: {shortened(a.reason, limit=500)}" for a in row.assertions if not a.passed]
     if row.trials and row.pass_rate:
         rate = row.pass_rate
         lines.append(
@@ -36,6 +37,11 @@ def reasons(row: Row) -> list[str]:
     if row.quarantined is True:
         lines.append("in quarantine: decides nothing")
     return lines
+
+
+def _placed(result: AssertionResult) -> str:
+    """`contains`, or `contains (turn 1)` where an earlier answer was judged."""
+    return result.type if result.turn is None else f"{result.type} (turn {result.turn})"
 
 
 def change_line(row: Row) -> str:
@@ -53,6 +59,19 @@ def answer(row: Row) -> list[str]:
     """The answer's lines, cut."""
     lines = printable_lines(row.response[:LONGEST_ANSWER])
     return [*lines, "…"] if len(row.response) > LONGEST_ANSWER else lines
+
+
+def measures(summary: Summary) -> list[str]:
+    """How far the judges agree with themselves, and the suite's own figures by model, a line each."""
+    lines = []
+    if summary.judge_agreement:
+        agreement = summary.judge_agreement
+        lines.append(f"Judge agrees with itself: {agreement.share:.1%} of {agreement.n} asked for again")
+    for model, metrics in (summary.derived_metrics or {}).items():
+        named = ", ".join(f"{shortened(name, limit=100)} {value:g}" for name, value in metrics.items())
+        if named:
+            lines.append(f"Metrics of {shortened(model, limit=100)}: {named}")
+    return lines
 
 
 def figures(summary: Summary) -> str:

@@ -15,13 +15,15 @@ from evals.grading import check_assertion
 from evals.json_reader import Path
 from evals.suites.fields import Fields
 from evals.suites.findings import shown
-from evals.suites.providers import model_name
+from evals.suites.judges import Judges, Judging, judged_by
 from evals.suites.rendering import Renderer, Variables, has_template
 from evals.suites.sources import CODE_ENDINGS, Sources, is_reference
 from evals.types import Assertion, AssertionSet, JsonValue
 
 MAX_ASSERTIONS_PER_CASE: Final = 50
-ASSERTION_KEYS: Final = ("type", "value", "threshold", "weight", "metric", "model", "provider")
+ASSERTION_KEYS: Final = (
+    "type", "value", "threshold", "weight", "metric", "model", "provider", "judge", "rubricPrompt", "transform",
+)  # fmt: skip
 SET_KEYS: Final = ("type", "assert", "threshold", "weight", "metric")
 
 _TEMPLATES = "#/assertionTemplates/"
@@ -45,6 +47,7 @@ class Assertions:
         self._renderer = renderer
         self._allow_code = allow_code
         self._templates: dict[str, Any] = {}
+        self._judges = Judges(fields)
 
     def know_templates(self, value: JsonValue, path: Path) -> None:
         """The suite's `assertionTemplates`, which `$ref` may name from now on."""
@@ -69,11 +72,11 @@ class Assertions:
         return tuple(draft for draft in drafts if draft is not None)
 
     def finish(
-        self, drafts: Sequence[Draft], variables: Variables, *, judge: str | None
+        self, drafts: Sequence[Draft], variables: Variables, *, judging: Judging
     ) -> tuple[Assertion | AssertionSet, ...]:
-        """The assertions with their templates filled in; `judge` judges where an assertion names nobody."""
+        """The assertions with their templates filled in; `judging` holds where an assertion says nothing of it."""
         finished = (draft.written if draft.ready else self._finish(draft, variables) for draft in drafts)
-        return tuple(_judged_by(judge, item) for item in finished)
+        return tuple(judged_by(judging, item) for item in finished)
 
     def _draft(self, value: JsonValue, path: Path) -> Draft | None:
         before = self._fields.found
@@ -138,20 +141,24 @@ class Assertions:
         if type_ == "assert-set":
             self._fields.find((*path, "type"), "a set cannot hold another set")
             return None
+        own = self._judges.read_own(value, path)
         return Assertion(
             type=type_,
             value=self._value(value.get("value", UNSET), (*path, "value"), type_=type_),
             threshold=self._fields.number(value, path, "threshold", -math.inf, math.inf),
             weight=self._fields.weight(value, path),
             metric=self._fields.text(value, path, "metric"),
-            model=self._judge(value, path),
+            model=own.model,
+            panel=own.panel,
+            rubric_prompt=self._judges.read_prompt(value, path),
+            transform=self._transform(value, path),
         )
 
-    def _judge(self, value: dict[str, Any], path: Path) -> str | None:
-        if "model" in value and "provider" in value:
-            self._fields.find((*path, "provider"), "give `model` or `provider`, not both")
-        named = self._fields.text(value, path, "model" if "model" in value else "provider")
-        return None if named is None else model_name(named)
+    def _transform(self, value: dict[str, Any], path: Path) -> str | None:
+        code = self._fields.text(value, path, "transform")
+        if code is None or not is_reference(code):
+            return code
+        return str(self._file_value(code, (*path, "transform")))
 
     # Values, and the files that they name.
 
@@ -233,17 +240,3 @@ def _has_template(written: Assertion | AssertionSet) -> bool:
     if isinstance(written, AssertionSet):
         return any(map(_has_template, written.assertions))
     return written.value is not UNSET and has_template(written.value)
-
-
-def _judged_by(judge: str | None, item: Assertion | AssertionSet) -> Assertion | AssertionSet:
-    if judge is None:
-        return item
-    if isinstance(item, AssertionSet):
-        return msgspec.structs.replace(item, assertions=tuple(_with_judge(judge, member) for member in item.assertions))
-    return _with_judge(judge, item)
-
-
-def _with_judge(judge: str, assertion: Assertion) -> Assertion:
-    name = assertion.type.removeprefix("not-")
-    is_graded = name in ASSERTIONS and ASSERTIONS[name].graded
-    return msgspec.structs.replace(assertion, model=judge) if is_graded and not assertion.model else assertion

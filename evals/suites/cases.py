@@ -5,28 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import islice, product
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
+from evals.grading import compared
 from evals.json_reader import Path
 from evals.suites.assertions import MAX_ASSERTIONS_PER_CASE, Assertions, Draft, count
 from evals.suites.expansion import MAX_CASES, Written
 from evals.suites.fields import Fields
 from evals.suites.findings import Findings, shown
-from evals.suites.prompts import Prompt, Prompts
-from evals.suites.providers import model_name
+from evals.suites.judges import Judges, Judging
+from evals.suites.prompts import Prompt, Prompts, Template
 from evals.suites.rendering import Renderer, Variables
 from evals.suites.sources import CODE_ENDINGS, Sources, is_reference
-from evals.types import Case, JsonValue
+from evals.types import Assertion, AssertionSet, Case, JsonValue, Turn
 
 MAX_TITLE_CHARACTERS: Final = 300
+MAX_TURNS: Final = 20
 CASE_KEYS: Final = (
-    "description", "title", "input", "messages", "vars", "assert", "threshold", "repeat", "pass_rate",
+    "description", "title", "input", "messages", "turns", "vars", "assert", "threshold", "repeat", "pass_rate",
     "quarantine", "options",
 )  # fmt: skip
 DEFAULT_KEYS: Final = ("vars", "assert", "threshold", "repeat", "pass_rate", "options")
-OPTION_KEYS: Final = ("prefix", "suffix", "provider", "disableVarExpansion")
+OPTION_KEYS: Final = ("prefix", "suffix", "provider", "rubricPrompt", "disableVarExpansion")
 METADATA: Final = {"metadata": "metadata is not used"}
 
 _SHOWN_IN_TITLE = 40
@@ -37,7 +40,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     prefix: str = ""
     suffix: str = ""
-    judge: str | None = None
+    judging: Judging = Judging()
     expands: bool = True  # whether a list among the vars means several cases
 
 
@@ -51,6 +54,13 @@ class Defaults(Struct, frozen=True, kw_only=True):
     pass_rate: float = 1.0
     options: Options = Options()
     prompts: tuple[Prompt, ...] = ()
+
+
+class _Turn(NamedTuple):
+    """What the user says in one turn, and what is asked of the answer."""
+
+    said: tuple[Template, ...]
+    drafts: tuple[Draft, ...]
 
 
 class Cases:
@@ -72,17 +82,22 @@ class Cases:
         self._renderer = renderer
         self._prompts = prompts
         self._assertions = assertions
+        self._judges = Judges(fields)
+        self._contests = 0
         self._drafts: dict[Path, tuple[Draft, ...]] = {}
 
-    def read_defaults(self, value: JsonValue, path: Path, *, prompts: tuple[Prompt, ...], repeat: int) -> Defaults:
-        """The suite's `defaultTest`, which may be a file."""
+    def read_defaults(
+        self, value: JsonValue, path: Path, *, prompts: tuple[Prompt, ...], repeat: int, judging: Judging
+    ) -> Defaults:
+        """The suite's `defaultTest`, which may be a file. `judging` holds where no test says otherwise."""
+        own = Options(judging=judging)
         if is_reference(value):
             names = self._sources.resolve(value, path)
             if len(names) == 1:
                 place = self._sources.value(names[0], path)
                 value, path = place.value, place.path
         if value is None:
-            return Defaults(prompts=prompts, repeat=repeat)
+            return Defaults(prompts=prompts, repeat=repeat, options=own)
         if not isinstance(value, dict):
             self._fields.expect(value, path, "must be an object")
             return Defaults(prompts=prompts)
@@ -93,7 +108,7 @@ class Cases:
             threshold=self._fields.number(value, path, "threshold", -math.inf, math.inf),
             repeat=self._fields.whole(value, path, "repeat", 1, 100, default=repeat),
             pass_rate=self._fields.share(value, path, "pass_rate", default=1.0),
-            options=self._options(value, path, Options()),
+            options=self._options(value, path, own),
             prompts=prompts,
         )
 
@@ -118,31 +133,80 @@ class Cases:
         options = self._options(value, path, defaults.options)
         variables = {**defaults.vars, **self._vars(value, path)}
         drafts = (*defaults.drafts, *(draft for items, at in test.asserts for draft in self._shared_drafts(items, at)))
-        if not self._is_sound(drafts, index, path):
+        turns = self._turns(value, path)
+        every_draft = (*drafts, *(draft for turn in turns or () for draft in turn.drafts))
+        if not self._is_sound(every_draft, index, path):
             return
         title = self._title(value, path, index)
         own_threshold = self._fields.number(value, path, "threshold", -math.inf, math.inf)
-        prompts = self._prompts_of(value, path, defaults)
+        prompts = self._prompts_of(value, path, defaults) if turns is None else (Prompt(turns[0].said, ""),)
         repeat = self._fields.whole(value, path, "repeat", 1, 100, default=defaults.repeat)
         pass_rate = self._fields.share(value, path, "pass_rate", default=defaults.pass_rate)
         quarantine = self._fields.flag(value, path, "quarantine") is True
         for chosen, suffix in self._combinations(variables, path, options):
             rendered = self._rendered(chosen, path)
-            assertions = self._assertions.finish(drafts, rendered, judge=options.judge)
+            assertions = self._finished(drafts, rendered, options)
+            contest = self._contest(assertions, prompts)
             for prompt in prompts:
                 yield Case(
                     title=_joined(title, suffix, prompt.label),
                     messages=self._prompts.fill_in(
                         prompt.messages, rendered, prefix=options.prefix, suffix=options.suffix
                     ),
+                    turns=tuple(self._turn(turn, rendered, options) for turn in turns or ()),
                     assertions=assertions,
                     threshold=defaults.threshold if own_threshold is None else own_threshold,
                     vars=rendered,
                     repeat=repeat,
                     pass_rate=pass_rate,
                     quarantine=quarantine,
+                    contest=contest,
                     line=self._findings.line_of(path),
                 )
+
+    def _finished(
+        self, drafts: tuple[Draft, ...], variables: Variables, options: Options
+    ) -> tuple[Assertion | AssertionSet, ...]:
+        return self._assertions.finish(drafts, variables, judging=options.judging)
+
+    def _contest(self, assertions: tuple[Assertion | AssertionSet, ...], prompts: tuple[Prompt, ...]) -> int | None:
+        """A number that the cases of one test share whose answers are compared with each other."""
+        if len(prompts) < 2 or not compared(Case(title="", messages=(), assertions=assertions)):
+            return None
+        self._contests += 1
+        return self._contests
+
+    # A conversation in which each answer feeds the next.
+
+    def _turns(self, value: dict[str, Any], path: Path) -> list[_Turn] | None:
+        items, at = value.get("turns"), (*path, "turns")
+        if items is None:
+            return None
+        for other in ("input", "messages"):
+            if other in value:
+                self._fields.find(at, f"give `turns` or `{other}`, not both")
+        if not isinstance(items, list) or not 1 <= len(items) <= MAX_TURNS:
+            self._fields.expect(items, at, f"must be a list of 1 to {MAX_TURNS} texts, or objects {{input, assert}}")
+            return [_Turn((), ())]
+        return [self._read_turn(item, (*at, index)) for index, item in enumerate(items)]
+
+    def _read_turn(self, item: JsonValue, path: Path) -> _Turn:
+        if isinstance(item, str):
+            item = {"input": item}
+        if not isinstance(item, dict) or "input" not in item:
+            self._fields.expect(item, path, "must be text, or an object {input, assert}")
+            return _Turn((), ())
+        self._fields.keys(item, path, ("input", "assert"))
+        drafts = self._assertions.drafts(item.get("assert"), (*path, "assert"))
+        said = self._prompts.read_own({"input": item["input"]}, path)
+        return _Turn(said or (), drafts)
+
+    def _turn(self, turn: _Turn, variables: Variables, options: Options) -> Turn:
+        said = self._prompts.fill_in(turn.said, variables, prefix=options.prefix, suffix=options.suffix)
+        return Turn(
+            content="".join(message.content for message in said),
+            assertions=self._finished(turn.drafts, variables, options),
+        )
 
     def _shared_drafts(self, items: JsonValue, path: Path) -> tuple[Draft, ...]:
         """A scenario's assertions are read once for all its tests."""
@@ -183,11 +247,6 @@ class Cases:
             self._fields.expect(options, path, "must be an object")
             return inherited
         self._fields.keys(options, path, OPTION_KEYS)
-        judge = options.get("provider")
-        if isinstance(judge, dict):
-            judge = judge.get("id")
-        if judge is not None and not isinstance(judge, str):
-            self._fields.expect(judge, (*path, "provider"), "must be the name of a model")
         expands = options.get("disableVarExpansion", not inherited.expands)
         if not isinstance(expands, bool):
             self._fields.expect(expands, (*path, "disableVarExpansion"), "must be true or false")
@@ -195,9 +254,17 @@ class Cases:
         return Options(
             prefix=inherited.prefix if prefix is None else prefix,
             suffix=inherited.suffix if suffix is None else suffix,
-            judge=model_name(judge) if isinstance(judge, str) else inherited.judge,
+            judging=self._judging(options, path, inherited.judging),
             expands=expands is not True,
         )
+
+    def _judging(self, options: dict[str, Any], path: Path, inherited: Judging) -> Judging:
+        own = inherited
+        if options.get("provider") is not None:
+            model = self._judges.read_provider(options["provider"], (*path, "provider"))
+            own = msgspec.structs.replace(inherited, model=model, panel=None)
+        prompt = self._judges.read_prompt(options, path)
+        return own if prompt is None else msgspec.structs.replace(own, rubric_prompt=prompt)
 
     # Vars.
 

@@ -15,8 +15,9 @@ from evals.suites.expansion import Expansion, Written
 from evals.suites.fields import Fields
 from evals.suites.finding import FoundSuite
 from evals.suites.findings import Findings
+from evals.suites.judges import Judges, Judging
 from evals.suites.prompts import Prompts
-from evals.suites.providers import model_name, read_providers
+from evals.suites.providers import read_providers
 from evals.suites.rendering import Renderer
 from evals.suites.sources import Sources
 from evals.types import DerivedMetric, Framework, JsonValue, Suite
@@ -140,6 +141,7 @@ class _Reader:
         self._fields = Fields(findings)
         sources = Sources(found.files, suite_path=found.path, findings=findings)
         renderer = Renderer(findings)
+        self._judges = Judges(self._fields)
         self._prompts = Prompts(self._fields, sources, renderer)
         self._assertions = Assertions(self._fields, sources, renderer, allow_code=allow_code)
         self._expansion = Expansion(self._fields, findings, sources)
@@ -158,19 +160,21 @@ class _Reader:
         self._fields.keys(value, path, SUITE_KEYS, ignored=_IGNORED)
         self._read_providers(value, path)
         self._assertions.know_templates(value.get("assertionTemplates"), (*path, "assertionTemplates"))
+        judging = self._judges.read(value.get("judge"), (*path, "judge"))
         defaults = self._cases.read_defaults(
             value.get("defaultTest"),
             (*path, "defaultTest"),
             prompts=self._prompts.read_all(value.get("prompts"), (*path, "prompts")),
             repeat=self._repeat(value.get("evaluateOptions"), (*path, "evaluateOptions")),
+            # A single judge is the suite's own; it stands there once, not in each assertion.
+            judging=Judging(panel=judging.panel),
         )
-        judge = self._fields.text(value, path, "judge")
         return Suite(
             cases=self._cases.read_all(self._tests(value, path, path_of_tests), defaults),
             description=self._fields.text(value, path, "description") or "",
             temperature=self._fields.number(value, path, "temperature", 0.0, 2.0),
             max_tokens=self._fields.whole(value, path, "max_tokens", 1, 100_000, default=_DEFAULT_MAX_TOKENS),
-            judge=None if judge is None else model_name(judge),
+            judge=judging.model,
             cache=self._fields.flag(value, path, "cache"),
             framework=self._framework(value, path),
             generated_by=self._fields.text(value, path, "generated_by") or None,

@@ -6,26 +6,36 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
 from litestar import Request
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.params import Parameter
 from msgspec import Struct
 
+from evals.models import Secret
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import InvalidRequest, NotAllowed, NotAuthenticated, TooMany
 from server.domain.jobs import Wakeups
 from server.domain.models import AnnouncedModel
+from server.domain.rights import Right
 from server.services import reading
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
+from server.services.keyless import Keyless
 from server.services.notifying import Notifying
+from server.services.on_behalf import token_lacks_right
 from server.services.watching import JobWatch
 from server.webhooks import Secrets
 
+# A query parameter of whatever is told or done for one account.
+AccountName = Annotated[
+    str | None,
+    Parameter(max_length=100, description="An organisation that you are a member of; your own account when left out."),
+]
 SESSION_COOKIE = "__Host-prpm_session"
 # A token in an address ends up in logs and histories (A15).
 REFUSED_QUERY = ("token", "access_token", "api_key", "jwt")
@@ -84,7 +94,9 @@ class Site(Struct, frozen=True, kw_only=True):
     watch: JobWatch
     streams: StreamCounts
     redis_answers: Callable[[], Any]  # async () -> bool
+    keyless: Keyless
     public_url: str | None
+    signing_key: Secret | None  # signs outcomes that are shown as another job's
     notifying: Notifying
     source_secrets: Mapping[str, Secrets]  # of the webhooks that are set up
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
@@ -104,9 +116,22 @@ async def provide_credential(request: Request[Any, Any, Any], site: Site) -> Cre
     return credential
 
 
-async def provide_caller(credential: Credential, site: Site) -> Caller:
-    """Who asks. Raises NotAuthenticated."""
-    return await read_caller(site.db, credential)
+def allows(right: Right) -> dict[str, Right]:
+    """For a route's `opt`: a token of limited scope needs this right there. A route without it is closed to them."""
+    return {"right": right}
+
+
+def check_scope(request: Request[Any, Any, Any], caller: Caller) -> Caller:
+    """The caller, whose token is for what this route does. Raises NotAllowed."""
+    right: Right | None = request.route_handler.opt.get("right")
+    if not caller.is_unlimited and right not in caller.rights:
+        raise token_lacks_right(right or "own")
+    return caller
+
+
+async def provide_caller(request: Request[Any, Any, Any], credential: Credential, site: Site) -> Caller:
+    """Who asks. Raises NotAuthenticated, or NotAllowed for a token that is not for this."""
+    return check_scope(request, await read_caller(site.db, credential))
 
 
 async def provide_visitor(request: Request[Any, Any, Any], site: Site) -> Caller | None:
@@ -117,7 +142,7 @@ async def provide_visitor(request: Request[Any, Any, Any], site: Site) -> Caller
 async def find_caller(request: Request[Any, Any, Any], site: Site) -> Caller | None:
     """Who asks, None for somebody without a token or session. Raises NotAuthenticated."""
     credential = await find_credential(request, site)
-    return await read_caller(site.db, credential) if credential else None
+    return check_scope(request, await read_caller(site.db, credential)) if credential else None
 
 
 async def find_credential(request: Request[Any, Any, Any], site: Site) -> Credential | None:
@@ -137,7 +162,7 @@ async def find_credential(request: Request[Any, Any, Any], site: Site) -> Creden
 
 async def provide_admin(caller: Caller) -> Caller:
     """An administrator. Raises NotAllowed; what a token claims does not count (A10)."""
-    if not caller.is_admin:
+    if not caller.is_admin or not caller.is_unlimited:
         raise NotAllowed("Only an administrator may do this.")
     return caller
 

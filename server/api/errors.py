@@ -57,6 +57,7 @@ DATABASE_AWAY = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the server went in the middle of an answer
     asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,  # somebody holds it for longer than anybody should
     ConnectionError,
     FileNotFoundError,  # a unix socket that is gone
     TimeoutError,

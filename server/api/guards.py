@@ -170,9 +170,11 @@ def add_headers(app: ASGIApp) -> ASGIApp:
     return guarded
 
 
-async def refuse(send: Send, status: int, sentence: str, code: str) -> None:
+async def refuse(send: Send, status: int, sentence: str, code: str, *, retry_after_seconds: int | None = None) -> None:
     """Answer without asking the framework."""
     body = msgspec.json.encode({"error": sentence, "code": code})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if retry_after_seconds is not None:
+        headers.append((b"retry-after", str(retry_after_seconds).encode()))
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body, "more_body": False})

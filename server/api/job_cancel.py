@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from litestar import post
 
-from server.api.context import Site
+from server.api.context import Site, allows
 from server.api.errors import refusals
 from server.api.jobs import TAGS, JobAnswer, job_answer, parse_job_id
 from server.domain.accounts import Caller
 from server.services import cancelling
+from server.services.notifying import report_of
 
 
 @post(
     "/api/v1/test-jobs/{job_id:str}/cancel",
+    opt=allows("run"),
     status_code=202,
     tags=TAGS,
     summary="Cancel a job",
@@ -20,7 +22,8 @@ from server.services import cancelling
 )
 async def cancel_test_job(job_id: str, site: Site, caller: Caller) -> JobAnswer:
     """A waiting job ends at once and its run is given back; a running one ends within two seconds and counts."""
-    return job_answer(await cancelling.cancel(site.db, caller, parse_job_id(job_id)))
+    job = await cancelling.cancel(site.db, caller, parse_job_id(job_id))
+    return job_answer(job, report=report_of(site.notifying, job))
 
 
 handlers = [cancel_test_job]

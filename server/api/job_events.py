@@ -22,7 +22,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from msgspec import UNSET, Struct, UnsetType
 
-from server.api.context import Site
+from server.api.context import Site, allows
 from server.api.errors import refusals
 from server.api.guards import Message, Receive, Scope, Send
 from server.api.jobs import TAGS, Progress, job_answer, parse_job_id
@@ -101,6 +101,7 @@ class Event(NamedTuple):
 
 @get(
     "/api/v1/test-jobs/{job_id:str}/events",
+    opt=allows("follow"),
     tags=TAGS,
     summary="Follow a job",
     responses=refusals(401, 404, 429, described={400: "Last-Event-ID is none of this job's ids."})

@@ -10,13 +10,14 @@ from litestar.params import Parameter
 from msgspec import UNSET, Struct, UnsetType
 
 from evals.outcome import Summary
-from server.api.context import Site
+from server.api.context import AccountName, Site, allows
 from server.api.errors import refusals
 from server.api.jobs import TAGS, JobPackage
 from server.api.timestamps import iso, iso_if
 from server.domain.accounts import Caller
 from server.domain.jobs import ListedJob
 from server.services import listing
+from server.services.on_behalf import acting_for
 
 
 class ListedJobAnswer(Struct, kw_only=True):
@@ -43,18 +44,26 @@ class JobListAnswer(Struct, kw_only=True):
     cursor: str | UnsetType = UNSET
 
 
-@get("/api/v1/test-jobs", tags=TAGS, summary="List my jobs", responses=refusals(400, 401))
+@get(
+    "/api/v1/test-jobs",
+    opt=allows("see"),
+    tags=TAGS,
+    summary="List my jobs",
+    responses=refusals(400, 401, 403, 404),
+)
 async def list_test_jobs(
     site: Site,
     caller: Caller,
     *,
     status: Annotated[str | None, Parameter(description="queued, running, completed or failed")] = None,
     package: Annotated[str | None, Parameter(description="only jobs of this package, by name")] = None,
+    account: AccountName = None,
     cursor: str | None = None,
     limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
 ) -> JobListAnswer:
-    """The caller's jobs, newest first."""
-    page = await listing.list_jobs(site.db, caller, status=status, package=package, cursor=cursor, limit=limit)
+    """The account's jobs, newest first."""
+    acting = await acting_for(site.db, caller, account, "see")
+    page = await listing.list_jobs(site.db, acting, status=status, package=package, cursor=cursor, limit=limit)
     return JobListAnswer(jobs=[_answer(job) for job in page.jobs], cursor=page.cursor or UNSET)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from litestar import post
 from litestar.params import Parameter
 
-from server.api.context import Site
+from server.api.context import Site, allows
 from server.api.errors import refusals
 from server.api.jobs import TAGS, SubmitAnswer, check_key, parse_job_id, submit_answer
 from server.domain.accounts import Caller, Credential
@@ -16,6 +16,7 @@ from server.services import retrying
 
 @post(
     "/api/v1/test-jobs/{job_id:str}/retry",
+    opt=allows("run"),
     status_code=202,
     tags=TAGS,
     summary="Run a job again",

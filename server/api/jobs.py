@@ -14,7 +14,7 @@ from litestar.params import Body, Parameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.outcome import Outcome, Summary
-from server.api.context import Site
+from server.api.context import Site, allows
 from server.api.errors import refusals
 from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
@@ -23,9 +23,11 @@ from server.domain.accounts import Caller, Credential
 from server.domain.changes import Change
 from server.domain.errors import InvalidRequest, NotFound
 from server.domain.jobs import JobView, Submission
+from server.domain.nearing import nearing
 from server.domain.tiers import UNLIMITED_RUNS
 from server.services import estimating, reading, submitting
 from server.services.forecasting import Forecast
+from server.services.notifying import Report, report_of
 from server.services.submitting import RunRequest
 from server.services.superseding import SUPERSEDED
 from server.services.watching import version_of
@@ -51,6 +53,16 @@ class SubmitAnswer(Struct, kw_only=True):
     usage: SubmitUsage
     position_in_queue: Annotated[int, Meta(examples=[2])] | UnsetType = UNSET
     estimated_wait_seconds: Annotated[int, Meta(examples=[15])] | UnsetType = UNSET
+    warnings: (
+        Annotated[
+            list[str],
+            Meta(
+                examples=[["80 % of this month's test runs are used: 80 of 100."]],
+                description="Sentences, once 50, 80 or 100 % of the month's runs or money are used.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class JobPackage(Struct, kw_only=True):
@@ -74,6 +86,13 @@ class Progress(Struct, kw_only=True):
     passed: int
     failed: int
     errored: int
+
+
+class ReportAnswer(Struct, kw_only=True):
+    """Who comments on the change. Only the reporter does, and marks its comment with `marker`."""
+
+    marker: Annotated[str, Meta(description="HMAC in hex over forge, repository id, pull request, package, suite name")]
+    reporter: Annotated[str, Meta(description="app: the service itself does; action: the workflow's Action does")]
 
 
 class JobAnswer(Struct, kw_only=True):
@@ -100,10 +119,12 @@ class JobAnswer(Struct, kw_only=True):
     suite_name: Annotated[str, Meta(examples=["default"])] | UnsetType = UNSET
     change: Change | UnsetType = UNSET
     superseded_by: Annotated[str, Meta(description="with `code` superseded: the newer head's job")] | UnsetType = UNSET
+    report: ReportAnswer | UnsetType = UNSET
 
 
 @post(
     "/api/v1/test-jobs/run",
+    opt=allows("run"),
     status_code=202,
     tags=TAGS,
     summary="Submit a test job",
@@ -159,6 +180,7 @@ async def run_test_job(
 
 @get(
     "/api/v1/test-jobs/{job_id:str}",
+    opt=allows("follow"),
     tags=TAGS,
     summary="Look at a job, or wait for it",
     responses=refusals(400, 401, 404)
@@ -187,18 +209,20 @@ async def get_test_job(
     version = version_of(job)
 
     def shown(job: JobView) -> JobAnswer:
-        return job_answer(job, forecast=site.queue.recent())
+        return job_answer(job, forecast=site.queue.recent(), report=report_of(site.notifying, job))
 
     if wait and site.watch.has_room and not job.has_ended and known in (None, version):
         return LateResponse(WaitForJob(site.watch, job, known=known, seconds=wait, shown=shown))
     if version == known:
         return LateResponse(not_modified(version))
     forecast = await site.queue.forecast() if job.status == "queued" else None
-    return Response(job_answer(job, forecast=forecast), headers={"ETag": etag(version)}, media_type=MediaType.JSON)
+    answer = job_answer(job, forecast=forecast, report=report_of(site.notifying, job))
+    return Response(answer, headers={"ETag": etag(version)}, media_type=MediaType.JSON)
 
 
 @get(
     "/api/v1/test-jobs/{job_id:str}/results",
+    opt=allows("follow"),
     tags=TAGS,
     summary="Read a job's results",
     responses=refusals(401, 404, described={409: "The job is not finished, or failed without results."})
@@ -210,7 +234,7 @@ async def get_test_job(
 )
 async def get_test_results(job_id: str, site: Site, caller: Caller) -> Response[bytes]:
     """Every case on every model: answer, verdict, score, assertions."""
-    outcome = await reading.read_outcome(site.db, caller, parse_job_id(job_id))
+    outcome = await reading.read_outcome(site.db, caller, parse_job_id(job_id), key=site.signing_key)
     # Stored as the JSON that goes out: nothing is decoded on the way.
     return Response(outcome.encode(), media_type=MediaType.JSON)
 
@@ -248,10 +272,11 @@ def submit_answer(submission: Submission) -> SubmitAnswer:
             tier=submission.tier,
             unlimited=True if limit is None else UNSET,
         ),
+        warnings=nearing(runs_used=submission.runs_used, run_limit=limit, money_level=submission.money_level) or UNSET,
     )
 
 
-def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
+def job_answer(job: JobView, *, forecast: Forecast | None = None, report: Report | None = None) -> JobAnswer:
     """The public form of a job; with a forecast it says how long a waiting one will wait."""
     return JobAnswer(
         id=str(job.id),
@@ -278,6 +303,7 @@ def job_answer(job: JobView, *, forecast: Forecast | None = None) -> JobAnswer:
         suite_name=job.suite_name,
         change=job.change or UNSET,
         superseded_by=str(job.superseded_by) if job.superseded_by and job.error_code == SUPERSEDED else UNSET,
+        report=ReportAnswer(marker=report.marker, reporter=report.reporter) if report else UNSET,
     )
 
 

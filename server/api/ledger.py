@@ -8,12 +8,13 @@ from litestar import get
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.api.context import Site
+from server.api.context import AccountName, Site, allows
 from server.api.errors import refusals
 from server.api.timestamps import iso
 from server.domain.accounts import Caller
 from server.domain.ledger import LedgerEntry
 from server.services import usage
+from server.services.on_behalf import acting_for
 
 TAGS = ["Users"]
 
@@ -60,13 +61,16 @@ class LedgerAnswer(Struct, kw_only=True):
 
 @get(
     "/api/v1/users/me/test-usage/ledger",
+    opt=allows("see"),
     tags=TAGS,
     summary="Why have I used this much?",
-    responses=refusals(400, 401),
+    responses=refusals(400, 401, 403, 404),
 )
 async def get_usage_ledger(
     site: Site,
     caller: Caller,
+    *,
+    account: AccountName = None,
     month: Annotated[
         str | None, Parameter(description="Such as 2026-11, in UTC; the current one when left out.")
     ] = None,
@@ -74,7 +78,8 @@ async def get_usage_ledger(
     limit: Annotated[int, Parameter(ge=1, le=100, description="Entries a page.")] = 50,
 ) -> LedgerAnswer:
     """Every charge, cached job and refund of a month; together they are its count."""
-    page = await usage.read_ledger(site.db, caller, month=month, cursor=cursor, limit=limit)
+    acting = await acting_for(site.db, caller, account, "see")
+    page = await usage.read_ledger(site.db, acting, month=month, cursor=cursor, limit=limit)
     name = f"{page.month:%Y-%m}"
     return LedgerAnswer(
         month=name,

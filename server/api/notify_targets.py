@@ -12,7 +12,7 @@ from server.api.context import Site
 from server.api.errors import refusals
 from server.api.timestamps import iso, iso_if
 from server.domain.accounts import Caller
-from server.domain.notifications import Delivery, Target
+from server.domain.notifications import Notification, Target
 from server.services import notifying
 from server.services.notifying import Wanted
 
@@ -46,7 +46,7 @@ class NewTarget(Struct, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
 
 
-class LastDelivery(Struct, kw_only=True):
+class LastNotification(Struct, kw_only=True):
     """What became of the newest message."""
 
     state: Annotated[str, Meta(description="pending, sent, quiet (no news) or dead")]
@@ -67,7 +67,7 @@ class TargetAnswer(Struct, kw_only=True):
     created_at: str
     stopped_at: str | UnsetType = UNSET
     stopped_reason: str | UnsetType = UNSET
-    last_delivery: LastDelivery | UnsetType = UNSET
+    last_notification: LastNotification | UnsetType = UNSET
 
 
 class NewTargetAnswer(TargetAnswer, kw_only=True):
@@ -80,7 +80,7 @@ class TargetList(Struct, kw_only=True):
     targets: list[TargetAnswer]
 
 
-class DeliveryAnswer(Struct, kw_only=True):
+class NotificationAnswer(Struct, kw_only=True):
     """One message on its way. Of the other side's answer only the status is shown."""
 
     id: int
@@ -95,19 +95,19 @@ class DeliveryAnswer(Struct, kw_only=True):
     settled_at: str | UnsetType = UNSET
 
 
-class DeliveryList(Struct, kw_only=True):
-    deliveries: list[DeliveryAnswer]
+class NotificationList(Struct, kw_only=True):
+    notifications: list[NotificationAnswer]
 
 
 class CheckAnswer(Struct, kw_only=True):
-    """The message that is on its way; `deliveries` says what becomes of it."""
+    """The message that is on its way; `notifications` says what becomes of it."""
 
-    delivery_id: int
+    notification_id: int
 
 
 @get(PATH, tags=TAGS, summary="Where am I told?", responses=refusals(401))
 async def list_notify_targets(site: Site, caller: Caller) -> TargetList:
-    """The account's targets, oldest first, each with its last delivery."""
+    """The account's targets, oldest first, each with its last notification."""
     targets = await notifying.list_targets(site.notifying, caller.id)
     return TargetList(targets=[target_answer(target) for target in targets])
 
@@ -143,7 +143,9 @@ async def remove_notify_target(target_id: str, site: Site, caller: Caller) -> No
 )
 async def check_notify_target(target_id: str, site: Site, caller: Caller) -> CheckAnswer:
     """A message that says so is sent there."""
-    return CheckAnswer(delivery_id=await notifying.check_target(site.notifying, caller.id, parse_target_id(target_id)))
+    return CheckAnswer(
+        notification_id=await notifying.check_target(site.notifying, caller.id, parse_target_id(target_id))
+    )
 
 
 @post(
@@ -159,15 +161,15 @@ async def resume_notify_target(target_id: str, site: Site, caller: Caller) -> Ta
 
 
 @get(
-    PATH + "/{target_id:str}/deliveries",
+    PATH + "/{target_id:str}/notifications",
     tags=TAGS,
     summary="What became of messages",
     responses=refusals(401, 404),
 )
-async def list_target_deliveries(target_id: str, site: Site, caller: Caller) -> DeliveryList:
+async def list_target_notifications(target_id: str, site: Site, caller: Caller) -> NotificationList:
     """The target's latest 50 messages, newest first."""
-    found = await notifying.list_deliveries(site.notifying, caller.id, parse_target_id(target_id))
-    return DeliveryList(deliveries=[delivery_answer(delivery) for delivery in found])
+    found = await notifying.list_notifications(site.notifying, caller.id, parse_target_id(target_id))
+    return NotificationList(notifications=[notification_answer(notification) for notification in found])
 
 
 def parse_target_id(text: str) -> UUID:
@@ -193,7 +195,7 @@ def target_answer(target: Target) -> TargetAnswer:
         created_at=iso(target.created_at),
         stopped_at=iso_if(target.stopped_at),
         stopped_reason=target.stopped_reason or UNSET,
-        last_delivery=LastDelivery(
+        last_notification=LastNotification(
             state=last.state, attempts=last.attempts, at=iso(last.at), reason=last.reason or UNSET
         )
         if last
@@ -201,19 +203,19 @@ def target_answer(target: Target) -> TargetAnswer:
     )
 
 
-def delivery_answer(delivery: Delivery) -> DeliveryAnswer:
-    """The public form of a delivery."""
-    return DeliveryAnswer(
-        id=delivery.id,
-        event=delivery.event,
-        state=delivery.state,
-        attempts=delivery.attempts,
-        created_at=iso(delivery.created_at),
-        job_id=str(delivery.job_id) if delivery.job_id else UNSET,
-        http_status=delivery.last_status or UNSET,
-        reason=delivery.last_error or UNSET,
-        next_at=iso(delivery.next_at) if delivery.state == "pending" else UNSET,
-        settled_at=iso_if(delivery.settled_at),
+def notification_answer(notification: Notification) -> NotificationAnswer:
+    """The public form of a notification."""
+    return NotificationAnswer(
+        id=notification.id,
+        event=notification.event,
+        state=notification.state,
+        attempts=notification.attempts,
+        created_at=iso(notification.created_at),
+        job_id=str(notification.job_id) if notification.job_id else UNSET,
+        http_status=notification.last_status or UNSET,
+        reason=notification.last_error or UNSET,
+        next_at=iso(notification.next_at) if notification.state == "pending" else UNSET,
+        settled_at=iso_if(notification.settled_at),
     )
 
 
@@ -223,5 +225,5 @@ handlers = [
     remove_notify_target,
     check_notify_target,
     resume_notify_target,
-    list_target_deliveries,
+    list_target_notifications,
 ]

@@ -15,7 +15,7 @@ from litestar.params import Body, Parameter
 from msgspec import UNSET, Struct, UnsetType
 
 from evals.outcome import Summary
-from server.api.context import Site
+from server.api.context import AccountName, Site, allows
 from server.api.errors import refusals
 from server.api.strict_request import decode_json
 from server.api.timestamps import iso
@@ -23,6 +23,7 @@ from server.domain.accounts import Caller
 from server.domain.errors import InvalidRequest, NotFound, TooLarge, UnsupportedMedia
 from server.domain.packages import Package, PackageRef, Version
 from server.services import publishing, reading, suites
+from server.services.on_behalf import acting_for
 from server.services.submitting import parse_package_ref
 
 TAGS = ["Packages"]
@@ -130,7 +131,13 @@ class ArchiveOperation(Operation):
         self.request_body = RequestBody({"application/gzip": OpenAPIMediaType(schema=archive)}, required=True)
 
 
-@get("/api/v1/packages/{name:str}", tags=TAGS, summary="Look at a package", responses=refusals(401, 404))
+@get(
+    "/api/v1/packages/{name:str}",
+    opt=allows("follow"),
+    tags=TAGS,
+    summary="Look at a package",
+    responses=refusals(401, 404),
+)
 async def get_package(name: str, request: Request[Any, Any, Any], site: Site, visitor: Caller | None) -> PackageAnswer:
     """By name; a scoped one as one encoded segment: `%40author%2Fpackage`."""
     found = await reading.read_package(site.db, visitor, package_ref(name))
@@ -139,6 +146,7 @@ async def get_package(name: str, request: Request[Any, Any, Any], site: Site, vi
 
 @get(
     "/api/v1/packages/by-id/{package_id:str}",
+    opt=allows("follow"),
     tags=TAGS,
     summary="Look at a package by id",
     responses=refusals(401, 404),
@@ -153,6 +161,7 @@ async def get_package_by_id(
 
 @get(
     "/api/v1/packages/{name:str}/{version:str}",
+    opt=allows("follow"),
     tags=TAGS,
     summary="Look at a version, or fetch its .tar.gz",
     responses=refusals(401, 404),
@@ -174,18 +183,21 @@ async def get_version(
 
 @post(
     "/api/v1/packages",
+    opt=allows("publish"),
     status_code=200,
     tags=TAGS,
     summary="Publish a package",
-    responses=refusals(400, 401, 403, 409, 413),
+    responses=refusals(400, 401, 403, 404, 409, 413),
 )
 async def publish_package(
     data: Annotated[PublishForm, Body(media_type=RequestEncodingType.MULTI_PART)],
     request: Request[Any, Any, Any],
     site: Site,
     caller: Caller,
+    account: AccountName = None,
 ) -> PublishAnswer:
     """A multipart form with `manifest` (prpm.json as text) and `tarball` (.tar.gz)."""
+    acting = await acting_for(site.db, caller, account, "publish")
     manifest = decode_json(data.manifest.encode())
     if not isinstance(manifest, dict):
         raise InvalidRequest("manifest: must be the JSON object of prpm.json.", code="invalid_manifest")
@@ -196,7 +208,7 @@ async def publish_package(
     _check_archive(archive)
     done = await publishing.publish_package(
         site.db,
-        caller,
+        acting,
         archive=archive,
         name=name,
         version=version,
@@ -215,21 +227,25 @@ async def publish_package(
 
 @post(
     "/api/v1/package-snapshots",
+    opt=allows("run"),
     status_code=201,
     tags=TAGS,
     summary="Upload a working folder",
-    responses=refusals(400, 401, 413, 415),
+    responses=refusals(400, 401, 403, 404, 413, 415),
     operation_class=ArchiveOperation,
     description="The body is a .tar.gz of the folder (`Content-Type: application/gzip`). Equal files get the same id.",
 )
-async def keep_snapshot(request: Request[Any, Any, Any], site: Site, caller: Caller) -> SnapshotAnswer:
-    """Keeps the files for the caller alone, so that unpublished changes can be tested by `snapshot_id`."""
+async def keep_snapshot(
+    request: Request[Any, Any, Any], site: Site, caller: Caller, account: AccountName = None
+) -> SnapshotAnswer:
+    """Keeps the files for the account alone, so that unpublished changes can be tested by `snapshot_id`."""
     media_type = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media_type not in ("application/gzip", "application/x-gzip", "application/octet-stream"):
         raise UnsupportedMedia("Send the folder as a .tar.gz: `Content-Type: application/gzip`.")
+    acting = await acting_for(site.db, caller, account, "run")
     archive = await request.body()
     _check_archive(archive)
-    kept = await publishing.keep_snapshot(site.db, caller, archive=archive)
+    kept = await publishing.keep_snapshot(site.db, acting, archive=archive)
     return SnapshotAnswer(
         snapshot_id=kept.snapshot_id,
         package=SnapshotPackage(id=str(kept.package_id), name=kept.name, version=kept.version),
@@ -240,6 +256,7 @@ async def keep_snapshot(request: Request[Any, Any, Any], site: Site, caller: Cal
 
 @put(
     "/api/v1/packages/{name:str}/suite",
+    opt=allows("publish"),
     tags=TAGS,
     summary="Store a suite for a package",
     responses=refusals(400, 401, 403, 404, 413, 415),
@@ -257,6 +274,7 @@ async def put_suite(
 
 @get(
     "/api/v1/packages/{name:str}/test-results",
+    opt=allows("follow"),
     tags=TAGS,
     summary="List a package's uploaded results",
     responses=refusals(400, 401, 404),

@@ -7,13 +7,21 @@ from typing import Annotated
 from litestar import get
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.api.context import Site
+from server.api.context import AccountName, Site, allows
 from server.api.errors import refusals
 from server.domain.accounts import Caller, Usage
 from server.domain.tiers import TIERS, UNLIMITED_RUNS
+from server.services import organizations
+from server.services.on_behalf import acting_for
 from server.services.usage import read_usage
 
 TAGS = ["Users"]
+
+
+class UserOrganization(Struct, kw_only=True):
+    id: str
+    name: Annotated[str, Meta(examples=["acme"])]
+    role: Annotated[str, Meta(examples=["member"])]
 
 
 class UserAnswer(Struct, kw_only=True):
@@ -23,6 +31,9 @@ class UserAnswer(Struct, kw_only=True):
     kind: str
     is_admin: bool
     email: str | UnsetType = UNSET
+    organizations: (
+        Annotated[list[UserOrganization], Meta(description="That the caller is a member of.")] | UnsetType
+    ) = UNSET
 
 
 class CurrentMonth(Struct, kw_only=True):
@@ -64,9 +75,10 @@ class UsageAnswer(Struct, kw_only=True):
     resets_at: Annotated[str, Meta(examples=["2026-02-01T00:00:00Z"])]
 
 
-@get(["/api/v1/user", "/api/v1/auth/me"], tags=TAGS, summary="Who am I?", responses=refusals(401))
-async def get_user(caller: Caller) -> UserAnswer:
+@get(["/api/v1/user", "/api/v1/auth/me"], opt=allows("follow"), tags=TAGS, summary="Who am I?", responses=refusals(401))
+async def get_user(site: Site, caller: Caller) -> UserAnswer:
     """The account behind the token."""
+    found = await organizations.list_organizations(site.db, caller.asker_id)
     return UserAnswer(
         id=str(caller.id),
         username=caller.username,
@@ -74,13 +86,20 @@ async def get_user(caller: Caller) -> UserAnswer:
         kind=caller.kind,
         is_admin=caller.is_admin,
         email=caller.email or UNSET,
+        organizations=[UserOrganization(id=str(one.id), name=one.username, role=one.role) for one in found] or UNSET,
     )
 
 
-@get("/api/v1/users/me/test-usage", tags=TAGS, summary="What have I used this month?", responses=refusals(401))
-async def get_test_usage(site: Site, caller: Caller) -> UsageAnswer:
+@get(
+    "/api/v1/users/me/test-usage",
+    opt=allows("see"),
+    tags=TAGS,
+    summary="What have I used this month?",
+    responses=refusals(401, 403, 404),
+)
+async def get_test_usage(site: Site, caller: Caller, account: AccountName = None) -> UsageAnswer:
     """Runs, tokens and money of the current month, and what is left."""
-    usage = await read_usage(site.db, caller)
+    usage = await read_usage(site.db, await acting_for(site.db, caller, account, "see"))
     limit = UNLIMITED_RUNS if usage.runs_per_month is None else usage.runs_per_month
     return UsageAnswer(
         current_month=CurrentMonth(

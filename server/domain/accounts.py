@@ -8,6 +8,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from server.domain.rights import EVERYTHING, Right, rights_of_scopes
+
 
 class Account(Struct, frozen=True, kw_only=True):
     """A user or an organisation."""
@@ -32,7 +34,7 @@ class Credential(Struct, frozen=True, kw_only=True):
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Whoever proved who they are for this request. The tier is always the database's."""
+    """Whoever proved who they are for this request, and the account that they act for. The tier is the database's."""
 
     id: UUID
     kind: str
@@ -41,11 +43,24 @@ class Caller(Struct, frozen=True, kw_only=True):
     tier: str
     is_admin: bool
     token_kind: str
+    asker_id: UUID  # who asks: a person, an organisation's token, or the trusted repository of a workflow
+    scopes: tuple[str, ...]  # what the token is for
+    trust_id: UUID | None = None  # the token is a workflow's, and for its repository alone
 
     @property
     def sees(self) -> UUID | None:
-        """The account whose things they see; None sees everything."""
-        return None if self.is_admin else self.id
+        """Whose things they see; None sees everything."""
+        return None if self.is_admin and self.is_unlimited else self.asker_id
+
+    @property
+    def rights(self) -> frozenset[Right]:
+        """What the token may do for its own account."""
+        return rights_of_scopes(self.scopes)
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether the token is for whatever its account may do."""
+        return self.trust_id is None and self.rights == EVERYTHING
 
 
 class Usage(Struct, frozen=True, kw_only=True):

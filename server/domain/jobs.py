@@ -8,8 +8,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from evals.types import Conclusion
+from evals.types import Conclusion, RowHistory
 from server.domain.accounts import Credential
+from server.domain.baselines import Against
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.packages import PackageRef
 
@@ -50,12 +51,16 @@ class NewJob(Struct, frozen=True, kw_only=True):
     outcome_days: int = 0  # how old that may be
     change: Change | None = None  # then its event is the key, beside the caller's own
     suite_name: str = DEFAULT_SUITE
+    against: Against | None = None  # what it is compared with, and gates; None: nothing was said
+    account: str | None = None  # the organisation that is billed; None: the caller's own account
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):
     """What a job was asked to do, for asking it again."""
 
     job_id: UUID
+    account_id: UUID
+    account_name: str
     package_id: UUID
     package_version: str
     snapshot_id: str
@@ -69,13 +74,14 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     max_cost_usd: float | None
     use_cache: bool
     suite_name: str
+    against: Against | None
 
 
 class Refused(Struct, frozen=True, kw_only=True):
     """Why the statement kept nothing, with what it found."""
 
     reason: str
-    tier: str
+    tier: str | None  # None: no account was found
     package: str | None  # name@version
     suite_error: str | None
     trials: int | None
@@ -90,13 +96,14 @@ class Submission(Struct, frozen=True, kw_only=True):
     runs_used: int
     run_limit: int | None
     tier: str
+    money_level: int  # per cent of the month's money that was spent: 0, 50, 80 or 100
     request_sha256: str
 
 
 class EqualSubmit(Struct, frozen=True, kw_only=True):
     """Nothing was kept, as an equal submit stands under this key."""
 
-    account_id: UUID
+    account_id: UUID  # whose key it is: of whoever asked, or of the account that an event belongs to
     key: str
 
     @property
@@ -134,6 +141,9 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     account_id: UUID
     use_cache: bool  # False: every model is asked anew
     is_public: bool  # anybody may see what is asked: a published package's own suite
+    suite_name: str = DEFAULT_SUITE
+    change: Change | None = None
+    against: Against | None = None
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -168,6 +178,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     suite_name: str
     change: Change | None
     superseded_by: UUID | None  # the job of a newer head, that ended this one
+    is_reported_here: bool = False  # the service itself comments on its change
 
     @property
     def has_ended(self) -> bool:
@@ -215,6 +226,7 @@ class JobEnd(Struct, frozen=True, kw_only=True):
     refund_reason: str | None = None
     kept: KeptOutcome | None = None  # None: the outcome answers for no other job
     framework: str | None = None  # what ran, where the job left it to be decided
+    history: tuple[RowHistory, ...] = ()  # what later comparisons may count
 
 
 class KeptOutcome(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What is told to whom: targets, deliveries, and events that are no job."""
+"""What is told to whom: targets, notifications, and events that are no job."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from msgspec import Struct
 
 from server.domain.changes import Change
 
-DeliveryState = Literal["pending", "sent", "quiet", "dead"]
+NotificationState = Literal["pending", "sent", "quiet", "dead"]
 Event = Literal["job", "warning", "check"]
 TargetMode = Literal["changes", "failures", "always"]
 
 
-class LastDelivery(Struct, frozen=True, kw_only=True):
+class LastNotification(Struct, frozen=True, kw_only=True):
     """What became of the newest row for a target."""
 
-    state: DeliveryState
+    state: NotificationState
     attempts: int
     reason: str | None
     at: datetime
@@ -36,10 +36,10 @@ class Target(Struct, frozen=True, kw_only=True):
     created_at: datetime
     stopped_at: datetime | None
     stopped_reason: str | None
-    last: LastDelivery | None = None
+    last: LastNotification | None = None
 
 
-class ClaimedDelivery(Struct, frozen=True, kw_only=True):
+class ClaimedNotification(Struct, frozen=True, kw_only=True):
     """A row of the outbox in our hands, under `fence`."""
 
     id: int
@@ -53,7 +53,7 @@ class ClaimedDelivery(Struct, frozen=True, kw_only=True):
 
 
 class ReadTarget(Struct, frozen=True, kw_only=True):
-    """A target as its delivery needs it; the last three say what it was told of the subject before."""
+    """A target as its notification needs it; the last three say what it was told of the subject before."""
 
     id: UUID
     account_id: UUID
@@ -93,14 +93,14 @@ class Told(Struct, frozen=True, kw_only=True):
     message_id: str | None = None
 
 
-class Delivery(Struct, frozen=True, kw_only=True):
+class Notification(Struct, frozen=True, kw_only=True):
     """A row of the outbox, as owners and operators see it."""
 
     id: int
     event: Event
     job_id: UUID | None
     target_id: UUID | None
-    state: DeliveryState
+    state: NotificationState
     attempts: int
     next_at: datetime
     last_status: int | None
@@ -110,9 +110,9 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 class OutboxRow(Struct, frozen=True, kw_only=True):
-    """A delivery with whose it is, for operators."""
+    """A notification with whose it is, for operators."""
 
-    delivery: Delivery
+    notification: Notification
     username: str
     kind: str
     shown: str | None
@@ -122,7 +122,7 @@ class OutboxCount(Struct, frozen=True, kw_only=True):
     """How many rows of a kind are in a state."""
 
     kind: str
-    state: DeliveryState
+    state: NotificationState
     rows: int
     oldest: datetime
     next_at: datetime | None

@@ -55,6 +55,8 @@ async def log_in(
         caller = await identify(site.db, data.unverified_token.strip(), rules=site.jwt_rules)
     except NotAuthenticated as error:
         return ask_to_log_in(next_path=going, trouble=error.message)
+    if not caller.is_unlimited:
+        return ask_to_log_in(next_path=going, trouble="This token is for programs. Take one of your own: `prpm login`.")
     session = await open_session(site.db, caller)
     return Response(
         b"",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,18 @@ def _templates() -> Environment:
     templates.filters["seconds"] = lambda milliseconds: f"{milliseconds / 1000:.1f}s"
     templates.filters["thousands"] = lambda count: f"{count:,}"
     templates.filters["visible"] = visible
+    templates.filters["age"] = age
     return templates
+
+
+def age(moment: str, now: datetime) -> str:
+    """How long ago an ISO time was, in its largest unit: `3 days`."""
+    seconds = max((now - datetime.fromisoformat(moment)).total_seconds(), 0.0)
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}" + ("" if count == 1 else "s")
+    return "less than a minute"
 
 
 def visible(text: str) -> str:

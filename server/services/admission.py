@@ -30,8 +30,8 @@ class Waiting(NamedTuple):
 class Admission:
     """Where submits of one process are kept. A lone one leaves at once, so nobody waits for company.
 
-    PostgreSQL's work for a statement of 16 submits is a quarter of that for 16 statements. A caller is only once in
-    a batch: its submits wait for each other's charge anyway.
+    PostgreSQL's work for a statement of 16 submits is a quarter of that for 16 statements. A caller, or an organisation
+    that is billed, is only once in a batch: its submits wait for each other's charge anyway.
     """
 
     def __init__(self, db: asyncpg.Pool, queue: QueueBook | None = None) -> None:
@@ -56,16 +56,17 @@ class Admission:
             await self._keep(batch)
 
     def _next_batch(self) -> list[Waiting]:
-        batch: dict[Credential, Waiting] = {}
+        batch: dict[Credential | str, Waiting] = {}
         later: list[Waiting] = []
         while self._waiting and len(batch) < MOST_TOGETHER:
             waiting = self._waiting.popleft()
             if waiting.answer.done():  # nobody waits any more
                 continue
-            if waiting.job.credential in batch:
+            billed = waiting.job.account or waiting.job.credential
+            if billed in batch:
                 later.append(waiting)
             else:
-                batch[waiting.job.credential] = waiting
+                batch[billed] = waiting
         self._waiting.extendleft(reversed(later))
         return list(batch.values())
 

@@ -110,9 +110,10 @@ class CachedModels(ModelPool):
         key = completion_key(model.deployments[0], request)
         use = await self._look(key) if self._job.use_cache else CacheUse(state="bypass", reason=ASKED_ANEW)
         if isinstance(use, KeptCompletion):
+            self._is_plain = self._is_plain and not request.embeddings
             return self._hit(use, model)
         completion = await self._models.complete(model_name, request)
-        await self._keep(key, completion, model)
+        await self._keep(key, request, completion, model)
         return msgspec.structs.replace(completion, cache=use)
 
     async def aclose(self) -> None:
@@ -165,8 +166,11 @@ class CachedModels(ModelPool):
         )
         return msgspec.structs.replace(found.completion, cost_usd=0.0, attempts=(), cache=use)
 
-    async def _keep(self, key: bytes, completion: Completion, model: Model) -> None:
+    async def _keep(self, key: bytes, request: CompletionRequest, completion: Completion, model: Model) -> None:
         first = model.deployments[0]
+        if request.embeddings:
+            # Nobody is told how embeddings are reached, so no later job could tell whether that is still so.
+            self._is_plain = False
         if not completion.attempts or completion.attempts[-1].deployment != first.id:
             self._is_plain = False
             return
@@ -212,6 +216,7 @@ def completion_key(deployment: Deployment, request: CompletionRequest) -> bytes:
         request.max_tokens,
         request.json_object,
         request.sample,
+        *(["embeddings"] if request.embeddings else []),
     ]
     return hashlib.sha256(msgspec.json.encode(parts)).digest()
 

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from evals.agents.plugins import PluginCatalogue
+from evals.models import Secret
 from evals.pool import ModelPool
 from server.domain.jobs import ClaimedJob, Wakeups
 from server.services.announcing import Announcer
@@ -44,8 +45,10 @@ class ClaimLoop:
         pace: Pace,
         cache_days: int = 0,
         plugins: PluginCatalogue | None = None,
+        key: Secret | None = None,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
+        """`key` signs outcomes; without one they are not signed."""
         self._plugins = plugins or PluginCatalogue()
         self._db = db
         self._models = models
@@ -55,6 +58,7 @@ class ClaimLoop:
         self._job_concurrency = job_concurrency
         self._pace = pace
         self._cache_days = cache_days
+        self._key = key
         self._tell_of_end = ended
         self._announcer = Announcer(db)
         self._nudged = asyncio.Event()
@@ -114,6 +118,7 @@ class ClaimLoop:
                 stop=stop,
                 cache_days=self._cache_days,
                 plugins=self._plugins,
+                key=self._key,
                 changed=self._announcer.tell,
             )
             self._job_times.note(trials=job.trials, seconds=time.monotonic() - started)

@@ -1,7 +1,7 @@
 """A worker's loop over the outbox: takes what is due, tells it, and keeps what came of it.
 
-Needs no Redis: it looks each second, and at once when it is nudged. At least once: a worker that dies between the answer
-and its note of it leaves a row whose lease runs out, and another tells it again.
+Needs no Redis: it looks each second, and at once when it is nudged. At least once: a worker that dies between the
+answer and its note of it leaves a row whose lease runs out, and another tells it again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from notifiers import NOTIFIERS, Announcement, CannotNotify, InvalidTarget, Messages, Receipt
 from notifiers._http import Patience
-from server.domain.notifications import ClaimedDelivery, ReadTarget, Told, ToldJob
+from server.domain.notifications import ClaimedNotification, ReadTarget, Told, ToldJob
 from server.services.notices import (
     STATES,
     check_announcement,
@@ -28,7 +28,8 @@ from server.services.notices import (
     warning_announcement,
 )
 from server.services.posting import SHORT_PATIENCE, post
-from server.services.public_addresses import Resolve, public_client, resolve
+from server.services.public_addresses import INTERNET, Network
+from server.services.public_client import public_client
 from server.services.sealing import CannotOpen, Sealer
 from server.store import outbox
 from server.store.trouble import DATABASE_TROUBLE
@@ -42,7 +43,7 @@ LONGEST_JITTER = 0.1
 TRIES_IN_ORDER = 4
 LOOK_SECONDS = 1.0
 # One message with all its requests; the lease is longer, so that no other worker tells it meanwhile.
-DELIVERY_SECONDS = 100.0
+NOTIFICATION_SECONDS = 100.0
 LEASE_SECONDS = 120.0
 # Slack takes one message a second for each webhook; nobody else wants more.
 BETWEEN_MESSAGES_SECONDS = 1.0
@@ -75,13 +76,13 @@ class NoForges:
 
 
 class Outgoing(Struct, frozen=True, kw_only=True):
-    """What deliveries need beside the database."""
+    """What notifications need beside the database."""
 
     sealer: Sealer | None
     allowed_origins: frozenset[str] = frozenset()
     public_url: str | None = None
     forges: Forges = NoForges()
-    resolve: Resolve = resolve
+    network: Network = INTERNET
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     jitter: Callable[[], float] = random.random
 
@@ -96,7 +97,7 @@ class Task(NamedTuple):
     quiet: str = ""
 
 
-class DeliveryLoop:
+class OutboxLoop:
     """Delivers up to `slots` rows at once until it is cancelled."""
 
     def __init__(self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 8) -> None:
@@ -128,25 +129,25 @@ class DeliveryLoop:
         finally:
             await self._stop()
 
-    async def _claim(self) -> ClaimedDelivery | None:
-        return await outbox.claim_delivery(self._db, lease_seconds=LEASE_SECONDS)
+    async def _claim(self) -> ClaimedNotification | None:
+        return await outbox.claim_notification(self._db, lease_seconds=LEASE_SECONDS)
 
-    def _start(self, delivery: ClaimedDelivery) -> None:
-        task = asyncio.create_task(self._deliver(delivery), name=f"delivery {delivery.id}")
+    def _start(self, notification: ClaimedNotification) -> None:
+        task = asyncio.create_task(self._deliver(notification), name=f"notification {notification.id}")
         self._running.add(task)
         task.add_done_callback(self._ended)
 
-    async def _deliver(self, delivery: ClaimedDelivery) -> None:
+    async def _deliver(self, notification: ClaimedNotification) -> None:
         try:
-            await deliver(self._db, delivery, self._outgoing)
+            await deliver(self._db, notification, self._outgoing)
         except DATABASE_TROUBLE as error:
             # The lease runs out, and it is told again.
-            log.warning("delivery not kept", delivery=delivery.id, reason=type(error).__name__)
+            log.warning("notification not kept", notification=notification.id, reason=type(error).__name__)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("delivery crashed", reason=type(error).__name__, exc_info=error)
+            log.error("notification crashed", reason=type(error).__name__, exc_info=error)
         self.nudge()
 
     async def _stop(self) -> None:
@@ -157,33 +158,33 @@ class DeliveryLoop:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-async def deliver(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoing) -> None:
+async def deliver(db: asyncpg.Pool, notification: ClaimedNotification, outgoing: Outgoing) -> None:
     """Tell one row and keep what came of it. Raises what asyncpg does; then the row's lease runs out."""
     began = time.monotonic()
     try:
-        async with asyncio.timeout(DELIVERY_SECONDS):
-            task = await _prepare(db, delivery, outgoing)
+        async with asyncio.timeout(NOTIFICATION_SECONDS):
+            task = await _prepare(db, notification, outgoing)
             receipt = await _carry_out(task, outgoing)
     except CannotNotify as error:
-        await _keep_failure(db, delivery, error, outgoing)
+        await _keep_failure(db, notification, error, outgoing)
         return
     except TimeoutError:
-        await _keep_failure(db, delivery, CannotNotify("The message took too long.", retryable=True), outgoing)
+        await _keep_failure(db, notification, CannotNotify("The message took too long.", retryable=True), outgoing)
         return
     except DATABASE_TROUBLE:
         raise
     except Exception as error:
-        log.error("delivery crashed", delivery=delivery.id, reason=type(error).__name__, exc_info=error)
-        await _keep_failure(db, delivery, CannotNotify("The message could not be made.", retryable=True), outgoing)
+        log.error("notification crashed", notification=notification.id, reason=type(error).__name__, exc_info=error)
+        await _keep_failure(db, notification, CannotNotify("The message could not be made.", retryable=True), outgoing)
         return
     state = "sent" if receipt.did else "quiet"
     told = _with_receipt(task.told, receipt)
-    hold = BETWEEN_MESSAGES_SECONDS if receipt.did and delivery.target_id else 0.0
-    kept = await outbox.settle_delivery(
-        db, delivery, state=state, reason=receipt.reason or None, hold_seconds=hold, told=told
+    hold = BETWEEN_MESSAGES_SECONDS if receipt.did and notification.target_id else 0.0
+    kept = await outbox.settle_notification(
+        db, notification, state=state, reason=receipt.reason or None, hold_seconds=hold, told=told
     )
     log.info(
-        "notification settled", delivery=delivery.id, state=state, kept=kept, attempts=delivery.attempts,
+        "notification settled", notification=notification.id, state=state, kept=kept, attempts=notification.attempts,
         seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
 
@@ -191,22 +192,22 @@ async def deliver(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoin
 async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
     if task.messages is None:
         return Receipt.quiet(task.quiet)
-    async with public_client(allowed_origins=task.origins, resolve=outgoing.resolve) as client:
+    async with public_client(allowed_origins=task.origins, network=outgoing.network) as client:
         return await post(task.messages, client=client, patience=task.patience)
 
 
-async def _prepare(db: asyncpg.Pool, delivery: ClaimedDelivery, outgoing: Outgoing) -> Task:
+async def _prepare(db: asyncpg.Pool, notification: ClaimedNotification, outgoing: Outgoing) -> Task:
     """Raises CannotNotify."""
-    job = await outbox.read_told_job(db, delivery.job_id) if delivery.job_id else None
-    if delivery.target_id is None:
+    job = await outbox.read_told_job(db, notification.job_id) if notification.job_id else None
+    if notification.target_id is None:
         assert job is not None, "only ends of jobs are told to forges"  # noqa: S101 -- a constraint of the table
         return await _for_forge(job, outgoing)
-    target = await outbox.read_target(db, delivery.target_id, subject=job.subject if job else None)
+    target = await outbox.read_target(db, notification.target_id, subject=job.subject if job else None)
     if target is None:
         return Task(None, frozenset(), quiet="the target was removed")
     if job is not None:
         return _for_job(job, target, outgoing)
-    return _for_announcement(delivery, target, outgoing)
+    return _for_announcement(notification, target, outgoing)
 
 
 def _for_job(job: ToldJob, target: ReadTarget, outgoing: Outgoing) -> Task:
@@ -225,20 +226,19 @@ def _for_job(job: ToldJob, target: ReadTarget, outgoing: Outgoing) -> Task:
     return Task(NOTIFIERS[target.kind].tell(notice, own), outgoing.allowed_origins, told=told)
 
 
-def _for_announcement(delivery: ClaimedDelivery, target: ReadTarget, outgoing: Outgoing) -> Task:
+def _for_announcement(notification: ClaimedNotification, target: ReadTarget, outgoing: Outgoing) -> Task:
     own = _open(target, outgoing, edits=False)
     say = NOTIFIERS[target.kind].say
     if say is None:
         raise CannotNotify(f"A {target.kind} target is told of jobs alone.")
-    return Task(say(_announcement(delivery, outgoing), own), outgoing.allowed_origins)
+    return Task(say(_announcement(notification, outgoing), own), outgoing.allowed_origins)
 
 
-def _announcement(delivery: ClaimedDelivery, outgoing: Outgoing) -> Announcement:
-    event_id = f"{delivery.event}_{delivery.id}"
-    moments = {"at": delivery.created_at, "now": outgoing.now()}
-    if delivery.event == "warning" and delivery.facts is not None:
-        return warning_announcement(event_id, delivery.facts, **moments, public_url=outgoing.public_url)
-    return check_announcement(event_id, **moments, public_url=outgoing.public_url)
+def _announcement(notification: ClaimedNotification, outgoing: Outgoing) -> Announcement:
+    event_id = f"{notification.event}_{notification.id}"
+    if notification.event == "warning" and notification.facts is not None:
+        return warning_announcement(event_id, notification.facts, at=notification.created_at, now=outgoing.now())
+    return check_announcement(event_id, at=notification.created_at, now=outgoing.now())
 
 
 def _open(target: ReadTarget, outgoing: Outgoing, *, edits: bool) -> Any:
@@ -279,33 +279,35 @@ def _with_receipt(told: Told | None, receipt: Receipt) -> Told | None:
     )
 
 
-async def _keep_failure(db: asyncpg.Pool, delivery: ClaimedDelivery, error: CannotNotify, outgoing: Outgoing) -> None:
-    pause = pause_before(delivery.attempts, error, jitter=outgoing.jitter)
+async def _keep_failure(
+    db: asyncpg.Pool, notification: ClaimedNotification, error: CannotNotify, outgoing: Outgoing
+) -> None:
+    pause = pause_before(notification.attempts, error, jitter=outgoing.jitter)
     log.warning(
-        "notification failed", delivery=delivery.id, attempts=delivery.attempts, status=error.status,
+        "notification failed", notification=notification.id, attempts=notification.attempts, status=error.status,
         again_in_seconds=round(pause) if pause is not None else None,
     )  # fmt: skip
     if pause is not None:
-        await outbox.delay_delivery(
+        await outbox.delay_notification(
             db,
-            delivery,
+            notification,
             seconds=pause,
             status=error.status,
             reason=error.message,
-            lets_others_pass=delivery.attempts >= TRIES_IN_ORDER,
+            lets_others_pass=notification.attempts >= TRIES_IN_ORDER,
             hold_seconds=error.retry_after_seconds or BETWEEN_MESSAGES_SECONDS,
         )
         return
     given_up = error.retryable
-    if not await outbox.settle_delivery(db, delivery, state="dead", status=error.status, reason=error.message):
+    if not await outbox.settle_notification(db, notification, state="dead", status=error.status, reason=error.message):
         return
-    if delivery.target_id is None:
+    if notification.target_id is None:
         return
     if error.gone:
-        await outbox.stop_target(db, delivery.target_id, reason=error.message)
-    elif given_up and not await outbox.was_told_since(db, delivery):
+        await outbox.stop_target(db, notification.target_id, reason=error.message)
+    elif given_up and not await outbox.was_told_since(db, notification):
         reason = f"Nothing could be told there for 34 hours. The last try said: {error.message}"
-        await outbox.stop_target(db, delivery.target_id, reason=reason)
+        await outbox.stop_target(db, notification.target_id, reason=reason)
 
 
 def pause_before(tries: int, error: CannotNotify, *, jitter: Callable[[], float]) -> float | None:

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from evals.archives import read_archive
-from evals.catalogue import FREE, ModelInfo
+from evals.catalogue import FREE, ModelInfo, bundled_embedder_prices
+from evals.choosing import AUTO
 from evals.errors import EngineError
 from evals.estimates import RunEstimate, estimate_run
 from evals.packages import read_package
@@ -21,7 +22,7 @@ from server.domain.accounts import Credential, Usage
 from server.domain.jobs import NewJob, Refused
 from server.domain.models import AnnouncedModel
 from server.domain.tiers import TIERS
-from server.services.identity import read_caller
+from server.services.on_behalf import read_billed
 from server.services.publishing import trials_a_model
 from server.services.selecting import with_cases
 from server.services.submitting import RunRequest, free_tier, new_job, no_such_package, refusal
@@ -59,7 +60,7 @@ async def estimate(
 
     Raises what a submit raises for a request that cannot be served at all; caps and quota are told, not raised.
     """
-    caller = await read_caller(db, credential)
+    caller = await read_billed(db, credential, request.account)
     if TIERS[caller.tier].runs_per_month == 0:
         raise free_tier()
     new = await new_job(request, credential, key=None, models=models, cache_days=0)
@@ -115,7 +116,8 @@ def _run(
         _instructions(subject, new),
         suite,
         new.models,
-        prices={model.name: price for model in models if (price := _price(model)) is not None},
+        # Workers announce no embedding models; what these cost is the same everywhere, and next to nothing.
+        prices={**bundled_embedder_prices(), **_prices(models)},
         default_judge=default,
         answer_tokens=answer_tokens,
     )
@@ -130,6 +132,13 @@ def _instructions(subject: subjects.Subject, new: NewJob) -> Instructions:
     except EngineError:
         # It could be read when it came in, so the clean-up has taken it since.
         raise no_such_package(new) from None
+
+
+def _prices(models: tuple[AnnouncedModel, ...]) -> dict[str, Price]:
+    """By name; `auto` may choose the dearest."""
+    prices = {model.name: price for model in models if (price := _price(model)) is not None}
+    reachable = [prices[model.name] for model in models if model.reachable and model.name in prices]
+    return {**prices, AUTO: max(reachable, key=lambda price: price.input + price.output)} if reachable else prices
 
 
 def _price(model: ModelInfo) -> Price | None:

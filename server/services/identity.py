@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from server.store import accounts
 TOKEN_PREFIX = "prpm_"  # noqa: S105 - a public prefix
 SESSION_SECONDS = 12 * 3600.0
 LEEWAY_SECONDS = 30
+PEOPLES_SCOPES = ("read:packages", "write:packages")  # the registry's words: all that the account may do
 
 
 class JwtRules(Struct, frozen=True, kw_only=True):
@@ -103,6 +104,7 @@ async def issue_token(
     name: str,
     kind: str = "api",
     seconds: float | None = None,
+    scopes: Sequence[str] = PEOPLES_SCOPES,
     jwt_secret: str | None = None,
     now: int = 0,
 ) -> IssuedToken:
@@ -124,7 +126,7 @@ async def issue_token(
             "username": account.username,
             "email": account.email,
             "is_admin": account.is_admin,
-            "scopes": ["read:packages", "write:packages"],
+            "scopes": list(scopes),
             "jti": secrets.token_hex(16),
             "iat": now,
         }
@@ -138,7 +140,7 @@ async def issue_token(
         token_hash=hash_token(token),
         kind="jwt" if jwt_secret is not None else kind,
         name=name,
-        scopes=["read:packages", "write:packages"],
+        scopes=list(scopes),
         seconds=seconds,
     )
 

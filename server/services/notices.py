@@ -99,7 +99,7 @@ def _after_host(url: TargetUrl) -> str:
     return rest[min((rest.index(mark) for mark in "/?" if mark in rest), default=len(rest)) :]
 
 
-def check_announcement(event_id: str, *, at: datetime, now: datetime, public_url: str | None) -> Announcement:
+def check_announcement(event_id: str, *, at: datetime, now: datetime) -> Announcement:
     """Somebody wants to see whether a target works."""
     return Announcement(
         event_id=event_id,
@@ -108,13 +108,10 @@ def check_announcement(event_id: str, *, at: datetime, now: datetime, public_url
         at=at,
         told_at=now,
         text="Results of prompt tests will be told here. Nothing else is to be done.",
-        url=public_url or "",
     )
 
 
-def warning_announcement(
-    event_id: str, facts: str, *, at: datetime, now: datetime, public_url: str | None
-) -> Announcement:
+def warning_announcement(event_id: str, facts: str, *, at: datetime, now: datetime) -> Announcement:
     """An account's month is half, nearly or wholly used. `facts` is JSON of Warned."""
     warned = msgspec.json.decode(facts, type=Warned)
     if warned.kind == "money":
@@ -131,6 +128,5 @@ def warning_announcement(
         text=f"{amounts} in {warned.month:%B %Y}. `prpm usage` shows the rest."
         if not used_up
         else f"{amounts} in {warned.month:%B %Y}. Runs are refused until the next month, or a higher tier.",
-        url=public_url or "",
         mood="bad" if used_up else "warning",
     )

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import re
 import secrets
+from typing import Literal
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -14,8 +15,10 @@ from msgspec import Struct
 
 from notifiers import NOTIFIERS, InvalidTarget, checked_url, target_for
 from server.domain.errors import Conflict, InvalidRequest, NotFound, TooMany
-from server.domain.notifications import Delivery, Target, TargetMode, Warned
+from server.domain.jobs import JobView
+from server.domain.notifications import Notification, Target, TargetMode, Warned
 from server.services.notices import masked
+from server.services.public_addresses import LookUp, addresses_of, is_public
 from server.services.sealing import Sealer
 from server.store import notify_targets, outbox
 from server.store.notify_targets import NewTarget, Sealed
@@ -53,11 +56,11 @@ class Notifying(Struct, frozen=True, kw_only=True):
     allowed_origins: frozenset[str] = frozenset()
 
 
-async def add_target(site: Notifying, account_id: UUID, wanted: Wanted) -> Added:
-    """A target that is told of what ends from now on. Raises InvalidRequest, Conflict or TooMany; keeps nothing then."""
+async def add_target(site: Notifying, account_id: UUID, wanted: Wanted, *, look_up: LookUp = addresses_of) -> Added:
+    """A target that is told of what ends from now on. Raises InvalidRequest, Conflict or TooMany, and keeps nothing."""
     sealer = _need_sealer(site)
     mode, secret = _checked(wanted, allowed=site.allowed_origins)
-    if not await _leads_outside(wanted.url, allowed=site.allowed_origins):
+    if not await _leads_outside(wanted.url, allowed=site.allowed_origins, look_up=look_up):
         raise InvalidRequest("url: leads to a host that is not on the public internet.", code="invalid_target")
     target_id = uuid4()
     new = NewTarget(
@@ -104,32 +107,27 @@ def _checked(wanted: Wanted, *, allowed: frozenset[str]) -> tuple[TargetMode, st
     return mode, secret
 
 
-async def _leads_outside(url: str, *, allowed: frozenset[str]) -> bool:
+async def _leads_outside(url: str, *, allowed: frozenset[str], look_up: LookUp) -> bool:
     """False only for a name that surely leads into a network of somebody's own."""
-    from server.services.public_addresses import NotPublic, checked_address  # here, as it brings the HTTP client along
-
     checked = checked_url(url, allowed_origins=allowed)
     if checked.is_exempt:
         return True
     try:
         async with asyncio.timeout(LOOK_UP_SECONDS):
-            await checked_address(checked.host)
-    except NotPublic:
-        return False
+            return all(is_public(address) for address in await look_up(checked.host))
     except (OSError, TimeoutError):
         return True  # it is looked at again whenever it is called
-    return True
 
 
 async def list_targets(site: Notifying, account_id: UUID) -> list[Target]:
-    """Oldest first, each with its last delivery."""
+    """Oldest first, each with its last notification."""
     return await notify_targets.list_targets(site.db, account_id)
 
 
-async def list_deliveries(site: Notifying, account_id: UUID, target_id: UUID) -> list[Delivery]:
+async def list_notifications(site: Notifying, account_id: UUID, target_id: UUID) -> list[Notification]:
     """The target's latest, newest first. Raises NotFound."""
     await _need_own(site, account_id, target_id)
-    return await outbox.list_deliveries(site.db, target_id, account_id=account_id, most=SHOWN_DELIVERIES)
+    return await outbox.list_notifications(site.db, target_id, account_id=account_id, most=SHOWN_DELIVERIES)
 
 
 async def remove_target(site: Notifying, account_id: UUID, target_id: UUID) -> None:
@@ -147,7 +145,7 @@ async def resume_target(site: Notifying, account_id: UUID, target_id: UUID) -> T
 
 
 async def check_target(site: Notifying, account_id: UUID, target_id: UUID) -> int:
-    """The id of a delivery that says that the target works. Raises NotFound, or Conflict for a stopped one."""
+    """The id of a notification that says that the target works. Raises NotFound, or Conflict for a stopped one."""
     target = await _need_own(site, account_id, target_id)
     if NOTIFIERS[target.kind].say is None:
         raise Conflict(f"A {target.kind} target is told of jobs alone, so there is nothing to check it with.")
@@ -169,6 +167,23 @@ async def warn(db: asyncpg.Pool, account_id: UUID, warned: Warned) -> int:
         account_id,
         dedupe_key=f"warning:{account_id}:{warned.month}:{warned.kind}:{warned.level}",
         facts=msgspec.json.encode(warned).decode(),
+    )
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """Who tells a change's forge of a job, and the code that marks the one comment."""
+
+    marker: str  # 64 hex digits
+    reporter: Literal["app", "action"]
+
+
+def report_of(site: Notifying, job: JobView) -> Report | None:
+    """None for a job of no change, or where no key makes codes: then nobody can keep one comment."""
+    if job.change is None or site.sealer is None:
+        return None
+    return Report(
+        marker=site.sealer.marker(job.change, package=job.package_name, suite_name=job.suite_name),
+        reporter="app" if job.is_reported_here else "action",
     )
 
 

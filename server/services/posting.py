@@ -1,14 +1,17 @@
-"""The service's driver of notifiers: carries out their requests with an asynchronous client."""
+"""The service's driver of what is written as requests and responses: notifiers and forges."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from typing import TypeVar
 
 import httpx
 
-from notifiers import Messages, NoResponse, Receipt, Request, Response
+from notifiers import NoResponse, Request, Response
 from notifiers._http import Patience, pause_before_retry
+
+Result = TypeVar("Result")
 
 # The caller's outbox tries again over hours; here only what a moment heals is waited for, so that no slot is held.
 SHORT_PATIENCE = Patience(tries=3, pauses_seconds=5.0)
@@ -25,13 +28,16 @@ def posting_client() -> httpx.AsyncClient:
 
 
 async def post(
-    messages: Messages,
+    messages: Generator[Request, Response, Result],
     *,
     client: httpx.AsyncClient,
     patience: Patience = SHORT_PATIENCE,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Receipt:
-    """Carry out a notifier's requests and return its receipt. Raises CannotNotify, which says whether to try later."""
+) -> Result:
+    """Carry out the requests and return what the generator does (a notifier: its receipt).
+
+    Raises what the generator raises: CannotNotify or CannotRead, which say whether to try later.
+    """
     try:
         request = next(messages)
         while True:
@@ -42,8 +48,8 @@ async def post(
             else:
                 request = messages.send(response)
     except StopIteration as done:
-        receipt: Receipt = done.value
-        return receipt
+        result: Result = done.value
+        return result
     finally:
         messages.close()
 

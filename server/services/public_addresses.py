@@ -1,7 +1,7 @@
-"""Which addresses of the network a message may go to, and a transport that goes to no other.
+"""Which addresses of the network a message may go to (S1, S2).
 
-A name is resolved once for a connection, every address that it has is looked at, and the connection goes to one that was
-looked at, so a name that leads elsewhere a moment later gains nothing (S1, S2). Name and certificate stay the host's.
+A name is resolved once for a connection, every address that it has is looked at, and the connection goes to one of
+them, so a name that leads elsewhere a moment later gains nothing (S1, S2). Name and certificate stay the host's.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
-import httpx
+from msgspec import Struct
 
 from notifiers import CannotNotify
 
@@ -34,7 +33,7 @@ _NEVER = tuple(
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Resolve = Callable[[str], Awaitable[Sequence[str]]]
+LookUp = Callable[[str], Awaitable[Sequence[str]]]
 
 
 class NotPublic(CannotNotify):
@@ -44,7 +43,7 @@ class NotPublic(CannotNotify):
         super().__init__("The address leads to a host that is not on the public internet, so nothing was sent.")
 
 
-async def resolve(host: str) -> Sequence[str]:
+async def addresses_of(host: str) -> Sequence[str]:
     """Every address of a host, as the system knows it. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, HTTPS_PORT, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -66,80 +65,22 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-async def checked_address(host: str, *, resolve: Resolve = resolve) -> str:
+class Network(Struct, frozen=True, kw_only=True):
+    """What a name leads to, which of that may be called, and where. Tests bring a network of their own."""
+
+    look_up: LookUp = addresses_of
+    is_public: Callable[[str], bool] = is_public
+    https_port: int = HTTPS_PORT
+
+
+INTERNET = Network()
+
+
+async def checked_address(host: str, *, network: Network = INTERNET) -> str:
     """One address of the host, after all of them were looked at. Raises NotPublic, or OSError for an unknown name."""
-    addresses = await resolve(host)
+    addresses = await network.look_up(host)
     if not addresses:
         raise OSError("the name has no address")
-    if not all(is_public(address) for address in addresses):
+    if not all(network.is_public(address) for address in addresses):
         raise NotPublic
     return addresses[0]
-
-
-class PublicTransport(httpx.AsyncBaseTransport):
-    """Sends https to public addresses, and anything to the exact origins that the operator allowed."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport, *, allowed_origins: frozenset[str], resolve: Resolve) -> None:
-        self._inner = inner
-        self._allowed = allowed_origins
-        self._resolve = resolve
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if origin_of(request.url) in self._allowed:
-            return await self._inner.handle_async_request(request)
-        if request.url.scheme != "https" or request.url.port not in (None, HTTPS_PORT):
-            raise NotPublic
-        host = request.url.host
-        address = await checked_address(host, resolve=self._resolve)
-        pinned = httpx.Request(
-            request.method,
-            request.url.copy_with(host=address),
-            headers=request.headers,  # Host among them, as the name was written
-            stream=request.stream,
-            # The certificate is checked for the name, not for the address.
-            extensions={**request.extensions, "sni_hostname": host},
-        )
-        return await self._inner.handle_async_request(pinned)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-def origin_of(url: httpx.URL) -> str:
-    """`scheme://host:port` as an operator writes it: without the port where it is the scheme's own."""
-    return f"{url.scheme}://{url.netloc.decode('ascii')}".lower()
-
-
-def public_client(
-    *,
-    allowed_origins: frozenset[str] = frozenset(),
-    resolve: Resolve = resolve,
-    verify: ssl.SSLContext | None = None,
-) -> httpx.AsyncClient:
-    """A client for one delivery: public addresses only, no proxy from the environment (S9), no redirects (S3).
-
-    One client serves one delivery, so that no connection that was made for one host is used for another that happens to
-    have the same address.
-    """
-    inner = httpx.AsyncHTTPTransport(
-        verify=verify or ssl_context(),
-        trust_env=False,
-        limits=httpx.Limits(max_connections=4, max_keepalive_connections=1),
-    )
-    return httpx.AsyncClient(
-        transport=PublicTransport(inner, allowed_origins=allowed_origins, resolve=resolve),
-        trust_env=False,
-        follow_redirects=False,
-        timeout=None,  # noqa: S113 -- each request brings its own limit, over all of it
-    )
-
-
-_context: ssl.SSLContext | None = None
-
-
-def ssl_context() -> ssl.SSLContext:
-    """The certificates that are trusted, read once: reading them takes 20 ms."""
-    global _context  # noqa: PLW0603 -- read once for the process, never changed
-    if _context is None:
-        _context = httpx.create_ssl_context(trust_env=False)
-    return _context

@@ -10,12 +10,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from evals.models import Secret
 from evals.outcome import Outcome, outcome_as_cached
 from server.domain.accounts import Caller
 from server.domain.errors import Conflict, NotFound
 from server.domain.jobs import JobView
 from server.domain.packages import Package, PackageRef, Version
-from server.store import jobs, packages, workers
+from server.services.outcome_signing import signed_text
+from server.store import jobs, packages, signing_keys, workers
 
 
 class PackageWithVersions(NamedTuple):
@@ -31,16 +33,16 @@ async def read_job(db: asyncpg.Pool, caller: Caller, job_id: UUID) -> JobView:
     return job
 
 
-async def read_outcome(db: asyncpg.Pool, caller: Caller, job_id: UUID) -> str:
+async def read_outcome(db: asyncpg.Pool, caller: Caller, job_id: UUID, *, key: Secret | None = None) -> str:
     """JSON of evals.outcome.Outcome. Raises NotFound, or Conflict while the job has none.
 
-    An outcome that an identical job came to says so in every row.
+    An outcome that an identical job came to says so in every row, and is signed anew with `key`.
     """
     row = await jobs.read_outcome(db, job_id, seen_by=caller.sees)
     if row is None:
         raise _no_job()
     if row["outcome"] is not None and row["cached_at"] is not None:
-        return await asyncio.to_thread(_as_cached, row["outcome"], row["cached_at"])
+        return await asyncio.to_thread(_as_cached, row["outcome"], row["cached_at"], key)
     if row["outcome"] is not None:
         return str(row["outcome"])
     if row["status"] == "failed":
@@ -55,9 +57,10 @@ async def read_outcome(db: asyncpg.Pool, caller: Caller, job_id: UUID) -> str:
     )
 
 
-def _as_cached(outcome: str, ended_at: datetime) -> str:
+def _as_cached(outcome: str, ended_at: datetime, key: Secret | None) -> str:
     whole = msgspec.json.decode(outcome, type=Outcome)
-    return msgspec.json.encode(outcome_as_cached(whole, ended_at=ended_at)).decode()
+    text = msgspec.json.encode(outcome_as_cached(whole, ended_at=ended_at)).decode()
+    return signed_text(text, key) if key is not None else text
 
 
 def _no_job() -> NotFound:
@@ -98,4 +101,5 @@ def no_package() -> NotFound:
 
 
 list_models = workers.read_models
+list_signing_keys = signing_keys.list_keys
 is_any_worker_live = workers.is_any_worker_live

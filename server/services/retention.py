@@ -34,6 +34,8 @@ class Keep(Struct, frozen=True, kw_only=True):
     uploads_days: int = 90
     keys_days: int = 7
     events_days: int = 90  # far longer than any forge sends an event again
+    history_days: int = 365  # what runs found, for runs that are compared with them
+    outbox_days: int = 30
     deliveries_days: int = 30  # longer than a forge sends one again
     cache_days: int = 14  # since an answer was asked for, however often it was used
 
@@ -95,8 +97,12 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
         ),
         ("deliveries", ROWS_A_BATCH, functools.partial(retention.delete_deliveries, db, days=keep.deliveries_days)),
         ("events", ROWS_A_BATCH, functools.partial(retention.delete_events, db, days=keep.events_days)),
+        ("history", UPLOADS_A_BATCH, functools.partial(retention.delete_history, db, days=keep.history_days)),
+        ("base_trials", ROWS_A_BATCH, functools.partial(retention.delete_base_trials, db, days=keep.trials_days)),
         ("body_hashes", ROWS_A_BATCH, functools.partial(retention.delete_body_hashes, db)),
+        ("notifications", ROWS_A_BATCH, functools.partial(retention.delete_notifications, db, days=keep.outbox_days)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),
+        ("oidc_exchanges", ROWS_A_BATCH, functools.partial(retention.delete_oidc_exchanges, db)),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 
 from evals.catalogue import ModelInfo
 from server.domain.accounts import Caller, Credential
@@ -33,13 +34,15 @@ async def retry(
     Raises NotFound, NotAllowed, Conflict for a job that has not ended, and whatever a submit does.
     """
     job = await read_job(db, caller, job_id)
-    request = await jobs.read_request(db, job_id, account_id=caller.id)
+    request = await jobs.read_request(db, job_id, seen_by=caller.asker_id)
     if request is None:
         raise NotAllowed("Only the account that a job belongs to can run it again.")
     if not job.has_ended:
         raise Conflict(f"This job is {job.status}; it can be sent again when it has ended.", code="job_not_finished")
     chosen = choose_models(request.models, models)
     new = _new_job(request, credential, key=idempotency_key, models=chosen, costs_money=may_cost(chosen, models))
+    if request.account_id != caller.id:
+        new = msgspec.structs.replace(new, account=request.account_name)
     return await submit_new(db, admission, wakeups, new)
 
 
@@ -69,4 +72,5 @@ def _new_job(
         use_cache=request.use_cache,
         # Without the change: what its forge is told of is decided there, and the head may be an old one.
         suite_name=request.suite_name,
+        against=request.against,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import NamedTuple, TypeVar, cast
@@ -19,21 +20,29 @@ from evals.agents.choosing import Chosen, FrameworkUnavailable, Wish, choose
 from evals.agents.plugins import PluginCatalogue, UnknownPlugin
 from evals.agents.sandbox import why_no_agents
 from evals.agents.tasks import AgentLimits
+from evals.agreement import measure_agreement
 from evals.archives import read_archive
+from evals.baselines import history_of
+from evals.comparing import completed_baseline, lacking_rows, rerun_suspects, run_before, suspected_rows
+from evals.comparison import RERUNS
 from evals.errors import EngineError
+from evals.models import Secret
 from evals.outcome import Outcome, build_outcome, find_cap
 from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.provenance import provenance_of, record_of
-from evals.runner import Plan, run
-from evals.types import Framework, Instructions, Suite, Trial
+from evals.runner import Plan, run, trial_count
+from evals.types import Agreement, Framework, Instructions, Suite, Trial, TrialKey
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
+from server.services.baselines import Compared, find_baseline, gate_of, known_rows, read_base, told
 from server.services.caching import CachedModels
+from server.services.choosing import choose_model
 from server.services.holding import HeldModels, Hold
+from server.services.outcome_signing import signed_end
 from server.services.spending import ADVICE, Budget, SpendingModels
 from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
-from server.store import jobs, money, packages, trials
+from server.store import history, jobs, money, packages, trials
 from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
@@ -74,11 +83,12 @@ async def run_job(
     stop: asyncio.Event,
     cache_days: int = 0,
     plugins: PluginCatalogue | None = None,
+    key: Secret | None = None,
     changed: Callable[[UUID], None] = lambda _: None,
 ) -> None:
     """Run what is left of the job and end it, unless the lease is lost on the way.
 
-    `cache_days` is how old a kept answer may be; 0: none is used.
+    `cache_days` is how old a kept answer may be; 0: none is used. `key` signs the outcome.
     Once `stop` is set no further call is made, and the job ends as cancelled with what it found so far.
     When this task is cancelled (the worker stops) the job goes back to the queue; finished trials are kept and
     not run again. `changed` is called after each commit that somebody may be waiting for.
@@ -106,6 +116,7 @@ async def run_job(
                         stop=stop,
                         changed=changed,
                     )
+                end = await signed_end(end, key)
                 await _finish(db, job, msgspec.structs.replace(end, cost_usd=float(booked_usd(budget.spent))))
                 changed(job.id)
             finally:
@@ -129,6 +140,11 @@ async def _run_to_end(
     stop: asyncio.Event,
     changed: Callable[[UUID], None],
 ) -> JobEnd:
+    started = time.monotonic()
+    found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    choice = await _patiently(lambda: choose_model(db, job, catalogue=models.catalogue, found=found))
+    if choice is not None:
+        job = msgspec.structs.replace(job, models=(choice.model,))
     try:
         plan, agent_notes = await _plan(db, job, models, pace=pace, concurrency=concurrency, plugins=plugins)
     except FRAMEWORK_TROUBLE as error:
@@ -142,20 +158,24 @@ async def _run_to_end(
     # Here and not at the call: an answer that is kept is found by the length that was asked for.
     cut = msgspec.structs.replace(plan.suite, max_tokens=min(longest, job.answer_tokens))
     plan = msgspec.structs.replace(plan, suite=cut)
-    started = time.monotonic()
-    found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
+    base_found = {trial.key: trial for trial in await _patiently(lambda: history.read_base_trials(db, job))}
+    keeper = _Keeper(db, job, budget, stop, changed)
+    compared = Compared()
     time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
     is_all_ours = not found
+    agreement: Agreement | None = None
     with contextlib.suppress(TimeoutError):
         async with time_limit:
-            stream = run(plan, pool=models, done=found.keys())
-            async with contextlib.aclosing(_in_batches(stream, stop=stop)) as batches:
-                async for batch in batches:
-                    # Before the trials: who goes on after us must not take for unpaid what it need not run.
-                    await budget.book()
-                    await _keep(db, job, batch)
-                    changed(job.id)
-                    found.update((trial.key, trial) for trial in batch)
+            await keeper.drain(run(plan, pool=models, done=found.copy()), trials.store_trials, into=found)
+            if not stop.is_set():
+                await _compare(keeper, plan, compared, models, found=found, base_found=base_found)
+    seconds_left = job.seconds_left - (time.monotonic() - started)
+    if not stop.is_set() and seconds_left > 0:
+        agreement = await measure_agreement(plan, found.values(), pool=models, seconds=seconds_left)
+    shortfalls = [
+        *_shortfalls(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired()),
+        *agent_notes,
+    ]
     outcome = build_outcome(
         plan.suite,
         plan.models,
@@ -163,12 +183,14 @@ async def _run_to_end(
         # From the first start on, whoever ran it then.
         total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
-        notes=_notes(job, longest=longest, capped=find_cap(found.values()), out_of_time=time_limit.expired())
-        + list(agent_notes),
+        notes=[*([choice.why] if choice is not None else []), *models.catalogue.notes(plan.models), *shortfalls],
         out_of_time=time_limit.expired(),
+        agreement=agreement,
+        baseline=compared.baseline,
+        base_trials=tuple(base_found.values()),
     )
     outcome = msgspec.structs.replace(
-        outcome,
+        told(outcome, compared, job),
         provenance=provenance_of(
             plan.instructions,
             plan.suite,
@@ -177,7 +199,7 @@ async def _run_to_end(
             snapshot=job.snapshot_id,
             agent=plan.agent,
         ),
-        record=record_of(plan.suite, plan.models, found.values()),
+        record=record_of(plan.suite, plan.models, found.values(), base_trials=tuple(base_found.values())),
     )
     if stop.is_set():
         is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
@@ -185,13 +207,75 @@ async def _run_to_end(
         end = _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
         return msgspec.structs.replace(end, framework=framework)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
-    # account's tier and day alone, and always has a note.
-    is_whole = is_all_ours and outcome.summary.notes is UNSET
+    # account's tier and day alone; what was compared holds for this baseline alone.
+    is_whole = is_all_ours and choice is None and not shortfalls and outcome.gate is UNSET
     kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
-    return msgspec.structs.replace(judge_job(outcome), kept=kept, framework=framework)
+    past = history_of(plan, found.values())
+    return msgspec.structs.replace(judge_job(outcome), kept=kept, framework=framework, history=past)
 
 
-def _notes(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
+async def _compare(
+    keeper: _Keeper,
+    plan: Plan,
+    compared: Compared,
+    models: ModelPool,
+    *,
+    found: dict[TrialKey, Trial],
+    base_found: dict[TrialKey, Trial],
+) -> None:
+    """The job is compared with its baseline, and its suspected rows are tried anew.
+
+    What is decided here follows from trials and a baseline that are stored: whoever goes on after us decides the same,
+    and asks for nothing again.
+    """
+    db, job = keeper.db, keeper.job
+    fixed = await _patiently(lambda: find_baseline(db, job, plan))
+    if fixed is None:
+        return
+    await _as_holder(lambda: history.fix_baseline(db, job, fixed))
+    compared.fixed, compared.baseline = fixed, known_rows(plan, fixed)
+    first = tuple(found.values())
+    rows = lacking_rows(plan, first, baseline=compared.baseline) if gate_of(job).rule == "regressions" else ()
+    # An agent works in the files of the package, of which a baseline keeps none.
+    base = await _patiently(lambda: read_base(db, job, fixed)) if rows and plan.agent is None else None
+    if base is not None:
+        before = run_before(plan, rows, base=base, pool=models, done=base_found.keys())
+        await keeper.drain(before, history.store_base_trials, into=base_found)
+        ran = tuple(base_found.values())
+        compared.baseline = completed_baseline(plan, first, baseline=compared.baseline, rows=rows, ran=ran)
+    suspected = suspected_rows(plan, first, baseline=compared.baseline)
+    if suspected and not keeper.stop.is_set():
+        await _as_holder(lambda: history.expect_trials(db, job, trial_count(plan) + RERUNS * len(suspected)))
+        again = rerun_suspects(plan, first, baseline=compared.baseline, pool=models)
+        await keeper.drain(again, trials.store_trials, into=found)
+
+
+class _Keeper(NamedTuple):
+    """Who stores what a job finds, as it finds it."""
+
+    db: asyncpg.Pool
+    job: ClaimedJob
+    budget: Budget
+    stop: asyncio.Event
+    changed: Callable[[UUID], None]
+
+    async def drain(
+        self, stream: AsyncGenerator[Trial, None], store: StoreTrials, *, into: dict[TrialKey, Trial]
+    ) -> None:
+        """Every trial of the stream is kept, until `stop`. Raises LeaseLost."""
+        async with contextlib.aclosing(_in_batches(stream, stop=self.stop)) as batches:
+            async for batch in batches:
+                # Before the trials: who goes on after us must not take for unpaid what it need not run.
+                await self.budget.book()
+                await _as_holder(functools.partial(store, self.db, self.job, batch))
+                self.changed(self.job.id)
+                into.update((trial.key, trial) for trial in batch)
+
+
+StoreTrials = Callable[[asyncpg.Pool, ClaimedJob, list[Trial]], Awaitable[bool]]
+
+
+def _shortfalls(job: ClaimedJob, *, longest: int, capped: str | None, out_of_time: bool) -> list[str]:
     notes = [f"{capped} {ADVICE}"] if capped else []
     if longest > job.answer_tokens:
         notes.append(
@@ -354,10 +438,6 @@ async def _settle(db: asyncpg.Pool, job: ClaimedJob, wish: MoneyWish) -> MoneyHe
         await asyncio.get_running_loop().create_future()
     assert held is not None  # noqa: S101 - what stands before it never returns
     return held
-
-
-async def _keep(db: asyncpg.Pool, job: ClaimedJob, batch: list[Trial]) -> None:
-    await _as_holder(lambda: trials.store_trials(db, job, batch))
 
 
 async def _finish(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> None:

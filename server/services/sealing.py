@@ -1,7 +1,7 @@
 """What the installation's secret key is for: sealed addresses and secrets, and codes that only this service can make.
 
-`PRPM_SECRET_KEY` may name several keys, separated by commas: the first seals, each opens. Codes in comments are made with
-the last, so that they stay the same while a key is being replaced.
+`PRPM_SECRET_KEY` may name several keys, separated by commas: the first seals, each opens. Codes in comments are made
+with the last, so that they stay the same while a key is being replaced.
 """
 
 from __future__ import annotations

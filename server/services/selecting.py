@@ -13,7 +13,7 @@ from evals.suites import select_cases, suite_digest
 from evals.types import Suite
 from server.domain.errors import InvalidRequest
 from server.domain.jobs import NewJob, SentSuite
-from server.services.identity import read_caller
+from server.services.on_behalf import read_billed
 from server.services.publishing import encode_canonical, trials_a_model
 from server.store import subjects
 
@@ -43,7 +43,7 @@ async def with_cases(db: asyncpg.Pool, new: NewJob, texts: Sequence[str]) -> New
 
 
 async def _own_suite(db: asyncpg.Pool, new: NewJob) -> str | None:
-    caller = await read_caller(db, new.credential)
+    caller = await read_billed(db, new.credential, new.account)
     subject = await subjects.read_subject(
         db, caller.id, new.package, version=new.package_version, snapshot_id=new.snapshot_id
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,9 @@ log = structlog.get_logger()
 
 FETCH_SECONDS = 5.0
 PAUSE_SECONDS = 60.0
+LONGEST_KEY_ID = 200
 LARGEST_ANSWER = 256 * 1024
+NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what is no set of keys
 
 
 class SigningKeys:
@@ -27,9 +30,14 @@ class SigningKeys:
         self._asked_at: float | None = None
         self._lock = asyncio.Lock()
 
+    @property
+    def are_known(self) -> bool:
+        """Whether the issuer was ever reached."""
+        return bool(self._keys)
+
     async def find(self, kid: object) -> Any | None:
         """The key, None if the issuer has none of that id."""
-        if not isinstance(kid, str) or len(kid) > 200:
+        if not isinstance(kid, str) or len(kid) > LONGEST_KEY_ID:
             return None
         if kid not in self._keys:
             async with self._lock:
@@ -45,17 +53,34 @@ class SigningKeys:
 
         self._asked_at = self._clock()
         try:
-            async with httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, follow_redirects=False) as client:
-                answer = await client.get(self._url)
-            if answer.status_code != httpx.codes.OK or len(answer.content) > LARGEST_ANSWER:
-                raise ValueError(f"status {answer.status_code}")
+            # The whole of it within the time: an issuer that sends a byte now and then holds nobody up.
+            async with asyncio.timeout(FETCH_SECONDS):
+                answer = await _fetch_answer(self._url)
             found = {
                 key.key_id: key.key
-                for key in jwt.PyJWKSet.from_dict(answer.json()).keys
+                for key in jwt.PyJWKSet.from_dict(json.loads(answer)).keys
                 if key.key_type == "RSA" and key.key_id
             }
-        except (httpx.HTTPError, jwt.PyJWTError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (httpx.HTTPError, TimeoutError, jwt.PyJWTError, *NONSENSE) as error:
             log.warning("signing keys not fetched", reason=type(error).__name__)
             return
         if found:
             self._keys = found
+
+
+async def _fetch_answer(url: str) -> bytes:
+    """The body. Raises ValueError for another status than 200, or for more bytes than are read."""
+    import httpx
+
+    async with (
+        httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, follow_redirects=False) as client,
+        client.stream("GET", url, headers={"Accept": "application/json", "Accept-Encoding": "identity"}) as answer,
+    ):
+        if answer.status_code != httpx.codes.OK:
+            raise ValueError(f"status {answer.status_code}")
+        body = b""
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) > LARGEST_ANSWER:
+                raise ValueError("too large")
+        return body

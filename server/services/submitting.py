@@ -13,11 +13,13 @@ import asyncpg
 from msgspec import UNSET, Meta, Struct
 
 from evals.catalogue import ModelInfo
+from evals.choosing import AUTO
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from evals.types import Framework
 from server.domain.accounts import Credential, Usage
-from server.domain.changes import DEFAULT_SUITE, Change, SuiteName, plain_change
+from server.domain.baselines import Against, Baseline, BaseSnapshot, GateRule, MinScore
+from server.domain.changes import DEFAULT_SUITE, SUITE_NAME, Change, faults_of, plain_change
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -34,8 +36,10 @@ from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
 from server.services.admission import Admission
+from server.services.against import check_against
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
+from server.services.on_behalf import acting_for, no_such_account, read_billed, role_lacks_right, token_lacks_right
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.selecting import with_cases
 from server.services.superseding import supersede_soon
@@ -77,7 +81,15 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     dry_run: bool | None = None
     change: Change | None = None
-    suite_name: SuiteName | None = None
+    suite_name: Annotated[str, Meta(examples=[DEFAULT_SUITE])] | None = None
+    baseline: Baseline | None = None
+    gate: GateRule | None = None
+    min_score: MinScore | None = None
+    base_snapshot_id: BaseSnapshot | None = None
+    account: (
+        Annotated[str, Meta(min_length=1, max_length=100, description="The organisation that is billed, by its name.")]
+        | None
+    ) = None
 
 
 async def submit(
@@ -101,8 +113,9 @@ async def submit(
     try:
         new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
         new = await with_cases(db, new, request.cases or ())
+        await check_against(db, new)
     except ServiceError as refusal:
-        return await _earlier(db, credential, digest(request), key=key, refusal=refusal)
+        return await _earlier(db, credential, digest(request), account=request.account, key=key, refusal=refusal)
     return await submit_new(db, admission, wakeups, new)
 
 
@@ -111,7 +124,7 @@ async def submit_new(db: asyncpg.Pool, admission: Admission, wakeups: Wakeups, n
     try:
         submission = await _keep(db, admission, new)
     except ServiceError as refusal:
-        return await _earlier(db, new.credential, new.request_sha256, key=new.key, refusal=refusal)
+        return await _earlier(db, new.credential, new.request_sha256, account=new.account, key=new.key, refusal=refusal)
     # After the commit nothing may turn the answer into an error: a lost wake-up is the sweep's to find.
     await wakeups.wake()
     if new.change is not None and submission.job_id == new.id:
@@ -131,11 +144,16 @@ async def new_job(
 
     Raises InvalidRequest, and Unavailable while no model is known.
     """
+    _check_change(request)
     chosen = choose_models(request.models, models)
     framework = choose_framework(request, [model for model in models if model.name in chosen])
     # What is shown to others is run, and what is verified asks every model anew.
     keeps_answers = request.cache is not False and not request.verify_results
-    may_be_answered = keeps_answers and not request.upload_results and not request.plugins and cache_days > 0
+    # What is compared is run: an outcome of earlier says nothing about this baseline.
+    against = _against(request)
+    is_compared = request.change is not None or (against is not None and against != Against(some_cases=True))
+    is_plain = not request.upload_results and not request.plugins and chosen != [AUTO] and not is_compared
+    may_be_answered = keeps_answers and is_plain and cache_days > 0
     return NewJob(
         id=uuid4(),
         credential=credential,
@@ -158,24 +176,38 @@ async def new_job(
         max_cost_usd=request.max_cost_usd,
         change=plain_change(request.change) if request.change is not None else None,
         suite_name=request.suite_name or DEFAULT_SUITE,
+        against=against,
+        account=request.account,
     )
+
+
+def _against(request: RunRequest) -> Against | None:
+    """What the request says about comparing; None: nothing."""
+    against = Against(
+        baseline=request.baseline,
+        gate=request.gate,
+        min_score=request.min_score,
+        base_snapshot_id=request.base_snapshot_id,
+        some_cases=bool(request.cases),
+    )
+    return against if against != Against() else None
 
 
 def may_cost(chosen: Sequence[str], models: Sequence[ModelInfo]) -> bool:
     """Whether not all of these are free."""
-    return any(model.free is not True for model in models if model.name in chosen)
+    return any(model.free is not True for model in models if model.name in chosen or AUTO in chosen)
 
 
 async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submission:
     try:
         result = await admission.submit(new)
     except QuotaExceeded:
-        raise await _quota_exceeded(db, new.credential) from None
+        raise await _quota_exceeded(db, new) from None
     match result:
         case Submission():
             return result
         case Refused(reason="quota_exceeded"):
-            raise await _quota_exceeded(db, new.credential)
+            raise await _quota_exceeded(db, new)
         case Refused():
             raise refusal(result, new)
         case EqualSubmit() as equal:
@@ -188,17 +220,24 @@ async def _keep(db: asyncpg.Pool, admission: Admission, new: NewJob) -> Submissi
 
 
 async def _earlier(
-    db: asyncpg.Pool, credential: Credential, request_sha256: str, *, key: str | None, refusal: ServiceError
+    db: asyncpg.Pool,
+    credential: Credential,
+    request_sha256: str,
+    *,
+    account: str | None,
+    key: str | None,
+    refusal: ServiceError,
 ) -> Submission:
     """The answer that this key got when the request could still be served. Raises `refusal` if there is none.
 
-    Raises NotAuthenticated, or the tier's own refusal, before any other.
+    Raises NotAuthenticated, what keeps the caller from billing the account, or its tier's refusal, before any other.
     """
     caller = await read_caller(db, credential)
-    earlier = await jobs.read_submission(db, caller.id, key) if key is not None else None
+    earlier = await jobs.read_submission(db, caller.asker_id, key) if key is not None else None
     if earlier is not None:
         return _replay(earlier, request_sha256)
-    raise free_tier() if TIERS[caller.tier].runs_per_month == 0 else refusal
+    billed = await acting_for(db, caller, account, "run")
+    raise free_tier() if TIERS[billed.tier].runs_per_month == 0 else refusal
 
 
 def _replay(earlier: Submission, request_sha256: str) -> Submission:
@@ -210,10 +249,10 @@ def _replay(earlier: Submission, request_sha256: str) -> Submission:
     return earlier
 
 
-async def _quota_exceeded(db: asyncpg.Pool, credential: Credential) -> QuotaExceeded:
+async def _quota_exceeded(db: asyncpg.Pool, new: NewJob) -> QuotaExceeded:
     from server.services.usage import read_usage
 
-    usage = await read_usage(db, await read_caller(db, credential))
+    usage = await read_usage(db, await read_billed(db, new.credential, new.account))
     larger = next_tier(usage.tier)
     if usage.runs_per_month is None or usage.test_runs_count < usage.runs_per_month:
         return _money_exceeded(usage)
@@ -273,11 +312,25 @@ def _check_plugins(asked: Sequence[str], framework: Framework, chosen: Sequence[
         raise InvalidRequest(f"{details[0]}. Usable plugins: {listed}.", code="unknown_plugin", details=details)
 
 
+def _check_change(request: RunRequest) -> None:
+    faults = faults_of(request.change) if request.change is not None else []
+    pattern, words = SUITE_NAME
+    if request.suite_name is not None and not pattern.fullmatch(request.suite_name):
+        faults.append(f"suite_name: {words}")
+    if faults:
+        raise InvalidRequest(f"{faults[0]}.", code="invalid_change", details=faults)
+
+
 def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[str]:
-    """The names to run, by default the catalogue's own. Raises InvalidRequest, and Unavailable while none is known."""
+    """The names to run, by default the catalogue's own; `auto` alone stays as it is.
+
+    Raises InvalidRequest, and Unavailable while none is known.
+    """
     if not known:
         raise Unavailable("No worker has started yet, so no model is known. Try again in a few seconds.")
     usable = [model.name for model in known if model.reachable]
+    if asked == [AUTO] and usable:
+        return [AUTO]
     if asked is None:
         asked = [model.name for model in known if model.default]
     names = {model.name: model for model in known}
@@ -294,6 +347,8 @@ def choose_models(asked: list[str] | None, known: Sequence[ModelInfo]) -> list[s
 
 def _finding(position: int, name: str, asked: list[str], known: Mapping[str, ModelInfo]) -> str | None:
     shown = _shown(name)
+    if name == AUTO:
+        return f"models[{position}]: auto chooses one model, so it stands alone"
     if name not in known:
         return f"models[{position}]: there is no model {shown!r}"
     if not known[name].reachable:
@@ -352,9 +407,21 @@ async def _sent_suite(request: RunRequest) -> SentSuite | None:
 
 def refusal(refused: Refused, new: NewJob) -> ServiceError:
     """What the statement's word means for the caller."""
-    tier = TIERS[refused.tier]
+    tier = TIERS[refused.tier or "free"]
     first, *details = (refused.suite_error or "").split("\n")
     words: dict[str, Callable[[], ServiceError]] = {
+        "account_not_found": lambda: no_such_account(new.account or ""),
+        "role_may_not_run": lambda: role_lacks_right(new.account or ""),
+        "token_may_not_run": lambda: token_lacks_right("run"),
+        "may_not_publish": lambda: NotAllowed(
+            "Your role, or this token, does not allow to upload or verify results. Leave out -u and -v.",
+            code="may_not_publish",
+        ),
+        "other_repository": lambda: NotAllowed(
+            "This token is for the jobs of one repository: send its `change`, with `repository_id` as in the token "
+            "that was exchanged.",
+            code="other_repository",
+        ),
         "free_tier": free_tier,
         "not_the_owner": lambda: NotAllowed(
             "Only the package's owner may upload or verify results. Leave out -u and -v."

@@ -12,8 +12,9 @@ from msgspec import Struct
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
 from server.domain.accounts import Caller
-from server.domain.errors import InvalidRequest, NotAllowed
+from server.domain.errors import InvalidRequest, NotAllowed, NotFound
 from server.domain.packages import PackageRef
+from server.services.on_behalf import acting_for
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.reading import no_package
 from server.store import packages
@@ -31,7 +32,7 @@ async def store_suite(db: asyncpg.Pool, caller: Caller, ref: PackageRef, value: 
     if package is None:
         raise no_package()
     if package.owner_id != caller.id and not caller.is_admin:
-        raise NotAllowed("Only the package's owner may store a suite for it. Send yours with `prpm test --suite FILE`.")
+        await _need_right(db, caller, package.owner)
     try:
         suite = await asyncio.to_thread(parse_suite_value, value, path="suite")
     except EngineError as error:
@@ -46,3 +47,12 @@ async def store_suite(db: asyncpg.Pool, caller: Caller, ref: PackageRef, value: 
         stored_by=caller.id,
     )
     return StoredSuite(suite_id=digest, cases=len(suite.cases), stored_at=stored_at)
+
+
+async def _need_right(db: asyncpg.Pool, caller: Caller, owner: str) -> None:
+    try:
+        await acting_for(db, caller, owner, "publish")
+    except (NotFound, NotAllowed):
+        raise NotAllowed(
+            "Only the package's owner may store a suite for it. Send yours with `prpm test --suite FILE`."
+        ) from None

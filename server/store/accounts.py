@@ -53,6 +53,11 @@ async def read_caller_by_id(db: asyncpg.Pool, account_id: UUID) -> Caller | None
     return _caller(row) if row else None
 
 
+async def read_account_for(db: asyncpg.Pool, username: str, *, asker_id: UUID) -> asyncpg.Record | None:
+    """`id`, `kind`, `username`, `email`, `subscription_tier` and the asker's `role` (None: no member)."""
+    return await db.fetchrow(SQL["read_account_for"], username, asker_id)
+
+
 async def create_token(
     db: asyncpg.Pool,
     account_id: UUID,
@@ -114,4 +119,7 @@ def _caller(row: asyncpg.Record) -> Caller:
         tier=row["subscription_tier"],
         is_admin=row["is_admin"],
         token_kind=row["token_kind"],
+        asker_id=row["trust_id"] or row["id"],
+        scopes=tuple(row["scopes"]),
+        trust_id=row["trust_id"],
     )

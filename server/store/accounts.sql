@@ -36,14 +36,15 @@ SELECT COUNT(*)::INT FROM (SELECT FROM users LIMIT 1) any_account;
 -- name: read_caller_by_token
 -- Who a token stands for, if it and its account are good.
 -- $1 hash
-SELECT a.id, a.kind, a.username, a.email, a.subscription_tier, a.is_admin, t.kind AS token_kind, t.scopes
+SELECT a.id, a.kind, a.username, a.email, a.subscription_tier, a.is_admin, t.kind AS token_kind, t.scopes, t.trust_id
 FROM access_tokens t JOIN users a ON a.id = t.user_id
 WHERE t.token_hash = $1 AND t.is_active AND a.is_active AND (t.expires_at IS NULL OR t.expires_at > NOW());
 
 -- name: read_caller_by_id
--- Who a signed token names, if the account is good.
+-- Who a signed token names, if the account is good. What the token says of scopes decides nothing.
 -- $1 account
-SELECT id, kind, username, email, subscription_tier, is_admin, 'jwt' AS token_kind, '{}'::TEXT[] AS scopes
+SELECT id, kind, username, email, subscription_tier, is_admin, 'jwt' AS token_kind,
+  '{read:packages,write:packages}'::TEXT[] AS scopes, NULL::UUID AS trust_id
 FROM users WHERE id = $1 AND is_active;
 
 -- name: create_token
@@ -74,3 +75,10 @@ JOIN tiers t ON t.name = a.subscription_tier
 CROSS JOIN (SELECT DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month) m
 LEFT JOIN user_test_usage u ON u.user_id = a.id AND u.month = m.month
 WHERE a.id = $1;
+
+-- name: read_account_for
+-- An account by its name, with the role that somebody has in it. By users' names and the members' primary key.
+-- $1 username, $2 who asks
+SELECT a.id, a.kind, a.username, a.email, a.subscription_tier, m.role
+FROM users a LEFT JOIN organization_members m ON m.org_id = a.id AND m.user_id = $2
+WHERE a.username = $1 AND a.is_active;

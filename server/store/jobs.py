@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from server.domain.baselines import Against
 from server.domain.changes import Change
 from server.domain.errors import QuotaExceeded, Unavailable
 from server.domain.jobs import (
@@ -29,6 +30,7 @@ from server.domain.jobs import (
 )
 from server.domain.money import nano_usd
 from server.domain.queue import Outlook
+from server.domain.rights import roles_with, scopes_with
 from server.store.queries import read_queries
 
 SQL = read_queries("jobs")
@@ -66,6 +68,12 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     max_cost_usd: float | None = None
     change: Change | None = None
     suite_name: str
+    against: Against | None = None
+    account_name: str | None = None
+
+
+# What the submit's statement is told of who may do what.
+RIGHTS = (roles_with("run"), scopes_with("run"), roles_with("publish"), scopes_with("publish"))
 
 
 class NotTogether(Exception):
@@ -81,7 +89,7 @@ async def submit_jobs(db: asyncpg.Pool, new: Sequence[NewJob], *, outlook: Outlo
     rows = msgspec.json.encode([_submit_row(job) for job in new]).decode()
     expected = msgspec.json.encode(outlook).decode() if outlook else None
     try:
-        answers = await db.fetch(SQL["submit_jobs"], rows, expected)
+        answers = await db.fetch(SQL["submit_jobs"], rows, expected, *RIGHTS)
     except asyncpg.PostgresError as error:
         if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError):
             raise  # the server is going, and would refuse each of them too
@@ -126,6 +134,8 @@ def _submit_row(job: NewJob) -> SubmitRow:
         outcome_days=job.outcome_days,
         change=job.change,
         suite_name=job.suite_name,
+        against=job.against,
+        account_name=job.account,
     )
 
 
@@ -141,7 +151,7 @@ def _submitted(answer: asyncpg.Record, job: NewJob) -> Submitted:
             trials=answer["trials"],
         )
     if answer["job_id"] is None:
-        return EqualSubmit(account_id=answer["account_id"], key=answer["key"])
+        return EqualSubmit(account_id=answer["caller_id"], key=answer["key"])
     return _submission(answer, request_sha256=job.request_sha256)
 
 
@@ -159,8 +169,14 @@ def _submission(row: asyncpg.Record, *, request_sha256: str) -> Submission:
         runs_used=row["submit_runs_used"],
         run_limit=row["run_limit"],
         tier=row["tier"],
+        money_level=row["submit_money_level"],
         request_sha256=request_sha256,
     )
+
+
+def read_against(body: str | None) -> Against | None:
+    """From the column's JSON."""
+    return None if body is None else msgspec.json.decode(body, type=Against)
 
 
 async def read_job(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID | None) -> JobView | None:
@@ -205,16 +221,19 @@ def _job_view(row: asyncpg.Record) -> JobView:
         suite_name=row["suite_name"],
         change=msgspec.json.decode(row["change"], type=Change) if row["change"] else None,
         superseded_by=row["superseded_by"],
+        is_reported_here=row["is_reported_here"],
     )
 
 
-async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> JobRequest | None:
-    """What the job was asked to do, if it is this account's."""
-    row = await db.fetchrow(SQL["read_request"], job_id, account_id)
+async def read_request(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID) -> JobRequest | None:
+    """What the job was asked to do, if it is of an account that `seen_by` belongs to."""
+    row = await db.fetchrow(SQL["read_request"], job_id, seen_by)
     if row is None:
         return None
     return JobRequest(
         job_id=row["id"],
+        account_id=row["account_id"],
+        account_name=row["account_name"],
         package_id=row["package_id"],
         package_version=row["package_version"],
         snapshot_id=row["snapshot_id"],
@@ -228,6 +247,7 @@ async def read_request(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> J
         max_cost_usd=float(row["max_cost_usd"]) if row["max_cost_usd"] is not None else None,
         use_cache=row["use_cache"],
         suite_name=row["suite_name"],
+        against=read_against(row["against"]),
     )
 
 
@@ -297,6 +317,9 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
         account_id=row["user_id"],
         use_cache=row["use_cache"],
         is_public=row["is_public"],
+        suite_name=row["suite_name"],
+        change=msgspec.json.decode(row["change"], type=Change) if row["change"] else None,
+        against=read_against(row["against"]),
     )
 
 
@@ -319,7 +342,8 @@ async def finish_job(db: asyncpg.Pool, job: ClaimedJob, end: JobEnd) -> bool:
         SQL["finish_job"],
         job.id, job.fence, end.status, end.conclusion, end.summary, end.error_code, end.error_message, end.tokens,
         Decimal(str(end.cost_usd)), end.outcome, end.refund_reason, uuid4(),
-        msgspec.json.encode(end.kept).decode() if end.kept else None, end.framework,
+        msgspec.json.encode(end.kept).decode() if end.kept else None, msgspec.json.encode(end.history).decode(),
+        end.framework,
     )  # fmt: skip
     return row is not None
 

@@ -6,6 +6,8 @@
 -- row of `fresh` and so charges nothing, nor does a second submit of one event. A job that an identical one has answered is completed from the start, and its
 -- entry in the ledger is of no run. A month that a race fills refuses the whole statement, and two submits of
 -- one account break it: its caller then sends each alone.
+-- Who asks is a token's account or an account itself; who is billed is the same or an organisation that the request
+-- names. What domain.rights says comes along: $3 roles and $4 scopes that may run, $5 roles and $6 scopes that may publish.
 -- $1 a JSON list of server.store.jobs.SubmitRow, $2 JSON of server.domain.queue.Outlook or NULL
 WITH sent AS MATERIALIZED (
   SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
@@ -13,19 +15,33 @@ WITH sent AS MATERIALIZED (
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
     suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
     cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC,
-    change JSONB, suite_name TEXT
+    change JSONB, suite_name TEXT, against JSONB, account_name TEXT
   )
 ), request AS MATERIALIZED (
   SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.plugins, s.upload, s.verify,
     s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
-    cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, line.name AS change_line,
-    a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month,
+    cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, s.against,
+    line.name AS change_line,
+    a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month, a.money_per_month_usd,
+    asker.id AS asker_id, own.caller_id,
     p.id AS package_id, p.name, v.version, v.snapshot_id, v.suite_error, suite.id AS suite_id, suite.source, trials.total,
     CASE
-      WHEN a.id IS NULL THEN 'nobody'
+      WHEN who.id IS NULL THEN 'nobody'
+      WHEN a.id IS NULL OR a.id <> who.id AND (k.trust_id IS NOT NULL OR NOT who.is_admin AND member.role IS NULL)
+        THEN 'account_not_found'
+      WHEN a.id <> who.id AND (member.role = ANY ($3::TEXT[])) IS NOT TRUE THEN 'role_may_not_run'
+      WHEN NOT k.scopes && $4::TEXT[] THEN 'token_may_not_run'
+      -- A value, as EXISTS would let the planner read every repository into a table of its own.
+      WHEN k.trust_id IS NOT NULL AND (
+          SELECT r.forge = s.change ->> 'forge' AND r.repository_id = (s.change ->> 'repository_id')::BIGINT
+          FROM trusted_repositories r WHERE r.id = k.trust_id
+        ) IS NOT TRUE THEN 'other_repository'
       WHEN a.run_limit = 0 THEN 'free_tier'
       WHEN v.version IS NULL THEN 'package_not_found'
-      WHEN (s.upload OR s.verify) AND p.owner_id <> a.id AND NOT a.is_admin THEN 'not_the_owner'
+      WHEN (s.upload OR s.verify) AND p.owner_id <> a.id AND NOT who.is_admin THEN 'not_the_owner'
+      WHEN (s.upload OR s.verify) AND (
+          NOT k.scopes && $6::TEXT[] OR a.id <> who.id AND (member.role = ANY ($5::TEXT[])) IS NOT TRUE
+        ) THEN 'may_not_publish'
       WHEN s.verify AND (s.suite_id IS NOT NULL OR NOT p.is_published) THEN 'cannot_verify'
       WHEN s.suite_id IS NULL AND v.suite_error IS NOT NULL THEN 'invalid_suite'
       WHEN suite.id IS NULL THEN 'no_suite'
@@ -37,23 +53,34 @@ WITH sent AS MATERIALIZED (
           SELECT u.test_runs_count >= a.run_limit OR (s.may_cost AND u.cost_usd >= a.money_per_month_usd)
           FROM user_test_usage u WHERE u.user_id = a.id AND u.month = a.month
         )
-        AND (SELECT e.job_id FROM submissions e WHERE e.caller_id = a.id AND e.key = own.key LIMIT 1) IS NULL
+        AND (SELECT e.job_id FROM submissions e WHERE e.caller_id = own.caller_id AND e.key = own.key LIMIT 1) IS NULL
         THEN 'quota_exceeded'
     END AS refusal,
     own.key, CASE WHEN s.key <> own.key THEN s.key END AS second_key
   FROM sent s
   -- Each LIMIT keeps the planner from turning a look-up by key into a join of whole tables.
   LEFT JOIN LATERAL (
-    SELECT u.id, u.is_admin, u.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
+    SELECT k.user_id, k.scopes, k.trust_id FROM access_tokens k
+    WHERE k.token_hash = s.token_hash AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
+    LIMIT 1
+  ) k ON TRUE
+  LEFT JOIN LATERAL (
+    SELECT u.id, u.is_admin FROM users u WHERE u.is_active AND u.id = COALESCE(s.account_id, k.user_id) LIMIT 1
+  ) who ON TRUE
+  CROSS JOIN LATERAL (SELECT COALESCE(k.trust_id, who.id) AS id) asker
+  LEFT JOIN LATERAL (
+    SELECT u.id, u.subscription_tier, t.runs_per_month AS run_limit, t.start_bonus, t.trials_per_job,
       COALESCE(u.money_per_month_usd, t.money_per_month_usd) AS money_per_month_usd,
       DATE_TRUNC('month', NOW() AT TIME ZONE 'UTC')::DATE AS month
     FROM users u JOIN tiers t ON t.name = u.subscription_tier
-    WHERE u.is_active AND u.id = COALESCE(s.account_id, (
-      SELECT k.user_id FROM access_tokens k
-      WHERE k.token_hash = s.token_hash AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
-    ))
+    WHERE u.is_active AND u.id = CASE
+        WHEN s.account_name IS NULL THEN who.id ELSE (SELECT n.id FROM users n WHERE n.username = s.account_name)
+      END
     LIMIT 1
   ) a ON TRUE
+  LEFT JOIN LATERAL (
+    SELECT m.role FROM organization_members m WHERE a.id <> who.id AND m.org_id = a.id AND m.user_id = who.id LIMIT 1
+  ) member ON TRUE
   -- A package that the account may see.
   LEFT JOIN LATERAL (
     SELECT p.id, p.name, p.owner_id, p.is_published FROM packages p
@@ -91,14 +118,15 @@ WITH sent AS MATERIALIZED (
   CROSS JOIN LATERAL (SELECT change_line(s.change, p.name, s.suite_name) AS name) line
   -- A change's event is its key. A caller's key that is known stays what it is.
   CROSS JOIN LATERAL (
-    SELECT CASE
+    SELECT names.key, CASE WHEN names.key LIKE 'event:%' THEN a.id ELSE asker.id END AS caller_id
+    FROM (SELECT CASE
       WHEN s.change IS NULL THEN COALESCE(
         s.key,
         'body:' || ENCODE(SHA256(CONVERT_TO(s.request_sha256 || v.snapshot_id || suite.id, 'UTF8')), 'hex')
       )
-      WHEN EXISTS (SELECT FROM submissions e WHERE e.caller_id = a.id AND e.key = s.key) THEN s.key
+      WHEN EXISTS (SELECT FROM submissions e WHERE e.caller_id = asker.id AND e.key = s.key) THEN s.key
       ELSE event_key(line.name, s.change)
-    END AS key
+    END AS key) names
   ) own
   -- What an identical job came to, if each model still is what it was then. The key's index finds a row at most for
   -- each account that paid for one; without settings nothing is looked for.
@@ -117,9 +145,9 @@ WITH sent AS MATERIALIZED (
   ) cached ON s.outcome_settings IS NOT NULL
 ), fresh AS (
   INSERT INTO submissions AS s (caller_id, key, request_sha256, job_id)
-  SELECT r.account_id, r.key, r.request_sha256, r.job_id FROM request r WHERE r.refusal IS NULL
+  SELECT r.caller_id, r.key, r.request_sha256, r.job_id FROM request r WHERE r.refusal IS NULL
   -- One order for all, so that two of these statements never wait for each other in a circle.
-  ORDER BY r.account_id
+  ORDER BY r.caller_id, r.key
   ON CONFLICT (caller_id, key) DO UPDATE
     SET job_id = EXCLUDED.job_id, created_at = NOW()
     WHERE s.key LIKE 'body:%' AND (
@@ -137,8 +165,8 @@ WITH sent AS MATERIALIZED (
 ), second AS (
   -- The caller's own key, where an event is the first one.
   INSERT INTO submissions (caller_id, key, request_sha256, job_id)
-  SELECT r.account_id, r.second_key, r.request_sha256, r.job_id FROM admitted r WHERE r.second_key IS NOT NULL
-  ORDER BY r.account_id
+  SELECT r.asker_id, r.second_key, r.request_sha256, r.job_id FROM admitted r WHERE r.second_key IS NOT NULL
+  ORDER BY r.asker_id, r.second_key
   ON CONFLICT (caller_id, key) DO NOTHING
 ), head AS (
   -- What came before in this line is ended after the commit, or by a sweep.
@@ -151,7 +179,16 @@ WITH sent AS MATERIALIZED (
     SET test_runs_count = u.test_runs_count + EXCLUDED.test_runs_count, updated_at = NOW()
     WHERE EXCLUDED.test_runs_count = 0 OR u.test_runs_count
       < COALESCE((SELECT r.run_limit FROM admitted r WHERE r.account_id = u.user_id LIMIT 1), 2147483647)
-  RETURNING user_id, month, test_runs_count
+  RETURNING user_id, month, test_runs_count, cost_usd
+), warned AS (
+  -- A month's money is looked at whenever a call was paid for, by a trigger.
+  INSERT INTO account_warnings (account_id, month, kind, level, used, most)
+  SELECT r.account_id, r.month, 'runs', warning_level(charge.test_runs_count, r.run_limit), charge.test_runs_count,
+    r.run_limit
+  FROM admitted r JOIN charge ON charge.user_id = r.account_id
+  WHERE r.cached_from IS NULL AND charge.test_runs_count * 2 >= r.run_limit
+    AND warning_level(charge.test_runs_count, r.run_limit) > warning_level(charge.test_runs_count - 1, r.run_limit)
+  ON CONFLICT DO NOTHING
 ), place AS MATERIALIZED (
   SELECT b.start_bonus, count_earlier(b.start_bonus) AS jobs
   FROM (SELECT DISTINCT r.start_bonus FROM admitted r) b
@@ -166,9 +203,9 @@ WITH sent AS MATERIALIZED (
     models_requested, framework, plugins_requested, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd,
     cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd,
-    suite_name, change, change_line
+    suite_name, change, change_line, against, submit_money_level
   )
-  SELECT r.job_id, r.account_id, r.account_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
+  SELECT r.job_id, r.account_id, r.asker_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     -- Agents' outcomes are never kept, so what answers for an identical job was no agent.
     r.models, CASE WHEN r.cached_from IS NULL THEN r.framework ELSE 'litellm' END, NULLIF(r.plugins, '{}'), r.upload, r.verify, r.total, NOW() - r.start_bonus,
     CASE WHEN r.cached_from IS NULL THEN COALESCE(place.jobs + r.before + 1, 0) ELSE 0 END,
@@ -179,12 +216,13 @@ WITH sent AS MATERIALIZED (
     charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd,
     r.cause, r.use_cache, r.cached_from, CASE WHEN r.cached_from IS NULL THEN 'queued' ELSE 'completed' END, r.conclusion,
     r.results, ended.at, ended.at, CASE WHEN r.cached_from IS NOT NULL THEN 0 END,
-    CASE WHEN r.cached_from IS NOT NULL THEN 0 END, r.suite_name, r.change, r.change_line
+    CASE WHEN r.cached_from IS NOT NULL THEN 0 END, r.suite_name, r.change, r.change_line, r.against,
+    warning_level(charge.cost_usd, r.money_per_month_usd)
   FROM admitted r
   CROSS JOIN LATERAL (SELECT CASE WHEN r.cached_from IS NOT NULL THEN NOW() END AS at) ended
   JOIN charge ON charge.user_id = r.account_id
   JOIN place USING (start_bonus)
-  RETURNING id, user_id, submit_position, submit_wait_seconds, submit_runs_used, cached_from
+  RETURNING id, user_id, submit_position, submit_wait_seconds, submit_runs_used, submit_money_level, cached_from
 ), entry AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
   SELECT job.id, charge.user_id, charge.month, CASE WHEN job.cached_from IS NULL THEN 'charge' ELSE 'cached' END,
@@ -192,9 +230,9 @@ WITH sent AS MATERIALIZED (
     CASE WHEN job.cached_from IS NULL THEN 'run accepted' ELSE 'answered by an identical run' END
   FROM job JOIN charge USING (user_id)
 )
-SELECT r.job_id AS sent_id, r.refusal, r.account_id, r.key, r.name, r.version, r.suite_error, r.total AS trials,
+SELECT r.job_id AS sent_id, r.refusal, r.caller_id, r.key, r.name, r.version, r.suite_error, r.total AS trials,
   r.subscription_tier AS tier, r.run_limit, job.id AS job_id, job.submit_position, job.submit_wait_seconds,
-  job.submit_runs_used,
+  job.submit_runs_used, job.submit_money_level,
   CASE WHEN fresh.job_id IS NOT NULL AND job.id IS NULL THEN refuse('quota_exceeded') END AS refused
 FROM request r LEFT JOIN fresh ON fresh.job_id = r.job_id LEFT JOIN job ON job.id = r.job_id;
 
@@ -202,18 +240,22 @@ FROM request r LEFT JOIN fresh ON fresh.job_id = r.job_id LEFT JOIN job ON job.i
 -- What an earlier submit under this key was answered.
 -- $1 caller, $2 key
 SELECT s.request_sha256, j.id AS job_id, j.submit_position, j.submit_wait_seconds, j.submit_runs_used,
-  j.submit_run_limit AS run_limit, j.submit_tier AS tier
+  j.submit_run_limit AS run_limit, j.submit_tier AS tier, j.submit_money_level
 FROM submissions s JOIN test_jobs j ON j.id = s.job_id
 WHERE s.caller_id = $1 AND s.key = $2;
 
 -- name: read_jobs
 -- Jobs as their readers see them, with the counts of their finished trials while they run.
--- $1 job ids, $2 account or NULL for an administrator
+-- $1 job ids, $2 viewer or NULL for an administrator
 SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name, j.package_version, j.models_requested,
   j.plugins_requested, j.framework, j.conclusion, j.results, j.error_code, j.error_message, j.trials_total,
   j.suite_source, j.attempt, j.created_at, j.started_at, j.completed_at, j.test_result_id, j.tokens_used,
   counts.passed, counts.failed, counts.errored, counts.finished, queue.position,
   (SELECT s.completed_at FROM test_jobs s WHERE s.id = j.cached_from) AS cached_at,
+  j.change IS NOT NULL AND EXISTS (
+    SELECT FROM reported_repositories r WHERE r.forge = j.change ->> 'forge' AND r.account_id = j.user_id
+      AND r.repository_id = (j.change ->> 'repository_id')::BIGINT
+  ) AS is_reported_here,
   j.suite_name, j.change, j.superseded_by
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id
@@ -243,13 +285,14 @@ LEFT JOIN LATERAL (
     SELECT COUNT(*) AS jobs FROM test_jobs o WHERE o.status = 'queued' AND o.start_key = j.start_key AND o.id < j.id
   ) equal
 ) queue ON j.status = 'queued'
-WHERE j.id = ANY($1::UUID[]) AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+WHERE j.id = ANY($1::UUID[]) AND may_see_job($2, j.user_id, j.change);
 
 -- name: read_request
--- What a job was asked to do, for its own account. By primary keys, and the index of a package's newest suite.
--- $1 job_id, $2 account
-SELECT j.id, j.package_id, j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested, j.framework, j.upload_results,
-  j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
+-- What a job was asked to do, for whoever may run it again. By primary keys, and the index of a package's newest suite.
+-- $1 job_id, $2 viewer
+SELECT j.id, j.user_id AS account_id, (SELECT a.username FROM users a WHERE a.id = j.user_id) AS account_name, j.package_id,
+  j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested, j.framework, j.upload_results,
+  j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, j.against, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
   COALESCE(j.suite_source <> 'request' AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
 FROM test_jobs j
 JOIN suites s ON s.id = j.suite_id
@@ -257,7 +300,7 @@ LEFT JOIN package_versions v ON v.package_id = j.package_id AND v.version = j.pa
 LEFT JOIN LATERAL (
   SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = j.package_id ORDER BY ps.id DESC LIMIT 1
 ) stored ON v.suite_id IS NULL
-WHERE j.id = $1 AND (j.user_id = $2 OR j.submitted_by = $2);
+WHERE j.id = $1 AND may_see_job($2, j.user_id, j.change) AND $2 IS NOT NULL;
 
 -- name: list_jobs
 -- An account's jobs, newest first, from a place in the list on.
@@ -273,11 +316,11 @@ ORDER BY j.created_at DESC, j.id DESC LIMIT $6;
 
 -- name: read_outcome
 -- A finished job's outcome, as it was stored; `cached_at` says when another job ran it, if one did.
--- $1 job_id, $2 account or NULL for an administrator
+-- $1 job_id, $2 viewer or NULL for an administrator
 SELECT j.status, j.error_message, o.outcome, source.completed_at AS cached_at
 FROM test_jobs j LEFT JOIN test_jobs source ON source.id = j.cached_from
 LEFT JOIN job_outcomes o ON o.job_id = COALESCE(source.id, j.id)
-WHERE j.id = $1 AND ($2::UUID IS NULL OR j.user_id = $2 OR j.submitted_by = $2);
+WHERE j.id = $1 AND may_see_job($2, j.user_id, j.change);
 
 -- name: claim_job
 -- queued -> running, for the next job in the order of starting; the schema says how.
@@ -293,7 +336,7 @@ SELECT j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested
   COALESCE(j.cost_usd, 0) AS cost_usd,
   -- The caps of the tier that it was submitted under: a lapsed subscription lets waiting jobs finish.
   LEAST(j.max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd)) AS money_cap_usd, t.answer_tokens,
-  p.name AS package_name, p.format, p.subtype, s.body AS suite_body
+  p.name AS package_name, p.format, p.subtype, s.body AS suite_body, j.suite_name, j.change, j.against
 FROM test_jobs j
 JOIN users a ON a.id = j.user_id
 JOIN tiers t ON t.name = j.submit_tier
@@ -321,15 +364,34 @@ RETURNING id;
 -- $1 job_id, $2 fence, $3 status, $4 conclusion, $5 summary, $6 error_code, $7 error_message, $8 tokens, $9 cost,
 -- $10 outcome, $11 refund reason or NULL, $12 id for an uploaded result,
 -- $13 JSON of domain.jobs.KeptOutcome if the outcome may answer for identical jobs, or NULL,
--- $14 the framework that ran, or NULL
+-- $14 a JSON list of evals.baselines.RowHistory: what later comparisons may count, $15 the framework that ran, or NULL
 WITH done AS (
   UPDATE test_jobs SET status = $3::VARCHAR, conclusion = $4, results = $5, error_code = $6, error_message = $7,
     tokens_used = $8, cost_usd = GREATEST(cost_usd, $9), completed_at = CLOCK_TIMESTAMP(), lease_until = NULL,
-    framework = COALESCE($14, framework),
+    framework = COALESCE($15, framework),
     test_result_id = CASE WHEN upload_results AND $3::VARCHAR = 'completed' THEN $12::UUID END
   WHERE id = $1 AND fence = $2 AND status = 'running'
-  RETURNING id, user_id, submitted_by, package_id, package_version, models_requested, verify_results, test_result_id,
-    snapshot_id, suite_id, suite_source
+  RETURNING id, user_id, package_id, package_version, models_requested, verify_results, test_result_id,
+    snapshot_id, suite_id, suite_source, suite_name, change
+), past AS (
+  INSERT INTO history_jobs (job_id, user_id, package_name, suite_name, repository, branch, version)
+  SELECT d.id, d.user_id, p.name, d.suite_name, (d.change ->> 'forge') || ':' || (d.change ->> 'repository_id'),
+    CASE WHEN d.change -> 'pull_request' IS NULL THEN d.change ->> 'ref' END,
+    CASE WHEN p.is_published THEN d.package_version END
+  FROM done d JOIN packages p ON p.id = d.package_id
+  WHERE $3::VARCHAR = 'completed' AND JSONB_ARRAY_LENGTH($14::JSONB) > 0
+  RETURNING job_id, user_id, package_name, repository || ' ' || branch AS branch_key, version
+), past_rows AS (
+  INSERT INTO history_rows (
+    job_id, case_index, model, title, case_digest, passed, failed, user_id, package_name, branch_key, version
+  )
+  SELECT past.job_id, r.case_index, r.model, r.title, r.case_digest, r.passed, r.failed, past.user_id,
+    past.package_name, past.branch_key, past.version
+  FROM past, JSON_TO_RECORDSET($14::JSON)
+    AS r (case_index INT, model TEXT, title TEXT, case_digest TEXT, passed INT, failed INT)
+), compared AS (
+  -- What nobody goes on with any more.
+  DELETE FROM job_baselines b USING done WHERE b.job_id = done.id
 ), kept AS (
   INSERT INTO cached_outcomes AS c (
     key, account_id, is_shared, job_id, conclusion, results, deployments, versions, created_at
@@ -349,7 +411,7 @@ WITH done AS (
   INSERT INTO package_test_results (
     id, package_id, package_version, job_id, uploaded_by, models, conclusion, summary, is_verified
   )
-  SELECT test_result_id, package_id, package_version, id, submitted_by, models_requested, $4, $5, verify_results
+  SELECT test_result_id, package_id, package_version, id, user_id, models_requested, $4, $5, verify_results
   FROM done WHERE test_result_id IS NOT NULL
 ), refund AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
@@ -368,15 +430,15 @@ SELECT id, test_result_id FROM done;
 
 -- name: cancel_job
 -- queued -> failed at once, with the run given back; a running job is marked, and its worker ends it.
--- $1 job_id, $2 account or NULL for an administrator, $3 error_code, $4 error_message
+-- $1 job_id, $2 viewer or NULL for an administrator, $3 error_code, $4 error_message
 WITH ended AS (
   UPDATE test_jobs SET status = 'failed', error_code = $3, error_message = $4, cancel_requested_at = NOW(),
     completed_at = CLOCK_TIMESTAMP(), fence = NEXTVAL('lease_fence')
-  WHERE id = $1 AND ($2::UUID IS NULL OR user_id = $2 OR submitted_by = $2) AND status = 'queued'
+  WHERE id = $1 AND may_see_job($2, user_id, change) AND status = 'queued'
   RETURNING id
 ), asked AS (
   UPDATE test_jobs SET cancel_requested_at = COALESCE(cancel_requested_at, NOW())
-  WHERE id = $1 AND ($2::UUID IS NULL OR user_id = $2 OR submitted_by = $2) AND status = 'running'
+  WHERE id = $1 AND may_see_job($2, user_id, change) AND status = 'running'
   RETURNING id
 ), refund AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from server.domain.notifications import LastDelivery, Target, TargetMode
+from server.domain.notifications import LastNotification, Target, TargetMode
 from server.store.queries import read_queries
 
 SQL = read_queries("notify_targets")
@@ -52,7 +52,7 @@ async def find_equal_target(db: asyncpg.Pool, new: NewTarget) -> UUID | None:
 
 
 async def list_targets(db: asyncpg.Pool, account_id: UUID) -> list[Target]:
-    """Oldest first, each with its last delivery."""
+    """Oldest first, each with its last notification."""
     return [_target(row) for row in await db.fetch(SQL["list_targets"], account_id)]
 
 
@@ -93,7 +93,7 @@ async def leave_repository(db: asyncpg.Pool, *, forge: str, repository_id: int, 
 def _target(row: asyncpg.Record) -> Target:
     last = None
     if row.get("last_state") is not None:
-        last = LastDelivery(
+        last = LastNotification(
             state=row["last_state"], attempts=row["last_attempts"], reason=row["last_error"], at=row["last_at"]
         )
     return Target(

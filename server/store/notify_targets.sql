@@ -14,7 +14,7 @@ RETURNING id, kind, package_glob, mode, shown, created_at, stopped_at, stopped_r
 SELECT id FROM notify_targets WHERE account_id = $1 AND kind = $2 AND package_glob = $3 AND address_mac = $4;
 
 -- name: list_targets
--- An account's targets, oldest first, each with its last delivery.
+-- An account's targets, oldest first, each with its last notification.
 -- $1 account
 SELECT t.id, t.kind, t.package_glob, t.mode, t.shown, t.created_at, t.stopped_at, t.stopped_reason,
   o.state AS last_state, o.attempts AS last_attempts, o.last_error, COALESCE(o.settled_at, o.created_at) AS last_at
@@ -31,7 +31,7 @@ SELECT id, kind, package_glob, mode, shown, created_at, stopped_at, stopped_reas
 WHERE id = $1 AND account_id = $2;
 
 -- name: remove_target
--- With its secret and its deliveries.
+-- With its secret and its notifications.
 -- $1 id, $2 account
 DELETE FROM notify_targets WHERE id = $1 AND account_id = $2 RETURNING id;
 

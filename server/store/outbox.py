@@ -9,8 +9,8 @@ import msgspec
 
 from server.domain.changes import Change
 from server.domain.notifications import (
-    ClaimedDelivery,
-    Delivery,
+    ClaimedNotification,
+    Notification,
     OutboxCount,
     OutboxRow,
     ReadTarget,
@@ -22,10 +22,10 @@ from server.store.queries import read_queries
 SQL = read_queries("outbox")
 
 
-async def claim_delivery(db: asyncpg.Pool, *, lease_seconds: float) -> ClaimedDelivery | None:
+async def claim_notification(db: asyncpg.Pool, *, lease_seconds: float) -> ClaimedNotification | None:
     """The next that is due; None when none is."""
-    row = await db.fetchrow(SQL["claim_delivery"], lease_seconds)
-    return ClaimedDelivery(**dict(row)) if row else None
+    row = await db.fetchrow(SQL["claim_notification"], lease_seconds)
+    return ClaimedNotification(**dict(row)) if row else None
 
 
 async def read_target(db: asyncpg.Pool, target_id: UUID, *, subject: str | None) -> ReadTarget | None:
@@ -56,9 +56,9 @@ async def read_told_job(db: asyncpg.Pool, job_id: UUID) -> ToldJob:
     )
 
 
-async def settle_delivery(
+async def settle_notification(
     db: asyncpg.Pool,
-    delivery: ClaimedDelivery,
+    notification: ClaimedNotification,
     *,
     state: str,
     status: int | None = None,
@@ -68,16 +68,16 @@ async def settle_delivery(
 ) -> bool:
     """False when it is another's."""
     row = await db.fetchrow(
-        SQL["settle_delivery"],
-        delivery.id, delivery.fence, state, status, reason, hold_seconds,
+        SQL["settle_notification"],
+        notification.id, notification.fence, state, status, reason, hold_seconds,
         *((told.subject, told.conclusion, told.accepted_at, told.message_id) if told else (None, None, None, None)),
     )  # fmt: skip
     return row is not None
 
 
-async def delay_delivery(
+async def delay_notification(
     db: asyncpg.Pool,
-    delivery: ClaimedDelivery,
+    notification: ClaimedNotification,
     *,
     seconds: float,
     status: int | None,
@@ -87,7 +87,14 @@ async def delay_delivery(
 ) -> bool:
     """False when it is another's."""
     row = await db.fetchrow(
-        SQL["delay_delivery"], delivery.id, delivery.fence, seconds, status, reason, lets_others_pass, hold_seconds
+        SQL["delay_notification"],
+        notification.id,
+        notification.fence,
+        seconds,
+        status,
+        reason,
+        lets_others_pass,
+        hold_seconds,
     )
     return row is not None
 
@@ -97,9 +104,9 @@ async def stop_target(db: asyncpg.Pool, target_id: UUID, *, reason: str) -> int:
     return len(await db.fetch(SQL["stop_target"], target_id, reason))
 
 
-async def was_told_since(db: asyncpg.Pool, delivery: ClaimedDelivery) -> bool:
-    """Whether anything reached the delivery's target since the delivery was written."""
-    return bool(await db.fetchval(SQL["was_told_since"], delivery.target_id, delivery.created_at))
+async def was_told_since(db: asyncpg.Pool, notification: ClaimedNotification) -> bool:
+    """Whether anything reached the notification's target since the notification was written."""
+    return bool(await db.fetchval(SQL["was_told_since"], notification.target_id, notification.created_at))
 
 
 async def add_event(
@@ -115,9 +122,9 @@ async def add_warning(db: asyncpg.Pool, account_id: UUID, *, dedupe_key: str, fa
     return len(await db.fetch(SQL["add_warning"], account_id, dedupe_key, facts))
 
 
-async def list_deliveries(db: asyncpg.Pool, target_id: UUID, *, account_id: UUID, most: int) -> list[Delivery]:
+async def list_notifications(db: asyncpg.Pool, target_id: UUID, *, account_id: UUID, most: int) -> list[Notification]:
     """Newest first."""
-    return [Delivery(**dict(row)) for row in await db.fetch(SQL["list_deliveries"], target_id, account_id, most)]
+    return [Notification(**dict(row)) for row in await db.fetch(SQL["list_notifications"], target_id, account_id, most)]
 
 
 async def count_outbox(db: asyncpg.Pool) -> list[OutboxCount]:
@@ -128,7 +135,9 @@ async def list_outbox(db: asyncpg.Pool, *, state: str, most: int) -> list[Outbox
     """Newest first."""
     rows = [dict(row) for row in await db.fetch(SQL["list_outbox"], state, most)]
     return [
-        OutboxRow(username=row.pop("username"), kind=row.pop("kind"), shown=row.pop("shown"), delivery=Delivery(**row))
+        OutboxRow(
+            username=row.pop("username"), kind=row.pop("kind"), shown=row.pop("shown"), notification=Notification(**row)
+        )
         for row in rows
     ]
 

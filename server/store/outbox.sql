@@ -1,6 +1,6 @@
 -- The outbox: who takes what is to be told, and what became of it. Times are the database's.
 
--- name: claim_delivery
+-- name: claim_notification
 -- The next that is due, held by us for a while. The pending lanes are walked by their index, one look each, so that what
 -- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by.
 -- $1 lease seconds
@@ -31,7 +31,7 @@ WHERE id = (
 RETURNING id, fence, attempts, event, job_id, target_id, facts, created_at;
 
 -- name: read_target
--- A target as its delivery needs it, with what it was told last of this subject.
+-- A target as its notification needs it, with what it was told last of this subject.
 -- $1 target id, $2 subject or NULL
 SELECT t.id, t.account_id, t.kind, t.mode, t.sealed, s.conclusion, s.accepted_at, s.message_id
 FROM notify_targets t LEFT JOIN told_states s ON s.target_id = t.id AND s.subject = $2
@@ -50,7 +50,7 @@ LEFT JOIN test_jobs source ON source.id = j.cached_from
 LEFT JOIN job_outcomes o ON o.job_id = COALESCE(source.id, j.id)
 WHERE j.id = $1;
 
--- name: settle_delivery
+-- name: settle_notification
 -- pending -> sent, quiet or dead, by its holder alone; what the target knows now is kept with it, and its rate.
 -- $1 id, $2 fence, $3 state, $4 HTTP status or NULL, $5 reason or NULL, $6 seconds until the target may be called again,
 -- $7 subject or NULL: nothing was told of one, $8 conclusion or NULL, $9 accepted_at of the job, $10 message id or NULL
@@ -70,7 +70,7 @@ WITH done AS (
 )
 SELECT 1 FROM done;
 
--- name: delay_delivery
+-- name: delay_notification
 -- Stays pending and is due again later; after some tries it lets those behind it pass, in a lane of its own.
 -- $1 id, $2 fence, $3 seconds, $4 HTTP status or NULL, $5 reason, $6 whether those behind it may pass,
 -- $7 seconds until the target may be called again
@@ -97,7 +97,7 @@ WHERE target_id IN (SELECT id FROM stopped) AND state = 'pending'
 RETURNING id;
 
 -- name: was_told_since
--- Whether anything reached the target since then. By the index of a target's deliveries, from the newest on.
+-- Whether anything reached the target since then. By the index of a target's notifications, from the newest on.
 -- $1 target id, $2 since
 SELECT EXISTS (
   SELECT FROM (
@@ -124,8 +124,8 @@ ORDER BY t.id
 ON CONFLICT (dedupe_key) DO NOTHING
 RETURNING id;
 
--- name: list_deliveries
--- A target's deliveries, newest first.
+-- name: list_notifications
+-- A target's notifications, newest first.
 -- $1 target id, $2 account, $3 how many
 SELECT o.id, o.event, o.job_id, o.target_id, o.state, o.attempts, o.next_at, o.last_status, o.last_error, o.created_at,
   o.settled_at

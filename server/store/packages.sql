@@ -51,12 +51,12 @@ UPDATE package_versions SET published_at = CLOCK_TIMESTAMP() WHERE package_id = 
 
 -- name: read_package
 -- A package that the account may see, by id or published name (its own snapshots by id only).
--- $1 id or NULL, $2 name or NULL, $3 account or NULL for a visitor
+-- $1 id or NULL, $2 name or NULL, $3 viewer or NULL for a visitor
 SELECT p.id, p.owner_id, a.username AS owner, p.name, p.description, p.format, p.subtype, p.visibility,
   p.is_published, p.created_at, p.updated_at
 FROM packages p JOIN users a ON a.id = p.owner_id
 WHERE (p.id = $1 OR (p.name = $2 AND p.is_published))
-  AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $3);
+  AND ((p.visibility = 'public' AND p.is_published) OR sees_account($3, p.owner_id));
 
 -- name: list_versions
 -- A package's versions, newest first.
@@ -73,13 +73,13 @@ SELECT archive FROM snapshots WHERE id = $1;
 
 -- name: read_version_archive
 -- A version's bytes, for a reader who may see the package.
--- $1 id or NULL, $2 name or NULL, $3 version, $4 account or NULL
+-- $1 id or NULL, $2 name or NULL, $3 version, $4 viewer or NULL
 SELECT s.archive, s.archive_sha256
 FROM packages p
 JOIN package_versions v ON v.package_id = p.id AND v.version = $3
 JOIN snapshots s ON s.id = v.snapshot_id
 WHERE (p.id = $1 OR (p.name = $2 AND p.is_published))
-  AND ((p.visibility = 'public' AND p.is_published) OR p.owner_id = $4);
+  AND ((p.visibility = 'public' AND p.is_published) OR sees_account($4, p.owner_id));
 
 -- name: store_package_suite
 -- Makes a suite the one that is stored for a package.

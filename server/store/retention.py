@@ -42,12 +42,28 @@ async def delete_events(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_events"], days, most))
 
 
+async def delete_history(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_history"], days, most))
+
+
+async def delete_base_trials(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_base_trials"], days, most))
+
+
 async def delete_body_hashes(db: asyncpg.Pool, *, most: int) -> int:
     return int(await db.fetchval(SQL["delete_body_hashes"], most))
 
 
+async def delete_notifications(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_notifications"], days, most))
+
+
 async def delete_sessions(db: asyncpg.Pool, *, most: int) -> int:
     return int(await db.fetchval(SQL["delete_sessions"], most))
+
+
+async def delete_oidc_exchanges(db: asyncpg.Pool, *, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_oidc_exchanges"], most))
 
 
 async def delete_uploads(db: asyncpg.Pool, *, days: int, most: int) -> int:

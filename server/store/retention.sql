@@ -9,7 +9,7 @@ ON CONFLICT (name) DO UPDATE SET due_at = EXCLUDED.due_at WHERE c.due_at <= NOW(
 RETURNING name;
 
 -- name: delete_trials
--- Trials of jobs that ended; the outcome keeps all that people read.
+-- Trials of jobs that ended: the outcome keeps all that people read.
 -- $1 days, $2 how many
 WITH gone AS (
   DELETE FROM trials WHERE ctid = ANY (ARRAY(
@@ -100,6 +100,34 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
+-- name: delete_history
+-- Jobs that no comparison counts any more, with their rows. By history_jobs_age.
+-- $1 days, $2 how many jobs
+WITH gone AS (
+  DELETE FROM history_jobs WHERE job_id IN (
+    SELECT job_id FROM history_jobs WHERE ended_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY ended_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_base_trials
+-- Trials of packages as they were, of jobs that ended: the outcome keeps them.
+-- By base_trials_age.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM base_trials WHERE ctid = ANY (ARRAY(
+    SELECT t.ctid FROM base_trials t JOIN test_jobs j ON j.id = t.job_id
+    WHERE t.finished_at < NOW() - MAKE_INTERVAL(days => $1) AND j.status IN ('completed', 'failed')
+    ORDER BY t.finished_at LIMIT $2
+    FOR UPDATE OF t SKIP LOCKED
+  ))
+  RETURNING job_id
+)
+SELECT COUNT(*)::INT FROM gone;
+
 -- name: delete_body_hashes
 -- Hashes of bodies, which count for seconds.
 -- $1 how many
@@ -113,16 +141,51 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
--- name: delete_sessions
--- Browsers' sessions that ended a day ago.
--- $1 how many
+-- name: delete_notifications
+-- What was told, or was given up, so long ago. What waits is never removed.
+-- $1 days, $2 how many
 WITH gone AS (
-  DELETE FROM access_tokens WHERE id IN (
-    SELECT id FROM access_tokens WHERE kind = 'session' AND expires_at < NOW() - INTERVAL '1 day'
-    ORDER BY expires_at LIMIT $1
+  DELETE FROM outbox WHERE id IN (
+    SELECT id FROM outbox WHERE state <> 'pending' AND settled_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY settled_at LIMIT $2
     FOR UPDATE SKIP LOCKED
   )
   RETURNING id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_sessions
+-- Browsers' sessions and workflows' tokens that ended a day ago. By access_tokens_session_end and access_tokens_oidc_end.
+-- $1 how many
+WITH gone AS (
+  DELETE FROM access_tokens WHERE id IN (
+    SELECT id FROM (
+      SELECT id FROM access_tokens WHERE kind = 'session' AND expires_at < NOW() - INTERVAL '1 day'
+      ORDER BY expires_at LIMIT $1
+      FOR UPDATE SKIP LOCKED
+    ) sessions
+    UNION ALL
+    SELECT id FROM (
+      SELECT id FROM access_tokens WHERE kind = 'oidc' AND expires_at < NOW() - INTERVAL '1 day'
+      ORDER BY expires_at LIMIT $1
+      FOR UPDATE SKIP LOCKED
+    ) workflows
+    LIMIT $1
+  )
+  RETURNING id
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_oidc_exchanges
+-- Workflows' tokens that nobody could show again. By oidc_exchanges_end.
+-- $1 how many
+WITH gone AS (
+  DELETE FROM oidc_exchanges WHERE (issuer, jti) IN (
+    SELECT issuer, jti FROM oidc_exchanges WHERE expires_at < NOW()
+    ORDER BY expires_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING jti
 )
 SELECT COUNT(*)::INT FROM gone;
 

@@ -27,23 +27,71 @@ CREATE TABLE users (
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
 );
 
--- API tokens, revocable JWTs and browser sessions; only hashes are kept.
+-- Who belongs to which organisation. server/domain/rights.py says what each role may do.
+CREATE TABLE organization_members (
+  org_id UUID NOT NULL REFERENCES users (id),
+  user_id UUID NOT NULL REFERENCES users (id),
+  role TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'maintainer', 'member')),
+  joined_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (org_id, user_id)
+);
+
+-- Serves the list of a person's organisations.
+CREATE INDEX organization_members_user ON organization_members (user_id);
+
+-- Repositories whose workflows may test for an account without a key. One belongs to one account at most.
+CREATE TABLE trusted_repositories (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  account_id UUID NOT NULL REFERENCES users (id),
+  issuer TEXT NOT NULL,             -- exactly as in its tokens
+  forge TEXT NOT NULL,              -- as in a job's change
+  repository_id BIGINT NOT NULL,    -- the forge's numbers: names can be registered anew
+  owner_id BIGINT NOT NULL,
+  repository TEXT NOT NULL,         -- its name, for people; renewed with each exchange
+  workflow TEXT,                    -- the only file that may; NULL: any
+  events TEXT[] NOT NULL DEFAULT '{}',  -- risky ones that are allowed all the same
+  scopes TEXT[] NOT NULL,           -- of the tokens that it gets
+  proof TEXT NOT NULL,              -- why it is believed to be the account's
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  UNIQUE (issuer, repository_id)
+);
+
+-- Serves the list of an account's repositories.
+CREATE INDEX trusted_repositories_account ON trusted_repositories (account_id, created_at);
+
+-- API tokens, revocable JWTs, browser sessions and what workflows exchanged theirs for; only hashes are kept.
 CREATE TABLE access_tokens (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   user_id UUID NOT NULL REFERENCES users (id),
-  kind TEXT NOT NULL DEFAULT 'api' CHECK (kind IN ('api', 'jwt', 'session')),
+  kind TEXT NOT NULL DEFAULT 'api' CHECK (kind IN ('api', 'jwt', 'session', 'oidc')),
   token_hash VARCHAR(64) NOT NULL UNIQUE,  -- hex SHA-256; serves the look-up at each request
   name VARCHAR(100) NOT NULL,
   scopes TEXT[] NOT NULL DEFAULT '{}',
   is_active BOOLEAN NOT NULL DEFAULT TRUE,
   expires_at TIMESTAMPTZ,
-  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  trust_id UUID REFERENCES trusted_repositories (id) ON DELETE CASCADE  -- of a workflow: it is for this repository alone
 );
 
 -- Serves the list of an account's tokens.
 CREATE INDEX access_tokens_user ON access_tokens (user_id, created_at);
 -- Serves the clean-up of sessions that ended.
 CREATE INDEX access_tokens_session_end ON access_tokens (expires_at) WHERE kind = 'session';
+-- Serves the end of a repository's tokens with its trust.
+CREATE INDEX access_tokens_trust ON access_tokens (trust_id) WHERE trust_id IS NOT NULL;
+-- Serves the clean-up of workflows' tokens that ended.
+CREATE INDEX access_tokens_oidc_end ON access_tokens (expires_at) WHERE kind = 'oidc';
+
+-- Tokens of workflows that were exchanged, so that none is twice; kept until they have ended.
+CREATE TABLE oidc_exchanges (
+  issuer TEXT NOT NULL,
+  jti TEXT NOT NULL,
+  expires_at TIMESTAMPTZ NOT NULL,  -- with the leeway
+  PRIMARY KEY (issuer, jti)
+);
+
+-- Serves the clean-up.
+CREATE INDEX oidc_exchanges_end ON oidc_exchanges (expires_at);
 
 -- A package's files at one moment, addressed by the SHA-256 of their paths and contents.
 CREATE TABLE snapshots (
@@ -143,7 +191,7 @@ CREATE SEQUENCE lease_fence;
 CREATE TABLE test_jobs (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   user_id UUID NOT NULL REFERENCES users (id),          -- who is billed
-  submitted_by UUID NOT NULL,                           -- who asked; known by the same statement
+  submitted_by UUID NOT NULL,                           -- who asked: a person, a token's account or a trusted repository
   package_id UUID NOT NULL REFERENCES packages (id),
   package_version VARCHAR(50) NOT NULL,                 -- text: survives an unpublish
 
@@ -194,6 +242,7 @@ CREATE TABLE test_jobs (
   submit_runs_used INT NOT NULL,
   submit_run_limit INT,
   submit_tier VARCHAR(50) NOT NULL,
+  submit_money_level SMALLINT NOT NULL DEFAULT 0,       -- per cent of the month's money, as warning_level() says
 
   -- Caches: what exists to see drift asks every model anew
   cause TEXT NOT NULL DEFAULT 'submit' CHECK (cause IN ('submit', 'schedule', 'baseline', 'rerun')),
@@ -205,6 +254,7 @@ CREATE TABLE test_jobs (
   change JSONB,                                         -- of domain.changes.Change
   change_line TEXT,                                     -- by change_line(): heads that follow each other
   superseded_by UUID REFERENCES test_jobs (id),         -- the job of a newer head, that ended this one
+  against JSONB,                                        -- of domain.baselines.Against: what it is compared with, and gates
   CONSTRAINT test_jobs_fresh CHECK (cause = 'submit' OR NOT use_cache AND cached_from IS NULL)
 );
 
@@ -232,11 +282,14 @@ CREATE TABLE waiting_accounts (
   user_id UUID PRIMARY KEY,
   start_key TIMESTAMPTZ NOT NULL,   -- of its head
   jobs BIGINT NOT NULL CHECK (jobs >= 0),
-  trials BIGINT NOT NULL            -- of these jobs
+  trials BIGINT NOT NULL,           -- of these jobs
+  due_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP() + INTERVAL '10 minutes'  -- goes first then, if none has started
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Serves the claim: the oldest heads, without reading what waits behind them.
 CREATE INDEX waiting_accounts_order ON waiting_accounts (start_key);
+-- Serves the claim: who had no start for too long.
+CREATE INDEX waiting_accounts_due ON waiting_accounts (due_at);
 
 -- New jobs wait. One statement for all rows of a submit, accounts in order, so that two of them cannot deadlock.
 CREATE FUNCTION enter_queue() RETURNS TRIGGER AS $$
@@ -307,7 +360,8 @@ CREATE TRIGGER test_jobs_leave AFTER DELETE ON test_jobs REFERENCING OLD TABLE A
 FOR EACH STATEMENT EXECUTE FUNCTION leave_queue();
 
 -- queued -> running: the next job in the order of starting is held by `owner`; no row when none may start.
--- Accounts with a free slot by (head, least running), then the head. Whoever is in the way with a lock is passed by.
+-- Accounts with a free slot, first those that are due, then by (head, least running); then the head. Whoever is in the
+-- way with a lock is passed by.
 -- A function, as each of its statements sees what was committed before it: an account's live leases are counted after
 -- its row is locked (in one statement they are counted before, which breaks the limit); and as no lock is held while a
 -- client that may be frozen is on turn. It walks past accounts that are full, never past waiting jobs. The settings
@@ -318,8 +372,20 @@ DECLARE
   account RECORD;
 BEGIN
   FOR account IN
+    -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order.)
+    (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
+    FROM waiting_accounts w
+    JOIN users a ON a.id = w.user_id
+    JOIN tiers t ON t.name = a.subscription_tier
+    WHERE w.due_at <= CLOCK_TIMESTAMP() AND (
+      SELECT COUNT(*) FROM test_jobs r
+      WHERE r.user_id = w.user_id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+    ) < GREATEST(t.concurrent_jobs, 1)
+    ORDER BY w.due_at
+    LIMIT 4)
+    UNION ALL
     -- A lapsed subscription has no slots; its queued jobs finish one by one.
-    SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
+    (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
     FROM waiting_accounts w
     JOIN users a ON a.id = w.user_id
     JOIN tiers t ON t.name = a.subscription_tier
@@ -329,7 +395,7 @@ BEGIN
     ) running
     WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
     ORDER BY w.start_key, running.jobs
-    LIMIT 8
+    LIMIT 8)
   LOOP
     -- NO KEY, as a submit's foreign key must not wait for it.
     PERFORM FROM users a WHERE a.id = account.id FOR NO KEY UPDATE SKIP LOCKED;
@@ -352,6 +418,7 @@ BEGIN
     ) < account.slots
     RETURNING c.id, c.fence, c.attempt, EXTRACT(EPOCH FROM c.deadline_at - CLOCK_TIMESTAMP())::FLOAT8;
     IF FOUND THEN
+      UPDATE waiting_accounts w SET due_at = CLOCK_TIMESTAMP() + INTERVAL '10 minutes' WHERE w.user_id = account.id;
       RETURN;
     END IF;
   END LOOP;
@@ -417,6 +484,75 @@ CREATE INDEX trials_job_order ON trials (job_id, seq);
 -- Serves the clean-up of old trials.
 CREATE INDEX trials_age ON trials (finished_at);
 
+-- Finished jobs whose trials later comparisons may count.
+CREATE TABLE history_jobs (
+  job_id UUID PRIMARY KEY REFERENCES test_jobs (id),
+  user_id UUID NOT NULL,
+  package_name TEXT NOT NULL,
+  suite_name TEXT NOT NULL,
+  repository TEXT,                  -- forge and number, as 'github:7'; NULL: the job tested no change
+  branch TEXT,                      -- NULL: the job tested no branch's head
+  version TEXT,                     -- NULL: the job tested no published version
+  ended_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP()
+);
+
+-- Serves a package's history, newest first.
+CREATE INDEX history_jobs_package ON history_jobs (user_id, package_name, ended_at, job_id);
+-- Serves the newest job of a branch, whose files and suite are the base.
+CREATE INDEX history_jobs_branch ON history_jobs (user_id, package_name, branch, ended_at) WHERE branch IS NOT NULL;
+-- Serves the clean-up.
+CREATE INDEX history_jobs_age ON history_jobs (ended_at);
+
+-- What one row of such a job brings: trials that were chance, and nothing else.
+CREATE TABLE history_rows (
+  job_id UUID NOT NULL REFERENCES history_jobs (job_id) ON DELETE CASCADE,
+  case_index INT NOT NULL,
+  model TEXT NOT NULL,
+  title TEXT NOT NULL,
+  case_digest TEXT NOT NULL,        -- what was asked, as in evals.digests
+  passed INT NOT NULL,
+  failed INT NOT NULL,
+  user_id UUID NOT NULL,
+  package_name TEXT NOT NULL,
+  branch_key TEXT,                  -- repository and branch, as 'github:7 main'
+  version TEXT,
+  ended_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  PRIMARY KEY (job_id, case_index, model)
+);
+
+-- Each serves the newest trials of one question on one model, without reading any other's.
+CREATE INDEX history_rows_branch ON history_rows (user_id, package_name, branch_key, model, case_digest, ended_at)
+WHERE branch_key IS NOT NULL;
+CREATE INDEX history_rows_version ON history_rows (user_id, package_name, version, model, case_digest, ended_at)
+WHERE version IS NOT NULL;
+
+-- What a running job is compared with, fixed when its first run is over: whoever goes on with it compares with the same.
+CREATE TABLE job_baselines (
+  job_id UUID PRIMARY KEY REFERENCES test_jobs (id),
+  body TEXT NOT NULL                -- JSON of domain.baselines.FixedBaseline
+);
+
+-- Trials of the package as it was, made for a job whose baseline knew too little.
+CREATE TABLE base_trials (
+  job_id UUID NOT NULL REFERENCES test_jobs (id),
+  case_index INT NOT NULL,
+  model TEXT NOT NULL,
+  repeat_index INT NOT NULL,
+  body TEXT NOT NULL,               -- JSON of evals.types.Trial
+  finished_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  PRIMARY KEY (job_id, case_index, model, repeat_index)
+);
+
+-- Serves the clean-up.
+CREATE INDEX base_trials_age ON base_trials (finished_at);
+
+-- Public keys that this service signs or has signed with. Private ones are never stored.
+CREATE TABLE signing_keys (
+  public_key TEXT PRIMARY KEY,      -- 64 hex digits
+  since TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
 -- What models answered, to be answered again without asking. Keyed by all that decides the answer.
 CREATE TABLE completions (
   key BYTEA NOT NULL,               -- SHA-256 of deployment, messages, parameters, sample and engine version
@@ -468,6 +604,22 @@ CREATE TABLE user_test_usage (
   updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   UNIQUE (user_id, month)
 );
+
+-- What an account is told once a month and level: by the submit that reaches it, and by whoever sends what `told_at` lacks.
+CREATE TABLE account_warnings (
+  account_id UUID NOT NULL REFERENCES users (id),
+  month DATE NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('runs', 'money')),
+  level SMALLINT NOT NULL CHECK (level IN (50, 80, 100)),  -- per cent
+  used NUMERIC(14, 6) NOT NULL,     -- runs or USD, at that moment
+  most NUMERIC(14, 6) NOT NULL,     -- runs or USD a month
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  told_at TIMESTAMPTZ,              -- NULL: nobody was told yet
+  PRIMARY KEY (account_id, month, kind, level)
+);
+
+-- Serves whoever tells of them.
+CREATE INDEX account_warnings_untold ON account_warnings (created_at) WHERE told_at IS NULL;
 
 -- Why each count is what it is; rows are only ever added.
 CREATE TABLE usage_ledger (
@@ -703,6 +855,55 @@ CREATE FUNCTION is_public_test(package UUID, snapshot TEXT, source TEXT) RETURNS
     WHERE p.id = package AND p.is_published AND p.visibility = 'public' AND v.snapshot_id = snapshot
   );
 $$ LANGUAGE sql STABLE;
+
+-- Whether a viewer may see an account's things: its own, or those of an organisation that they are a member of.
+CREATE FUNCTION sees_account(viewer UUID, account UUID) RETURNS BOOLEAN AS $$
+  SELECT viewer = account OR EXISTS (
+    SELECT FROM organization_members m WHERE m.org_id = account AND m.user_id = viewer
+  );
+$$ LANGUAGE sql STABLE;
+
+-- Whether a viewer may see a job: an administrator (NULL) each, a person their account's and organisations', and a
+-- trusted repository those that test a change of it.
+CREATE FUNCTION may_see_job(viewer UUID, account UUID, change JSONB) RETURNS BOOLEAN AS $$
+  SELECT viewer IS NULL OR viewer = account OR EXISTS (
+    SELECT FROM organization_members m WHERE m.org_id = account AND m.user_id = viewer
+  ) OR EXISTS (
+    SELECT FROM trusted_repositories t
+    WHERE t.id = viewer AND t.account_id = account AND t.forge = change ->> 'forge'
+      AND t.repository_id = (change ->> 'repository_id')::BIGINT
+  );
+$$ LANGUAGE sql STABLE;
+
+-- The highest of 50, 80 and 100 per cent that is reached, else 0. NULL for `most`: there is no end.
+CREATE FUNCTION warning_level(used NUMERIC, most NUMERIC) RETURNS SMALLINT AS $$
+  SELECT (CASE
+    WHEN most IS NULL OR most <= 0 THEN 0
+    WHEN used >= most THEN 100
+    WHEN used >= most * 0.8 THEN 80
+    WHEN used >= most * 0.5 THEN 50
+    ELSE 0
+  END)::SMALLINT;
+$$ LANGUAGE sql IMMUTABLE;
+
+-- A month's money has reached a level. Runs are counted by the submit's own statement, which warns by itself.
+CREATE FUNCTION warn_of_money() RETURNS TRIGGER AS $$
+BEGIN
+  INSERT INTO account_warnings (account_id, month, kind, level, used, most)
+  SELECT NEW.user_id, NEW.month, 'money', warning_level(NEW.cost_usd, cap.usd), NEW.cost_usd, cap.usd
+  FROM (
+    SELECT COALESCE(a.money_per_month_usd, t.money_per_month_usd) AS usd
+    FROM users a JOIN tiers t ON t.name = a.subscription_tier WHERE a.id = NEW.user_id
+  ) cap
+  WHERE warning_level(NEW.cost_usd, cap.usd) > warning_level(OLD.cost_usd, cap.usd)
+  ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER user_test_usage_warn AFTER UPDATE OF cost_usd ON user_test_usage FOR EACH ROW
+WHEN (NEW.cost_usd > OLD.cost_usd)
+EXECUTE FUNCTION warn_of_money();
 
 -- Ends the statement that calls it, so that nothing of it is kept.
 CREATE FUNCTION refuse(reason TEXT) RETURNS BOOLEAN AS $$

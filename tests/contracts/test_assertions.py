@@ -16,7 +16,8 @@ import evals
 from evals.assertions import ASSERTIONS, Answer
 from evals.errors import InvalidAssertion
 from evals.grading import check_assertion, find_assertion, grade
-from evals.types import Assertion, Case, Completion, Message
+from evals.types import Assertion, Case, Completion
+from tests.standins.judges import WillingJudge
 
 NAMES = list(ASSERTIONS)
 
@@ -27,11 +28,6 @@ NONSENSE: list[Any] = [
     "", " ", "\0", "(", "[" * 2_000, "x" * 1_000_000, 0, -1, 1e308, float("nan"), float("inf"), 10**400, True, [], [[]],
     [None], ["x" * 100_000], {}, {"": None}, {"type": 7}, {"$ref": 7}, {"min": "x"}, {"enum": 1}, ["a"] * 10_000, (1,),
 ]  # fmt: skip
-
-
-class FakeJudge:
-    async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
-        return {"pass": True, "score": 0.75, "reason": "r"}
 
 
 def usable(name: str) -> Assertion:
@@ -60,7 +56,8 @@ async def asked(assertion: Assertion) -> Any:
         text="a {} b", answered_by="m", duration_ms=1, cost_usd=0.1, finish_reason="a", logprobs=(-1.0,)
     )
     answer = Answer(text=completion.text, question="q", completion=completion)
-    return await grade(Case(title="t", messages=(), assertions=(assertion,)), answer, FakeJudge(), allow_code=True)
+    case = Case(title="t", messages=(), assertions=(assertion,))
+    return await grade(case, answer, WillingJudge(), rivals=(Answer(text="another"),), allow_code=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

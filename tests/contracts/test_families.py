@@ -14,6 +14,7 @@ FAMILIES = [
     "evals/reports",
     "server/webhooks",
     "server/forges",
+    "server/issuers",
     "notifiers",
     "action_entry/ci",
 ]

@@ -1,4 +1,4 @@
-"""Each attack on quotas has a test that names it."""
+"""Each attack on quotas, and on what the queue stands on, has a test that names it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NAMED = {
     name
     for path in TESTS.rglob("test_*.py")
     for test in re.findall(r"def (test_\w+)", path.read_text())
-    for name in re.findall(r"(?<=_)Q\d+(?=_)", test)
+    for name in re.findall(r"(?<=_)[QD]\d+(?=_)", test)
 }
 
 
-@pytest.mark.parametrize("attack", [f"Q{number}" for number in range(1, 16)])
+@pytest.mark.parametrize("attack", [*(f"Q{number}" for number in range(1, 16)), "D6", "D7", "D8"])
 def test_attack__is_named_by_a_test(attack: str):
     assert attack in NAMED

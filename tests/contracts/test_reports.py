@@ -18,6 +18,7 @@ from evals.errors import EngineError
 from evals.outcome import Outcome
 from evals.reports import REPORTS, InvalidOutcome, UnknownReport, find_report, read_reported
 from evals.statistics import Counts
+from evals.types import Agreement
 from tests.outcomes import a_case, an_outcome
 
 NAMES = list(REPORTS)
@@ -276,6 +277,18 @@ def test_text__answers_stand_behind_a_bar() -> None:
 
     assert report.startswith("FAILED: 0 of 1 passed, 1 failed\n")
     assert "   │ PASSED: 1 of 1\n   │ ✅ all good\n" in report
+
+
+@pytest.mark.parametrize("name", ["text", "markdown"])
+def test_report__for_people_names_the_suites_own_figures_and_the_judges_agreement(name: str) -> None:
+    outcome = an_outcome("P")
+    summary = msgspec.structs.replace(
+        outcome.summary, derived_metrics={"m": {"mean_right": 0.75}}, judge_agreement=Agreement(share=0.9, n=10)
+    )
+
+    text = rendered(name, msgspec.structs.replace(outcome, summary=summary)).decode()
+
+    assert "Judge agrees with itself: 90.0% of 10 asked for again\nMetrics of m: mean_right 0.75\n" in text
 
 
 def test_report__engine_errors_are_engine_errors() -> None:

@@ -15,24 +15,25 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import Struct
 
 from evals.archives import pack, read_archive
-from evals.assertions import ASSERTIONS, Answer
+from evals.assertions import ASSERTIONS, Answer, Judgement
 from evals.errors import InvalidSuite
 from evals.folders import read_folder
-from evals.grading import grade
+from evals.grading import compare_answers, grade
 from evals.packages import Package, conversation, read_manifest, read_package
 from evals.suites import FoundSuite, find_suite, parse_suite, read_suite
-from evals.types import Assertion, AssertionSet, Message, State, Suite
+from evals.types import Assertion, AssertionSet, State, Suite
+from tests.standins.judges import WillingJudge
 
 ROOT = Path(__file__).parents[2]
 FORMAT = "docs/suite-format.md"
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 EXPECTED = re.compile(r"^# (passes|fails): (.*)$", re.MULTILINE)
+LINE_END = "⏎"  # stands for a line's end in an answer of one line
 
 
 class Block(Struct, frozen=True, kw_only=True):
@@ -80,7 +81,9 @@ SUITES = [
 ]
 ASSERTION_LISTS = [block for block in YAML if is_list_of_assertions(block)]
 REFUSED = [block for block in YAML if is_refused(block)]
-EXAMPLES = sorted(folder for folder in (ROOT / "examples").iterdir() if folder.is_dir())
+FOLDERS = sorted(folder for folder in (ROOT / "examples").iterdir() if folder.is_dir())
+# What is no package is workflow files, which have tests of their own.
+EXAMPLES = [folder for folder in FOLDERS if not list(folder.glob("*.yml"))]
 
 
 def wrapped(block: Block) -> Suite:
@@ -107,15 +110,42 @@ def test_documents__a_suite_in_them_parses(block: Block) -> None:
     assert all(case.messages[-1].content.strip() for case in suite.cases)
 
 
-@pytest.mark.parametrize("block", ASSERTION_LISTS, ids=lambda block: block.name)
+JUDGED = [*ASSERTION_LISTS, *(block for block in SUITES if EXPECTED.search(block.text))]
+
+
+@pytest.mark.parametrize("block", JUDGED, ids=lambda block: block.name)
 async def test_documents__an_assertion_judges_as_its_comments_say(block: Block) -> None:
-    case = wrapped(block).cases[0]
+    """Graded ones are judged by a stand-in that likes what the comment says to pass."""
+    is_list = is_list_of_assertions(block)
+    case = (wrapped(block) if is_list else parse_suite(block.text, path=block.name)).cases[0]
     expected = EXPECTED.findall(block.text)
 
-    found = [((await grade(case, Answer(text=answer), None, allow_code=True)).state, answer) for _, answer in expected]
+    found = [
+        (
+            await grade(
+                case,
+                Answer(text=answer.replace(LINE_END, "\n"), question=case.messages[-1].content, vars=case.vars),
+                WillingJudge(likes=word == "passes"),
+                allow_code=True,
+            )
+        ).state
+        for word, answer in expected
+    ]
 
-    assert found == [({"passes": "passed", "fails": "failed"}[word], answer) for word, answer in expected]
+    assert found == [{"passes": "passed", "fails": "failed"}[word] for word, _ in expected]
     assert {word for word, _ in expected} == {"passes", "fails"}
+
+
+async def test_suite_format__the_answers_that_are_compared_have_one_winner() -> None:
+    (block,) = [block for block in SUITES if "select-best" in block.text]
+    suite = parse_suite(block.text, path=block.name)
+    spec = suite.cases[0].assertions[0]
+    assert isinstance(spec, Assertion)
+    assert [case.contest for case in suite.cases] == [1, 1]
+
+    said = await compare_answers(spec, [Answer(text="a"), Answer(text="b")], WillingJudge(), allow_code=False)
+
+    assert [judgement.passed for judgement in said if isinstance(judgement, Judgement)].count(True) == 1
 
 
 @pytest.mark.parametrize("block", REFUSED, ids=lambda block: block.name)
@@ -168,6 +198,7 @@ def test_examples__readme_lists_each() -> None:
     listed = re.findall(r"^\| \[([a-z-]+)\]", readme, re.MULTILINE)
 
     assert sorted(listed) == [folder.name for folder in EXAMPLES]
+    assert all(f"]({folder.name})" in readme for folder in FOLDERS)
 
 
 def test_examples__hello_suits_the_smallest_model() -> None:
@@ -251,19 +282,10 @@ async def test_examples__an_evasive_answer_fails_everywhere(folder: Path) -> Non
     assert states == ["failed"] * len(suite.cases)
 
 
-class FixedJudge(Struct, frozen=True):
-    """A judge that likes everything, or nothing, so that a test needs no model."""
-
-    likes: bool
-
-    async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
-        return {"pass": self.likes, "score": float(self.likes), "reason": "So it is."}
-
-
 async def states_of(suite: Suite, answers: list[str], *, judge_likes: bool = True) -> list[State]:
     """The state of each case, judged on one answer each."""
     return [
-        (await grade(case, Answer(text=answer), FixedJudge(judge_likes))).state
+        (await grade(case, Answer(text=answer), WillingJudge(likes=judge_likes))).state
         for case, answer in zip(suite.cases, answers, strict=True)
     ]
 
@@ -317,6 +339,7 @@ def test_contributing__its_recipes_work_in_a_copy(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "9 passed" in ran.stdout
     assert sorted(recipes) == [
+        "action_entry/ci/woodpecker.py",
         "evals/assertions/ends_with.py",
         "evals/models/ollama.py",
         "evals/reports/csv_table.py",
@@ -337,6 +360,8 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     FORMAT,
     "examples/README.md",
+    "docs/ci.md",
+    "docs/github-action.md",
     *(f"docs/decisions/{path.name}" for path in sorted((ROOT / "docs/decisions").glob("*.md"))),
 ]
 

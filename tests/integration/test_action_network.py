@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import select
 import signal
-import socket
-import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.runners import Step, a_package, other_pythons, with_token
 from tests.standins.github import GitHub
 from tests.standins.testing_service import HostedTesting, a_failed_row
-from tests.standins.web import Answer, Fault, _handler_of
+from tests.standins.tls import connect_proxy, tls_front
+from tests.standins.web import Answer, Fault
 
 
 @pytest.fixture
@@ -245,7 +235,10 @@ def test_action__through_a_proxy_and_with_a_private_authority(
     step: Step, service: HostedTesting, tmp_path: Path
 ) -> None:
     """HTTPS_PROXY and SSL_CERT_FILE, as runners behind a company's walls have them."""
-    with tls_front(service, tmp_path) as port, connect_proxy({"testing.internal:443": port}) as proxy:
+    with (
+        tls_front(service, tmp_path, host="testing.internal") as port,
+        connect_proxy({"testing.internal:443": port}) as proxy,
+    ):
         step.inputs["server-url"] = "https://testing.internal"
         step.environ |= {"HTTPS_PROXY": proxy.url, "SSL_CERT_FILE": str(tmp_path / "authority.pem")}
         step.environ |= {"NO_PROXY": "127.0.0.1"}
@@ -257,7 +250,10 @@ def test_action__through_a_proxy_and_with_a_private_authority(
 
 
 def test_action__an_authority_that_nobody_knows(step: Step, service: HostedTesting, tmp_path: Path) -> None:
-    with tls_front(service, tmp_path) as port, connect_proxy({"testing.internal:443": port}) as proxy:
+    with (
+        tls_front(service, tmp_path, host="testing.internal") as port,
+        connect_proxy({"testing.internal:443": port}) as proxy,
+    ):
         step.inputs |= {"server-url": "https://testing.internal", "timeout": "20"}
         step.environ |= {"HTTPS_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"}
         ran = step.run()
@@ -273,108 +269,3 @@ def eventually(condition, *, seconds: float = 10.0) -> bool:
             return False
         time.sleep(0.02)
     return True
-
-
-@contextmanager
-def tls_front(service: HostedTesting, folder: Path) -> Iterator[int]:
-    """The stand-in behind TLS, with a certificate of an authority of our own in authority.pem. Gives its port."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "testing.internal")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("testing.internal")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "authority.pem").write_bytes(pem)
-    (folder / "server.pem").write_bytes(private + pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    server = QuietServer(("127.0.0.1", 0), _handler_of(service))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    with served(server):
-        yield server.server_address[1]
-
-
-class QuietServer(ThreadingHTTPServer):
-    """A client that does not trust us is the point of a test, and nothing to print."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass
-
-
-@contextmanager
-def served(server: ThreadingHTTPServer) -> Iterator[None]:
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join(5)
-        server.server_close()
-
-
-class Proxy:
-    """An HTTP proxy that knows CONNECT and some names."""
-
-    def __init__(self, names: dict[str, int]) -> None:
-        self.names = names
-        self.asked: list[str] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-
-    def serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.carry, args=(client,), daemon=True).start()
-
-    def carry(self, client: socket.socket) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += client.recv(4096)
-        name = head.split()[1].decode()
-        self.asked.append(name)
-        with client, socket.create_connection(("127.0.0.1", self.names[name])) as server:
-            client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-            while True:
-                ready, _, _ = select.select([client, server], [], [], 20)
-                for one in ready:
-                    try:
-                        data = one.recv(65536)
-                        (server if one is client else client).sendall(data)
-                    except OSError:
-                        return
-                    if not data:
-                        return
-                if not ready:
-                    return
-
-
-@contextmanager
-def connect_proxy(names: dict[str, int]) -> Iterator[Proxy]:
-    proxy = Proxy(names)
-    thread = threading.Thread(target=proxy.serve, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.listener.shutdown(socket.SHUT_RDWR)
-        proxy.listener.close()
-        thread.join(5)

@@ -126,6 +126,15 @@ def test_action__G7_a_fork_with_a_token_never_fails_on_a_403(
     assert "The comment was not written: the token may not do it." in ran.summary
 
 
+def test_action__G7_a_fork_lacks_the_chats_address_too(step: Step) -> None:
+    step.event = a_pull_request(fork=True)
+    step.inputs["notify"] = "slack: \ndiscord:"
+
+    ran = step.run()
+
+    assert (ran.code, ran.of("error")) == (0, [])
+
+
 def test_action__G7_dependabot_is_green_and_says_why(step: Step, service: HostedTesting) -> None:
     step.environ["GITHUB_ACTOR"] = "dependabot[bot]"
 
@@ -289,7 +298,8 @@ def test_action__G9_neither_git_nor_links_are_packed(step: Step, service: Hosted
     "path", ["..", "../other", "/etc", "~", "packages/../../x", "C:\\Users", "linked", "linked/inner"]
 )
 def test_action__G9_no_path_leads_out_of_the_workspace(step: Step, service: HostedTesting, path: str) -> None:
-    (step.folder / "outside" / "inner").mkdir(parents=True)
+    a_package(step.folder / "outside")
+    a_package(step.folder / "outside" / "inner")
     (step.workspace / "linked").symlink_to(step.folder / "outside", target_is_directory=True)
     step.inputs = with_token(**step.inputs, path=path)
 

@@ -226,3 +226,45 @@ async def test_position__far_from_both_ends_is_left_out_rather_than_wrong(db: as
 
     assert job is not None
     assert job.position is None
+
+
+async def wait_ten_minutes(db: asyncpg.Pool, account: uuid.UUID, *, seconds: float = 0) -> None:
+    """The account had no start for ten minutes and so many seconds."""
+    await db.execute(
+        "UPDATE waiting_accounts SET due_at = due_at - INTERVAL '10 minutes' - MAKE_INTERVAL(secs => $2)"
+        " WHERE user_id = $1",
+        account,
+        seconds,
+    )
+
+
+async def test_start__behind_ten_thousand_of_one_account_everybody_starts_once_in_ten_minutes_on_a_single_slot(
+    db: asyncpg.Pool,
+):
+    enterprise, plus, pro = [await an_account(db, tier=tier) for tier in ("enterprise", "plus", "pro")]
+    await backlog(db, enterprise, count=10_000, minutes_ago=60)
+    await backlog(db, plus, count=2)
+    await backlog(db, pro, count=1)
+    assert await order_of_starts(db, slots=1, most=3) == [enterprise] * 3
+
+    await wait_ten_minutes(db, plus)
+    await wait_ten_minutes(db, pro, seconds=1)
+
+    assert await order_of_starts(db, slots=1, most=5) == [pro, plus, enterprise, enterprise, enterprise]
+    # What has started counts anew.
+    await wait_ten_minutes(db, plus)
+    assert await order_of_starts(db, slots=1, most=2) == [plus, enterprise]
+
+
+async def test_start__who_is_due_still_starts_no_more_than_its_tier_allows(db: asyncpg.Pool):
+    plus, other = await an_account(db), await an_account(db)
+    await backlog(db, plus, count=5, minutes_ago=60)
+    assert [await claim(db), await claim(db)]
+    await wait_ten_minutes(db, plus)
+    await submit(db, other)
+
+    job = await claim(db)
+
+    assert job is not None
+    assert job.account_id == other
+    assert await claim(db) is None

@@ -209,6 +209,28 @@ def test_outage__without_valkey_jobs_are_accepted_and_run(stack: Stack):
     assert processes_live(service)
 
 
+def test_outage__without_valkey_readers_hear_every_event_and_waits_are_answered(stack: Stack):
+    alice = stack.service.an_account()
+    snapshot_id = a_snapshot(alice)
+    suite = many_cases(4)
+    stack.valkey.stop()
+
+    began = time.monotonic()
+    followed = submit(alice, snapshot_id, suite=suite, models=["slow"]).json()["job_id"]
+    with events_of(alice.client, followed) as events:
+        names = [event.name for event in events]
+    seconds = time.monotonic() - began
+    awaited = submit(alice, snapshot_id, suite=suite, models=["slow"]).json()["job_id"]
+    waited = alice.client.get(f"/api/v1/test-jobs/{awaited}?wait=10").json()
+    stack.start_valkey()
+
+    assert names.count("trial") == 4
+    assert names[-1] == "completed"
+    # A sweep and the trials take less than 3 s; the slow look of whoever is told nothing comes after 5 s.
+    assert seconds < 4.5
+    assert waited["status"] == "completed"
+
+
 def test_outage__after_valkey_is_back_a_wake_up_starts_jobs_at_once(stack: Stack):
     service = stack.service
     alice = service.an_account()

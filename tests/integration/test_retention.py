@@ -27,10 +27,13 @@ NOTHING = {
     "uploads": 0,
     "idempotency_keys": 0,
     "events": 0,
+    "history": 0,
+    "base_trials": 0,
     "completions": 0,
     "cached_outcomes": 0,
     "deliveries": 0,
     "body_hashes": 0,
+    "notifications": 0,
     "sessions": 0,
 }
 

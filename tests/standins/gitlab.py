@@ -37,6 +37,8 @@ class GitLab(StandIn):
             raise _refused(401, "Unauthorized")
         if seen.body and seen.headers.get("content-type") != "application/json":
             raise _refused(415, "a body that is not JSON")
+        if (seen.method, seen.path) == ("GET", "/api/v4/user"):
+            return Answer(body={"id": 1, "username": self.login})
         prefix = "/api/v4/projects/acme%2Fprompts"  # the slash of a path has to be encoded
         if not seen.path.startswith(prefix + "/"):
             return _not_found()

@@ -309,3 +309,69 @@ def test_catalogue__I9_to_I12_unusable_file_is_refused_in_a_sentence(text: str) 
 
     assert caught.value.message.startswith("The models file cannot be used: ")
     assert len(caught.value.message) < 400
+
+
+def test_catalogue__equal_ranks_are_groups_and_names_tell_equal_models_apart() -> None:
+    text = """
+default: one
+models:
+  one:
+    context_tokens: 1000
+    deployments:
+      - {backend: echo, model: m, name: spare, free: true, rank: 2}
+      - {backend: echo, model: m, name: east, free: true, rank: 1, rpm: 60, tpm: 1000}
+      - {backend: echo, model: m, name: west, free: true, rank: 1}
+"""
+    model = load_catalogue(text, environ={}).resolve("one")
+
+    assert [[d.id for d in rank] for rank in model.ranks] == [["echo/m@east", "echo/m@west"], ["echo/m@spare"]]
+    assert (model.deployments[0].rpm, model.deployments[0].tpm) == (60, 1000)
+
+
+def test_catalogue__without_ranks_the_order_of_the_file_counts_and_a_proxy_comes_first() -> None:
+    text = """
+default: one
+models:
+  one:
+    context_tokens: 1000
+    proxy_name: at-the-proxy
+    deployments: [{backend: echo, model: a, free: true%s}, {backend: echo, model: b, free: true%s}]
+"""
+    plain = load_catalogue(text % ("", ""), environ={}, proxy_url="http://127.0.0.1:4000").resolve("one")
+    ranked = load_catalogue(text % (", rank: 1", ", rank: 1"), environ={}, proxy_url="http://127.0.0.1:4000").resolve(
+        "one"
+    )
+
+    assert [[d.id for d in rank] for rank in plain.ranks] == [["proxy/at-the-proxy"], ["echo/a"], ["echo/b"]]
+    assert [[d.id for d in rank] for rank in ranked.ranks] == [["proxy/at-the-proxy"], ["echo/a", "echo/b"]]
+
+
+def test_catalogue__ranks_for_some_deployments_only_are_refused() -> None:
+    text = """
+default: one
+models:
+  one:
+    context_tokens: 1000
+    deployments: [{backend: echo, model: a, free: true, rank: 1}, {backend: echo, model: b, free: true}]
+"""
+    with pytest.raises(InvalidCatalogue, match="give each of them a `rank`, or none"):
+        load_catalogue(text, environ={})
+
+
+@pytest.mark.parametrize(
+    ("today", "notes"),
+    [
+        (date(2026, 6, 14), []),
+        (
+            date(2026, 6, 15),
+            ["claude-sonnet-4 is retired by its vendor since 2026-06-15; its successor claude-sonnet-4-6 answers."],
+        ),
+    ],
+)
+def test_catalogue__retired_name_is_said_from_its_day_on(today: date, notes: list[str]) -> None:
+    environ = {"ANTHROPIC_API_KEY": "k"}
+    direct = load_catalogue(bundled_catalogue_text(), environ=environ)
+    at_a_proxy = load_catalogue(bundled_catalogue_text(), environ=environ, proxy_url="http://127.0.0.1:4000")
+
+    assert direct.notes(["claude-sonnet-4"], today=today) == notes
+    assert at_a_proxy.notes(["claude-sonnet-4"], today=today) == []

@@ -34,7 +34,7 @@ class Naps:
 
 
 def echo(name: str = "first", *, price: Price | None = PRICE, **options: Any) -> Deployment:
-    limits = {key: options.pop(key) for key in ("max_in_flight", "timeout_seconds") if key in options}
+    limits = {key: options.pop(key) for key in ("max_in_flight", "timeout_seconds", "rank") if key in options}
     return Deployment(id=f"echo/{name}", backend="echo", model=name, price=price, options=options, **limits)
 
 
@@ -117,12 +117,12 @@ async def test_pool__client_errors_are_called_once(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 529])
-async def test_pool__passing_trouble_is_called_three_times(status: int) -> None:
+async def test_pool__passing_trouble_of_the_last_deployment_is_called_five_times(status: int) -> None:
     async with model_server() as server, a_pool(served(server, f"status-{status}-a")) as pool:
         with pytest.raises(ProviderError):
-            await pool.complete("model", a_request())
+            await pool.complete("model", a_request(timeout_seconds=60.0))
 
-    assert server.mock.requests == 3
+    assert server.mock.requests == 5
 
 
 async def test_pool__redirect_is_not_followed() -> None:
@@ -338,3 +338,97 @@ async def test_pool__I17_nul_of_a_server_reaches_nobody() -> None:
         completion = await pool.complete("model", a_request())
 
     assert completion.text == "before\ufffdafter"
+
+
+async def test_pool__calls_are_spread_over_deployments_of_equal_rank() -> None:
+    async with model_server(latency_ms=20) as server:
+        pool = a_pool(served(server, "mock-a", rank=1), served(server, "mock-b", rank=1))
+        async with pool:
+            await asyncio.gather(*(pool.complete("model", a_request(f"case {n}")) for n in range(40)))
+
+    assert min(server.mock.by_model.values()) >= 15
+
+
+async def test_pool__equal_deployment_steps_in_without_a_pause() -> None:
+    naps = Naps()
+
+    async with a_pool(echo("broken", fail_first=9, rank=1), echo("sound", rank=1), naps=naps) as pool:
+        completion = await pool.complete("model", a_request())
+
+    assert completion.answered_by == "sound"
+    assert [a.deployment for a in completion.attempts] == ["echo/broken", "echo/sound"]
+    assert naps.seconds == []
+
+
+async def test_pool__next_rank_is_asked_at_once_while_the_first_one_rests() -> None:
+    async with a_pool(echo("broken", fail_first=99), echo("sound")) as pool:
+        for _ in range(10):
+            last = await pool.complete("model", a_request())
+
+    # Three calls of it each, until eight had failed in a row.
+    assert [a.deployment for a in last.attempts] == ["echo/sound"]
+
+
+async def test_pool__lone_deployment_that_rests_is_waited_for() -> None:
+    naps = Naps()
+
+    async with a_pool(echo("back soon", fail_first=8), naps=naps) as pool:
+        with pytest.raises(ProviderError):
+            await pool.complete("model", a_request(timeout_seconds=60.0))
+        completion = await pool.complete("model", a_request(timeout_seconds=60.0))
+
+    assert completion.answered_by == "back soon"
+    # Its own pause after the eighth failure, and what is left of the rest.
+    assert naps.seconds[-2:] == [2.0, 3.0]
+
+
+async def test_pool__dead_provider_ends_calls_at_once_and_says_when_it_is_asked_again() -> None:
+    naps = Naps()
+    async with model_server() as server, a_pool(served(server, "status-500-a"), naps=naps) as pool:
+        for _ in range(8):
+            with pytest.raises(ProviderError):
+                await pool.complete("model", a_request(timeout_seconds=120.0))
+        asked, slept = server.mock.requests, sum(naps.seconds)
+
+        with pytest.raises(ProviderError, match=r"failed too often and is left alone; it is asked again in \d+ s"):
+            await pool.complete("model", a_request(timeout_seconds=120.0))
+
+    assert server.mock.requests == asked < 20
+    assert sum(naps.seconds) == slept
+
+
+async def test_pool__requests_own_faults_do_not_make_a_deployment_rest() -> None:
+    async with model_server() as server, a_pool(served(server, "status-400-a")) as pool:
+        for _ in range(20):
+            with pytest.raises(ProviderError, match="refused the request"):
+                await pool.complete("model", a_request())
+
+    assert server.mock.requests == 20
+
+
+async def test_pool__who_gives_too_little_time_does_not_make_a_deployment_rest() -> None:
+    async with a_pool(echo("slow", latency_ms=40)) as pool:
+        for _ in range(10):
+            with pytest.raises(ProviderError, match="no answer within"):
+                await pool.complete("model", a_request(timeout_seconds=0.01))
+
+        assert (await pool.complete("model", a_request())).answered_by == "slow"
+
+
+async def test_pool__refusal_for_one_stops_the_calls_of_all() -> None:
+    naps = Naps()
+    async with model_server() as server, a_pool(served(server, "mock-a"), naps=naps) as pool:
+        server.mock.fail_next, server.mock.fail_status, server.mock.retry_after = 1, 429, "3"
+        await asyncio.gather(*(pool.complete("model", a_request(f"case {n}", timeout_seconds=60)) for n in range(2)))
+        await pool.complete("model", a_request())
+
+    assert server.mock.by_status[429] == 1
+    assert sum(naps.seconds) >= 3.0
+
+
+@pytest.mark.parametrize("model", ["err-0.2-a", "flaky-1.0-a"])
+async def test_pool__one_error_in_five_costs_no_answer(model: str) -> None:
+    async with model_server() as server, a_pool(served(server, model)) as pool:
+        completions = [await pool.complete("model", a_request(f"case {n}", timeout_seconds=60)) for n in range(60)]
+
+    assert all(f"ANSWER-{n}" in completion.text for n, completion in enumerate(completions))

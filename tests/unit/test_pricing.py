@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from evals.catalogue import FREE, Model
+from evals.catalogue import EMBEDDER, FREE, Model
 from evals.estimates import Range, estimate_run
 from evals.models import CompletionRequest, Deployment
 from evals.pricing import least_input_tokens, most_input_tokens, most_usd
-from evals.types import Assertion, AssertionSet, Case, Instructions, Message, Price, Suite
+from evals.types import Assertion, AssertionSet, Case, Instructions, Message, Panel, Price, Suite, Turn
 
 # Texts with their counts by o200k_base and the older cl100k_base, as tiktoken 0.14 gives them.
 COUNTED = [
@@ -96,7 +97,8 @@ def test_estimate__judges_are_asked_for_each_model_and_repeat_also_in_sets() -> 
     own = Assertion(type="not-llm-rubric", value="is rude", model="a")
     told = an_estimate(a_case(RUBRIC, AssertionSet(assertions=(own,)), Assertion(type="contains", value="x"), repeat=2))
 
-    assert {part.model: part.calls for part in told.judges} == {"b": Range(4, 8), "a": Range(4, 8)}
+    # Of the eight verdicts one is asked for again, at the end; nobody knows beforehand of whom.
+    assert {part.model: part.calls for part in told.judges} == {"b": Range(4, 10), "a": Range(4, 10)}
     assert told.cost_usd is not None
     assert told.tested[0].cost_usd is not None
     assert told.cost_usd.high > told.tested[0].cost_usd.high
@@ -107,3 +109,36 @@ def test_estimate__one_unknown_price_makes_the_sum_unknown() -> None:
 
     assert told.judges[0].cost_usd is None
     assert told.cost_usd is None
+
+
+def test_estimate__each_vote_of_a_panel_is_a_call() -> None:
+    panel = Panel(models=("a", "c"), votes=3)
+    told = an_estimate(a_case(msgspec.structs.replace(RUBRIC, panel=panel)))
+
+    # Two models are tested: "a" has two votes on each of their answers, "c" has one; one verdict is asked for again.
+    assert {part.model: part.calls for part in told.judges} == {"a": Range(4, 12), "c": Range(2, 6)}
+
+
+def test_estimate__answers_that_are_compared_are_judged_once_for_all_models() -> None:
+    told = an_estimate(a_case(Assertion(type="select-best", value="the shorter one")))
+
+    assert [(part.model, part.calls) for part in told.judges] == [("b", Range(1, 2))]
+
+
+def test_estimate__embeddings_are_a_call_and_cost_what_is_read() -> None:
+    prices = {"a": FREE, "b": FREE, EMBEDDER: Price(input=0.02, output=0.0)}
+    told = an_estimate(a_case(Assertion(type="similar", value="x" * 1_000)), prices=prices)
+
+    assert [(part.model, part.calls) for part in told.judges] == [(EMBEDDER, Range(2, 2))]
+    assert told.cost_usd is not None
+    assert 0 < told.cost_usd.low < told.cost_usd.high < 0.001
+
+
+def test_estimate__a_conversation_takes_a_call_a_turn_and_reads_what_was_said_before() -> None:
+    turns = tuple(Turn(content="Hello") for _ in range(3))
+    one = an_estimate(a_case()).tested[0]
+    three = an_estimate(msgspec.structs.replace(a_case(), turns=turns)).tested[0]
+
+    assert three.calls == Range(3, 3)
+    assert three.tokens.low > 3 * one.tokens.low
+    assert three.tokens.high > 3 * one.tokens.high + (1 + 2) * 1024

@@ -186,7 +186,7 @@ def test_parse__every_finding_has_its_own_line() -> None:
     assert caught.value.details == (
         (
             "line 2: tests[0].inptu: unknown key (did you mean input?); known here: description, title, "
-            "input, messages, vars, assert, threshold, repeat, pass_rate, quarantine, options"
+            "input, messages, turns, vars, assert, threshold, repeat, pass_rate, quarantine, options"
         ),
         (
             "line 3: tests[0].assert[0]: must be an object, not text; "
@@ -236,7 +236,7 @@ def test_parse__every_finding_has_its_own_line() -> None:
         (a_suite(**{"assert": "contains: x"}), "assert: must be a list"),
         (an_assertion(value="file://x.txt"), "value: file:// works in a suite inside a package only"),
         (an_assertion(value=["a", "file://x"]), "value[1]: file:// works in a suite inside a package only"),
-        (an_assertion(transform="output.x"), "transform: promptfoo's `transform` is not supported"),
+        (an_assertion(transform="output.x"), "contains: `transform` runs the author's code"),
         (an_assertion(vlaue="x"), "vlaue: unknown key (did you mean value?)"),
         (an_assertion(weight=-1), "weight: must be from 0"),
         (an_assertion(type=1), "type: must be the name of an assertion"),

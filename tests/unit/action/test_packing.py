@@ -88,11 +88,26 @@ def test_packing__trees_hold_the_same_files(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "listed",
-    ["../x", "/etc/passwd", "a/../../x", "C:/x", "a\\\\b", ".git/config", "*.md", "missing.md", "link.md", "pipe"],
+    [
+        "../x",
+        "/etc/passwd",
+        "a/../../x",
+        "C:/x",
+        "a\\\\b",
+        ".git/config",
+        "*.md",
+        "missing.md",
+        "link.md",
+        "linked/x.md",
+        "pipe",
+    ],
 )
 def test_packing__G9_lists_that_lead_elsewhere(tmp_path: Path, listed: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link.md").symlink_to("/etc/hostname")
+    (tmp_path.parent / "outside").mkdir(exist_ok=True)
+    (tmp_path.parent / "outside" / "x.md").write_text("of others")
+    (tmp_path / "linked").symlink_to(tmp_path.parent / "outside", target_is_directory=True)
     (tmp_path / "prpm.json").write_text(
         f'{{"name": "@a/b", "version": "1.0.0", "description": "d", "format": "generic", "files": ["{listed}"]}}'
     )

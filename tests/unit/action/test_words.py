@@ -48,7 +48,7 @@ def table_of(document: str, heading: str) -> list[list[str]]:
     text = (ROOT / document).read_text(encoding="utf-8").split(f"\n{heading}\n", 1)[1]
     rows = re.search(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
     assert rows is not None
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows[0].splitlines()[2:]]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in rows[0].splitlines()[2:]]
 
 
 def test_readme__has_the_codes_inputs() -> None:

@@ -66,27 +66,53 @@ async def test_code__score_is_held_against_the_threshold() -> None:
         ("javascript", "undefined", "the code must give true or false, a score, or {pass, score, reason}"),
         ("javascript", "'yes'", "the code must give true or false"),
         ("javascript", "NaN", "the code must give true or false"),
-        ("javascript", "5", "the code gave the score 5; scores lie between 0 and 1"),
-        ("javascript", "new Promise(() => {})", "waits for something that never comes"),
+        ("javascript", "({pass: 'yes'})", "the code must give `pass` as true or false"),
         ("javascript", "require('fs')", "require is not defined"),
         ("javascript", "process.env", "process is not defined"),
         ("python", "nothing", "the code failed: NameError"),
         ("python", "(", "the code failed: SyntaxError"),
         ("python", "raise SystemExit(3)", "the code failed: SystemExit: 3"),
-        ("python", "[0] * 10**10", "out of memory"),
         ("python", "object()", "the result is not made of plain values"),
-        ("python", "-1", "scores lie between 0 and 1"),
+        ("python", "10**400", "the code must give true or false"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "not-"])
+async def test_code__that_fails_has_confirmed_nothing_so_both_forms_fail(
+    prefix: str, type_: str, code: str, said: str
+) -> None:
+    """As recorded of promptfoo. A misspelt check must never be a green one, nor its opposite."""
+    graded = await judged(prefix + type_, code)
+
+    assert graded.error is None
+    assert (graded.state, graded.score) == ("failed", 0.0)
+    assert said in graded.assertions[0].reason
+
+
+@pytest.mark.parametrize(
+    ("type_", "code", "said"),
+    [
+        ("javascript", "new Promise(() => {})", "waits for something that never comes"),
+        ("python", "[0] * 10**10", "out of memory"),
         ("python", "import os\nos._exit(1)", "ran out of memory, or broke the engine that runs it"),
     ],
 )
-async def test_code__that_gives_no_verdict_is_an_error_never_a_failure(type_: str, code: str, said: str) -> None:
-    """An empty reason, or a score above 1, lets a failing answer pass elsewhere; here neither does."""
+async def test_code__that_is_stopped_is_an_error_never_a_failure(type_: str, code: str, said: str) -> None:
     graded = await judged(type_, code)
 
     assert graded.state == "error"
     assert graded.error is not None
     assert graded.error.message.startswith(f"{type_}: ")
     assert said in graded.error.message
+
+
+@pytest.mark.parametrize(("code", "passed", "score"), [("5", True, 5.0), ("-1", False, -1.0)])
+async def test_code__score_beyond_0_and_1_is_kept_as_recorded_of_promptfoo(
+    code: str, passed: bool, score: float
+) -> None:
+    """The score of the trial lies between 0 and 1 again (tests/unit/test_runner.py)."""
+    graded = await judged("python", code)
+
+    assert (graded.state == "passed", graded.score) == (passed, score)
 
 
 @pytest.mark.parametrize(("type_", "code"), [("javascript", "for (;;) {}"), ("python", "while True: pass")])
@@ -127,8 +153,8 @@ async def test_code__in_python_writes_no_file(tmp_path: Path) -> None:
 
     graded = await judged("python", code)
 
-    assert graded.error is not None
-    assert "File too large" in graded.error.message
+    assert graded.state == "failed"
+    assert "File too large" in graded.assertions[0].reason
     assert (tmp_path / "f").read_text() == ""
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli.answers import Summary
-from cli.wording import dollars, percent, summary_lines
+from cli.answers import AgreementShown, AssertionShown, RowShown, Summary
+from cli.wording import dollars, percent, result_lines, summary_lines
 from evals.printable import excerpt, printable, printable_lines, shortened
 
 
@@ -101,3 +101,29 @@ def test_shortened__is_one_line_within_its_limit() -> None:
 def test_excerpt__begins_at_the_start_if_nothing_is_found() -> None:
     assert excerpt("first " * 100, about=["other"], limit=20).startswith("first first")
     assert excerpt("x " * 500 + "needle", about=["absent", "needle"], limit=60).endswith("needle")
+
+
+def test_summary__names_the_suites_own_figures_and_the_judges_agreement_with_itself() -> None:
+    summary = Summary(
+        total_tests=1,
+        tests_passed=1,
+        tests_failed=0,
+        overall_score=1,
+        derived_metrics={"gpt-4o": {"mean_right": 0.75, "f1": 2 / 3}, "other": {}},
+        judge_agreement=AgreementShown(share=0.9, n=10),
+    )
+
+    lines = [line.text for line in summary_lines(summary)]
+
+    assert lines[-3:] == [
+        "   Judge agrees with itself: 90% of 10 verdicts that were asked for again",
+        "   Metrics:",
+        "      gpt-4o: mean_right 0.75, f1 0.666667",
+    ]
+
+
+def test_results__say_which_answer_of_a_conversation_failed() -> None:
+    refused = AssertionShown(type="contains", passed=False, reason="no", turn=2)
+    row = RowShown(title="t", passed=False, score=0, response="r", model="m", duration_ms=1, assertions=(refused,))
+
+    assert "   contains (turn 2): no" in [line.text for line in result_lines([row], verbose=False)]

@@ -1,0 +1,108 @@
+"""Forges: a file each. What a repository holds at a commit, what a change touches, and who may write.
+
+Every function is a generator that yields HTTP requests and is sent responses (`server/services/asking.py` carries them
+out), so that nothing here opens a connection. To add one, write `server/forges/NAME.py` that registers a `Forge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Literal, TypeVar
+
+from msgspec import Struct
+
+from evals.models import Secret
+from evals.plugins import Registry
+from notifiers import Request, Response
+
+T = TypeVar("T")
+Asking = Generator[Request, Response, T]
+
+Kind = Literal["file", "link", "submodule"]
+
+
+class CannotRead(Exception):
+    """What was asked for cannot be had, now or ever; `str()` is a sentence for the check that people see.
+
+    `retryable`: later it may work, in `seconds` at the earliest.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.seconds = seconds
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """A repository and a token that may read it. `name` is "owner/name", `id` the forge's number."""
+
+    api_url: str
+    id: int
+    name: str
+    token: Secret
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """A path in a commit; `sha` names its content, `bytes` is -1 where the forge does not say."""
+
+    path: str
+    sha: str
+    kind: Kind
+    bytes: int = -1
+
+
+class Tree(Struct, frozen=True):
+    """All paths of a commit, sorted. `is_whole`: False where the forge gave only some."""
+
+    entries: tuple[Entry, ...]
+    is_whole: bool = True
+
+
+class Touched(Struct, frozen=True):
+    """The paths that a change adds, alters or removes, with the old names of those that it moves."""
+
+    paths: frozenset[str]
+    base_sha: str  # the commit that both sides have: what the change is compared with
+    is_whole: bool = True
+
+
+class Proposed(Struct, frozen=True, kw_only=True):
+    """A pull or merge request as it is at this moment."""
+
+    number: int
+    head_sha: str
+    head_ref: str
+    head_repository_id: int | None
+    base_ref: str
+    base_sha: str
+    is_open: bool
+    is_draft: bool
+
+
+class Forge(Struct, frozen=True, kw_only=True):
+    """What is asked of a forge. Each raises CannotRead.
+
+    `may_write(place, user)`: `user` is the login and the number; it is asked anew each time, as rights change.
+    """
+
+    tree: Callable[[Place, str], Asking[Tree]]
+    blob: Callable[[Place, str, int], Asking[bytes]]  # at most so many bytes
+    touched: Callable[[Place, str, str], Asking[Touched]]  # from the first commit to the second
+    proposed: Callable[[Place, int], Asking[Proposed]]
+    branch_head: Callable[[Place, str], Asking[str]]
+    may_write: Callable[[Place, str, int], Asking[bool]]
+
+
+FORGES: Registry[Forge] = Registry("server.forges")
+
+
+def member(value: Any, *path: str | int) -> Any:
+    """What stands at the path in decoded JSON; None where there is nothing. It is another's text: look before use."""
+    for step in path:
+        if isinstance(value, dict) and isinstance(step, str):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value

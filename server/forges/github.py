@@ -1,0 +1,206 @@
+"""GitHub's REST API for reading, and the App's tokens.
+
+https://docs.github.com/rest/git/trees, .../rest/commits/commits#compare-two-commits, .../rest/pulls/pulls,
+.../rest/collaborators/collaborators, .../apps/creating-github-apps/authenticating-with-a-github-app
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import jwt
+from msgspec import Struct
+
+from evals.models import Secret
+from notifiers import Request, Response
+from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
+from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
+from server.forges._asking import ask
+
+API_VERSION = "2022-11-28"
+TREE_BYTES = 32 * 2**20  # GitHub cuts trees at 100,000 entries or 7 MB
+PAGE_BYTES = 8 * 2**20
+PER_PAGE = 100
+READ_SECONDS = 30.0
+MOST_FILE_PAGES = 30  # 3,000 files, which is where GitHub ends its list
+JWT_SECONDS = 540  # ten minutes are the most
+CLOCK_SECONDS = 60  # GitHub's advice against clocks that differ
+# `maintain` and `admin` answer as write here, `triage` as read.
+# https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
+WRITERS = ("admin", "write")
+KINDS: Mapping[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
+READ_RIGHTS = {"contents": "read", "metadata": "read", "pull_requests": "read"}
+REPORT_RIGHTS = {"checks": "write", "pull_requests": "write", "statuses": "write", "metadata": "read"}
+
+
+class AppToken(Struct, frozen=True):
+    """An installation's token; `expires_at` as GitHub writes it, an hour ahead."""
+
+    token: Secret
+    expires_at: str
+
+
+def app_jwt(app_id: str, private_key: Secret, *, now: float) -> Secret:
+    """The App's own proof for nine minutes. Raises CannotRead for a key that is none."""
+    claims = {"iat": int(now) - CLOCK_SECONDS, "exp": int(now) + JWT_SECONDS, "iss": app_id}
+    try:
+        return Secret(jwt.encode(claims, private_key.reveal(), algorithm="RS256"))
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise CannotRead("PRPM_GITHUB_APP_PRIVATE_KEY is no RSA key in PEM.") from None
+
+
+def installation_of(api_url: str, proof: Secret, name: str) -> Asking[int]:
+    """The installation that has the repository, by the App's own word: a body may name any (W18)."""
+    answer = yield from _get(f"{api_url}/repos/{_name(name)}/installation", proof, doing="find the App's installation")
+    found = member(answer.json(), "id")
+    if not isinstance(found, int):
+        raise _odd()
+    return found
+
+
+def installation_token(
+    api_url: str, proof: Secret, installation_id: int, *, repository_id: int, rights: Mapping[str, str]
+) -> Asking[AppToken]:
+    """A token for one repository and these rights alone (L8)."""
+    url = f"{api_url}/app/installations/{installation_id}/access_tokens"
+    body = {"repository_ids": [repository_id], "permissions": dict(rights)}
+    request = json_request("POST", url, body, headers=_headers(proof))
+    answer = yield from ask(request, doing="get a token of the App's installation")
+    token, expires_at = member(answer.json(), "token"), member(answer.json(), "expires_at")
+    if not isinstance(token, str) or not token or not isinstance(expires_at, str):
+        raise _odd()
+    return AppToken(Secret(token), expires_at)
+
+
+def tree(place: Place, sha: str) -> Asking[Tree]:
+    """All paths of the commit in one request; a tree that GitHub cuts is not whole."""
+    url = f"{_base(place)}/git/trees/{quote(sha, safe='')}?recursive=1"
+    answer = yield from _get(url, place.token, doing="list the commit's files", most=TREE_BYTES)
+    listed = member(answer.json(), "tree")
+    if not isinstance(listed, list):
+        raise _odd()
+    entries = sorted((entry for one in listed if (entry := _entry(one)) is not None), key=lambda entry: entry.path)
+    return Tree(tuple(entries), is_whole=member(answer.json(), "truncated") is False)
+
+
+def _entry(one: Any) -> Entry | None:
+    path, sha, mode, size = (member(one, name) for name in ("path", "sha", "mode", "size"))
+    kind = KINDS.get(mode) if isinstance(mode, str) else None
+    if kind is None or not isinstance(path, str) or not isinstance(sha, str):
+        return None  # a folder, or nothing that a package could hold
+    return Entry(path=path, sha=sha, kind=kind, bytes=size if isinstance(size, int) else -1)
+
+
+def blob(place: Place, sha: str, most_bytes: int) -> Asking[bytes]:
+    """The content by its own name. Raises CannotRead for more than `most_bytes`."""
+    url = f"{_base(place)}/git/blobs/{quote(sha, safe='')}"
+    # Base64 with a line end after each 60 characters, and some JSON around it.
+    answer = yield from _get(url, place.token, doing="read a file", most=most_bytes * 7 // 5 + 10_000)
+    content, encoding = member(answer.json(), "content"), member(answer.json(), "encoding")
+    if not isinstance(content, str) or encoding != "base64":
+        raise _odd()
+    try:
+        found = base64.b64decode(content)
+    except (binascii.Error, ValueError):
+        raise _odd() from None
+    if len(found) > most_bytes:
+        raise CannotRead("A file of the package is larger than a package may be.")
+    return found
+
+
+def touched(place: Place, base: str, head: str) -> Asking[Touched]:
+    """What lies between the commit that both have and the head. Beyond 300 files GitHub names no more."""
+    url = f"{_base(place)}/compare/{quote(base, safe='')}...{quote(head, safe='')}"
+    answer = yield from _get(f"{url}?per_page={PER_PAGE}", place.token, doing="compare the commits", most=PAGE_BYTES)
+    files, common = member(answer.json(), "files"), member(answer.json(), "merge_base_commit", "sha")
+    if not isinstance(files, list) or not isinstance(common, str):
+        raise _odd()
+    names = (member(one, key) for one in files for key in ("filename", "previous_filename"))
+    return Touched(frozenset(name for name in names if isinstance(name, str)), common, is_whole=len(files) < 300)
+
+
+def proposed(place: Place, number: int) -> Asking[Proposed]:
+    """The pull request as it is now."""
+    answer = yield from _get(
+        f"{_base(place)}/pulls/{number}", place.token, doing="read the pull request", most=PAGE_BYTES
+    )
+    body = answer.json()
+    head_repository = member(body, "head", "repo", "id")
+    try:
+        return Proposed(
+            number=number,
+            head_sha=_text(body, "head", "sha"),
+            head_ref=_text(body, "head", "ref"),
+            head_repository_id=head_repository if isinstance(head_repository, int) else None,
+            base_ref=_text(body, "base", "ref"),
+            base_sha=_text(body, "base", "sha"),
+            is_open=member(body, "state") == "open",
+            is_draft=member(body, "draft") is True,
+        )
+    except TypeError:
+        raise _odd() from None
+
+
+def branch_head(place: Place, branch: str) -> Asking[str]:
+    """The commit at the branch's end."""
+    url = f"{_base(place)}/git/ref/heads/{quote(branch, safe='/')}"
+    answer = yield from _get(url, place.token, doing="find the branch's head")
+    try:
+        return _text(answer.json(), "object", "sha")
+    except TypeError:
+        raise _odd() from None
+
+
+def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
+    """Whether the person with this number, who may have another name by now, may write to the repository."""
+    url = f"{_base(place)}/collaborators/{quote(login, safe='')}/permission"
+    answer = yield from _get(url, place.token, doing="ask who may write", or_missing=True)
+    body = answer.json()
+    return member(body, "user", "id") == user_id and member(body, "permission") in WRITERS
+
+
+def _get(
+    url: str, token: Secret, *, doing: str, most: int = SMALL_ANSWER_BYTES, or_missing: bool = False
+) -> Asking[Response]:
+    request = Request(
+        method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
+    )
+    return (yield from ask(request, doing=doing, or_missing=or_missing))
+
+
+def _headers(token: Secret) -> dict[str, str]:
+    return {
+        "Accept": "application/vnd.github+json",
+        "Authorization": f"Bearer {token.reveal()}",
+        "User-Agent": USER_AGENT,
+        "X-GitHub-Api-Version": API_VERSION,
+    }
+
+
+def _base(place: Place) -> str:
+    return f"{place.api_url.rstrip('/')}/repos/{_name(place.name)}"
+
+
+def _name(name: str) -> str:
+    return "/".join(quote(part, safe="") for part in name.split("/", 1))
+
+
+def _text(body: Any, *path: str | int) -> str:
+    found = member(body, *path)
+    if not isinstance(found, str) or not found:
+        raise TypeError
+    return found
+
+
+def _odd() -> CannotRead:
+    return CannotRead("GitHub answered in a form that is not known here.", retryable=True)
+
+
+FORGES.register(
+    "github",
+    Forge(tree=tree, blob=blob, touched=touched, proposed=proposed, branch_head=branch_head, may_write=may_write),
+)

@@ -1,0 +1,154 @@
+"""GitLab's REST API for reading, with a project's or group's access token.
+
+https://docs.gitlab.com/api/repositories/, .../api/merge_requests/, .../api/project_members/, .../api/branches/
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from evals.models import Secret
+from notifiers import Request, Response
+from notifiers._http import USER_AGENT
+from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
+from server.forges._asking import ask
+
+PAGE_BYTES = 16 * 2**20
+PER_PAGE = 100
+READ_SECONDS = 30.0
+MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked through
+DEVELOPER = 30  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
+KINDS: dict[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
+_NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
+
+
+def tree(place: Place, sha: str) -> Asking[Tree]:
+    """All paths of the commit, page by page; GitLab names no sizes."""
+    url = (
+        f"{_base(place)}/repository/tree?recursive=true&pagination=keyset&per_page={PER_PAGE}&ref={quote(sha, safe='')}"
+    )
+    entries: list[Entry] = []
+    for _ in range(MOST_TREE_PAGES):
+        answer = yield from _get(url, place.token, doing="list the commit's files")
+        listed = answer.json()
+        if not isinstance(listed, list):
+            raise _odd()
+        entries += (entry for one in listed if (entry := _entry(one)) is not None)
+        following = _next_page(answer, place)
+        if following is None:
+            return Tree(tuple(sorted(entries, key=lambda entry: entry.path)))
+        url = following
+    return Tree(tuple(sorted(entries, key=lambda entry: entry.path)), is_whole=False)
+
+
+def _next_page(answer: Response, place: Place) -> str | None:
+    """The next page's address, if it is one of the same server: the token goes there."""
+    found = _NEXT.search(answer.headers.get("link", ""))
+    if found is None:
+        return None
+    here, there = urlsplit(place.api_url), urlsplit(found[1])
+    if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+        raise _odd()
+    return found[1]
+
+
+def _entry(one: Any) -> Entry | None:
+    path, sha, mode = (member(one, name) for name in ("path", "id", "mode"))
+    kind = KINDS.get(mode) if isinstance(mode, str) else None
+    if kind is None or not isinstance(path, str) or not isinstance(sha, str):
+        return None
+    return Entry(path=path, sha=sha, kind=kind)
+
+
+def blob(place: Place, sha: str, most_bytes: int) -> Asking[bytes]:
+    """The content by its own name. Raises CannotRead for more than `most_bytes`."""
+    url = f"{_base(place)}/repository/blobs/{quote(sha, safe='')}/raw"
+    answer = yield from _get(url, place.token, doing="read a file", most=most_bytes + 1)
+    if len(answer.body) > most_bytes:
+        raise CannotRead("A file of the package is larger than a package may be.")
+    return answer.body
+
+
+def touched(place: Place, base: str, head: str) -> Asking[Touched]:
+    """What lies between the commit that both have and the head."""
+    query = f"refs[]={quote(base, safe='')}&refs[]={quote(head, safe='')}"
+    answer = yield from _get(
+        f"{_base(place)}/repository/merge_base?{query}", place.token, doing="find the common commit"
+    )
+    common = _text(answer.json(), "id")
+    url = f"{_base(place)}/repository/compare?from={quote(common, safe='')}&to={quote(head, safe='')}&straight=true"
+    answer = yield from _get(url, place.token, doing="compare the commits")
+    diffs = member(answer.json(), "diffs")
+    if not isinstance(diffs, list):
+        raise _odd()
+    names = (member(one, key) for one in diffs for key in ("old_path", "new_path"))
+    is_whole = member(answer.json(), "compare_timeout") is not True and len(diffs) < 1000
+    return Touched(frozenset(name for name in names if isinstance(name, str)), common, is_whole=is_whole)
+
+
+def proposed(place: Place, number: int) -> Asking[Proposed]:
+    """The merge request as it is now."""
+    answer = yield from _get(f"{_base(place)}/merge_requests/{number}", place.token, doing="read the merge request")
+    body = answer.json()
+    source = member(body, "source_project_id")
+    return Proposed(
+        number=number,
+        head_sha=_text(body, "sha"),
+        head_ref=_text(body, "source_branch"),
+        head_repository_id=source if isinstance(source, int) else None,
+        base_ref=_text(body, "target_branch"),
+        base_sha=_text(body, "diff_refs", "start_sha"),
+        is_open=member(body, "state") == "opened",
+        is_draft=member(body, "draft") is True,
+    )
+
+
+def branch_head(place: Place, branch: str) -> Asking[str]:
+    """The commit at the branch's end."""
+    url = f"{_base(place)}/repository/branches/{quote(branch, safe='')}"
+    answer = yield from _get(url, place.token, doing="find the branch's head")
+    return _text(answer.json(), "commit", "id")
+
+
+def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
+    """Whether this person is a developer of the project or more, by inheritance too."""
+    url = f"{_base(place)}/members/all/{user_id}"
+    answer = yield from _get(url, place.token, doing="ask who may write", or_missing=True)
+    body = answer.json()
+    level = member(body, "access_level")
+    is_the_one = member(body, "id") == user_id and member(body, "state") == "active"
+    return is_the_one and isinstance(level, int) and level >= DEVELOPER
+
+
+def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_missing: bool = False) -> Asking[Response]:
+    request = Request(
+        method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
+    )
+    return (yield from ask(request, doing=doing, or_missing=or_missing))
+
+
+def _headers(token: Secret) -> dict[str, str]:
+    return {"Accept": "application/json", "PRIVATE-TOKEN": token.reveal(), "User-Agent": USER_AGENT}
+
+
+def _base(place: Place) -> str:
+    return f"{place.api_url.rstrip('/')}/projects/{place.id}"
+
+
+def _text(body: Any, *path: str | int) -> str:
+    found = member(body, *path)
+    if not isinstance(found, str) or not found:
+        raise _odd()
+    return found
+
+
+def _odd() -> CannotRead:
+    return CannotRead("GitLab answered in a form that is not known here.", retryable=True)
+
+
+FORGES.register(
+    "gitlab",
+    Forge(tree=tree, blob=blob, touched=touched, proposed=proposed, branch_head=branch_head, may_write=may_write),
+)

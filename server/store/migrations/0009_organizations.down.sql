@@ -1,0 +1,10 @@
+DROP TRIGGER user_test_usage_warn ON user_test_usage;
+DROP FUNCTION warn_of_money, warning_level, may_see_job, sees_account;
+ALTER TABLE test_jobs DROP COLUMN submit_money_level;
+DROP TABLE account_warnings, oidc_exchanges;
+DELETE FROM access_tokens WHERE kind = 'oidc';
+ALTER TABLE access_tokens DROP COLUMN trust_id;
+DROP INDEX access_tokens_oidc_end;
+ALTER TABLE access_tokens DROP CONSTRAINT access_tokens_kind_check;
+ALTER TABLE access_tokens ADD CONSTRAINT access_tokens_kind_check CHECK (kind IN ('api', 'jwt', 'session'));
+DROP TABLE trusted_repositories, organization_members;

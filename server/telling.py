@@ -1,0 +1,26 @@
+"""Makes the loop that tells what has ended, for the processes that run one: PRPM_NOTIFY_FROM says which."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from server.database import wait_for_schema
+from server.services.delivering import OutboxLoop, Outgoing
+from server.services.sealing import sealer_of
+from server.settings import Settings
+
+
+def make_outbox_loop(db: asyncpg.Pool, settings: Settings) -> OutboxLoop:
+    """A loop that is not running yet."""
+    outgoing = Outgoing(
+        sealer=sealer_of(settings.secret_key),
+        allowed_origins=settings.notify_allowed_origins,
+        public_url=settings.public_url,
+    )
+    return OutboxLoop(db, outgoing)
+
+
+async def tell(db: asyncpg.Pool, loop: OutboxLoop) -> None:
+    """Run the loop once the schema is there, until cancelled."""
+    await wait_for_schema(db)
+    await loop.run()

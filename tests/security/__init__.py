@@ -1,0 +1,1 @@
+"""Checkers and attacks that need more than Python: `make security`."""
