@@ -365,6 +365,26 @@ async def test_notification__of_a_worker_that_died_is_told_by_another_when_its_l
     assert len(receiver.bodies) == 1  # one id
 
 
+async def test_notification__another_ones_cannot_be_settled_or_delayed(db: asyncpg.Pool):
+    alice = await an_account(db)
+    await a_target(db, alice, ADDRESS)
+    await an_ended_job(db, alice)
+    late = await outbox.claim_notification(db, lease_seconds=60)
+    await let_time_pass(db, 61)
+    heir = await outbox.claim_notification(db, lease_seconds=60)
+    assert late is not None
+    assert heir is not None
+
+    assert not await outbox.settle_notification(db, late, state="dead", reason="late")
+    assert not await outbox.delay_notification(
+        db, late, seconds=9, status=None, reason="late", lets_others_pass=False, hold_seconds=0
+    )
+
+    assert await db.fetchval("SELECT last_error FROM outbox") is None
+    assert await outbox.settle_notification(db, heir, state="sent")
+    assert not await outbox.settle_notification(db, heir, state="dead")
+
+
 async def test_notification__many_workers_at_once_tell_each_row_once(db: asyncpg.Pool, receiver: Receiver):
     for _ in range(6):
         account = await an_account(db)
