@@ -171,44 +171,53 @@ class RegistryClient:
         self._need_token("Authentication required")
         self._call("POST", f"/api/v1/test-jobs/{quote(job_id, safe='')}/cancel", sentence="Failed to cancel the job")
 
-    def list_notify_targets(self) -> answers.NotifyTargets:
+    def list_notify_targets(self, *, account: str | None = None) -> answers.NotifyTargets:
         """Where I am told of tests."""
         self._need_token("Authentication required")
-        return self._decode(self._call("GET", TARGETS, sentence="Failed to list targets"), answers.NotifyTargets)
+        return self._decode(
+            self._call("GET", TARGETS + _query(account=account), sentence="Failed to list targets"),
+            answers.NotifyTargets,
+        )
 
-    def add_notify_target(self, target: Mapping[str, Any]) -> answers.NotifyTarget:
+    def add_notify_target(self, target: Mapping[str, Any], *, account: str | None = None) -> answers.NotifyTarget:
         """A new target; its signing secret is in this answer alone."""
         self._need_token("Authentication required")
         body = self._call(
             "POST",
-            TARGETS,
+            TARGETS + _query(account=account),
             content=msgspec.json.encode(target),
             headers={"Content-Type": "application/json"},
             sentence="Failed to add the target",
         )
         return self._decode(body, answers.NotifyTarget)
 
-    def remove_notify_target(self, target_id: str) -> None:
+    def remove_notify_target(self, target_id: str, *, account: str | None = None) -> None:
         """Nothing more is told there."""
         self._need_token("Authentication required")
-        self._call("DELETE", _target_path(target_id), sentence="Failed to remove the target")
+        self._call("DELETE", _target_path(target_id, account=account), sentence="Failed to remove the target")
 
-    def resume_notify_target(self, target_id: str) -> answers.NotifyTarget:
+    def resume_notify_target(self, target_id: str, *, account: str | None = None) -> answers.NotifyTarget:
         """A stopped target is told again."""
         self._need_token("Authentication required")
-        body = self._call("POST", _target_path(target_id, "resume"), sentence="Failed to resume the target")
+        body = self._call(
+            "POST", _target_path(target_id, "resume", account=account), sentence="Failed to resume the target"
+        )
         return self._decode(body, answers.NotifyTarget)
 
-    def check_notify_target(self, target_id: str) -> int:
+    def check_notify_target(self, target_id: str, *, account: str | None = None) -> int:
         """The id of a message that is on its way there."""
         self._need_token("Authentication required")
-        body = self._call("POST", _target_path(target_id, "test"), sentence="Failed to test the target")
+        body = self._call(
+            "POST", _target_path(target_id, "test", account=account), sentence="Failed to test the target"
+        )
         return self._decode(body, answers.NotifyCheck).notification_id
 
-    def list_notify_messages(self, target_id: str) -> answers.NotifyMessages:
+    def list_notify_messages(self, target_id: str, *, account: str | None = None) -> answers.NotifyMessages:
         """The target's latest messages, newest first."""
         self._need_token("Authentication required")
-        body = self._call("GET", _target_path(target_id, "notifications"), sentence="Failed to list messages")
+        body = self._call(
+            "GET", _target_path(target_id, "notifications", account=account), sentence="Failed to list messages"
+        )
         return self._decode(body, answers.NotifyMessages)
 
     def get_test_usage(self, *, account: str | None = None) -> answers.UsageReport:
@@ -350,8 +359,8 @@ class RegistryClient:
         )
 
 
-def _target_path(target_id: str, verb: str = "") -> str:
-    return f"{TARGETS}/{quote(target_id, safe='')}" + (f"/{verb}" if verb else "")
+def _target_path(target_id: str, verb: str = "", *, account: str | None) -> str:
+    return f"{TARGETS}/{quote(target_id, safe='')}" + (f"/{verb}" if verb else "") + _query(account=account)
 
 
 def _query(**values: str | int | None) -> str:

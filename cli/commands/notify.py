@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 15.0
 LOOK_SECONDS = 0.3
+org_option = click.option("--org", metavar="NAME", help="Of this organisation")
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 
 
@@ -34,13 +35,14 @@ def command() -> None:
     type=click.Choice(["changes", "failures", "always"]),
     help="When to tell  [default: changes in chats, always by webhooks]",
 )
+@org_option
 @as_json_option
-def add(*, kind: str, url: str, package: str, on: str | None, as_json: bool) -> int:
+def add(*, kind: str, url: str, package: str, on: str | None, org: str | None, as_json: bool) -> int:
     """Tell URL of tests that end from now on. `-` reads URL from stdin: it is a secret, and shells remember lines."""
     address = sys.stdin.readline().strip() if url == "-" else url
     asked = {"kind": kind, "url": address, "package": package, **({"on": on} if on else {})}
     with _open(as_json) as (terminal, client):
-        target = client.add_notify_target(asked)
+        target = client.add_notify_target(asked, account=org)
         if _document(terminal, target, as_json=as_json):
             return 0
         terminal.say(f"🔔 {target.address} is told of {_scope(target)}.")
@@ -51,11 +53,12 @@ def add(*, kind: str, url: str, package: str, on: str | None, as_json: bool) -> 
 
 
 @command.command("list")
+@org_option
 @as_json_option
-def list_(*, as_json: bool) -> int:
+def list_(*, org: str | None, as_json: bool) -> int:
     """List my targets, with what became of the last message."""
     with _open(as_json) as (terminal, client):
-        found = client.list_notify_targets()
+        found = client.list_notify_targets(account=org)
         if _document(terminal, found, as_json=as_json):
             return 0
         terminal.say("🔔 Told of tests:")
@@ -70,13 +73,15 @@ def list_(*, as_json: bool) -> int:
 
 @command.command("test")
 @click.argument("target_id", metavar="ID")
+@org_option
 @as_json_option
-def test(*, target_id: str, as_json: bool) -> int:
+def test(*, target_id: str, org: str | None, as_json: bool) -> int:
     """Send a message to the target ID and wait for what becomes of it. Exit code 1 if it does not arrive."""
     from cli.errors import CommandError
 
     with _open(as_json) as (terminal, client):
-        notification = _await_message(client, target_id, client.check_notify_target(target_id))
+        message_id = client.check_notify_target(target_id, account=org)
+        notification = _await_message(client, target_id, message_id, account=org)
         if not _document(terminal, notification, as_json=as_json) and notification.state == "sent":
             terminal.say("✅ The message arrived.")
     if notification.state == "sent":
@@ -91,20 +96,22 @@ def test(*, target_id: str, as_json: bool) -> int:
 
 @command.command("resume")
 @click.argument("target_id", metavar="ID")
-def resume(target_id: str) -> int:
+@org_option
+def resume(*, target_id: str, org: str | None) -> int:
     """Tell the stopped target ID again, of what ends from now on."""
     with _open(False) as (terminal, client):
-        target = client.resume_notify_target(target_id)
+        target = client.resume_notify_target(target_id, account=org)
         terminal.say(f"🔔 {target.address} is told again of {_scope(target)}.")
     return 0
 
 
 @command.command("remove")
 @click.argument("target_id", metavar="ID")
-def remove(target_id: str) -> int:
+@org_option
+def remove(*, target_id: str, org: str | None) -> int:
     """Tell the target ID nothing more, and forget its address."""
     with _open(False) as (terminal, client):
-        client.remove_notify_target(target_id)
+        client.remove_notify_target(target_id, account=org)
         terminal.say("Removed.")
     return 0
 
@@ -126,13 +133,19 @@ def _scope(target: NotifyTarget) -> str:
     return f"{packages}, {target.on}"
 
 
-def _await_message(client: RegistryClient, target_id: str, notification_id: int) -> NotifyMessage:
+def _await_message(
+    client: RegistryClient, target_id: str, notification_id: int, *, account: str | None
+) -> NotifyMessage:
     """What is known of the notification once it was tried, or after some seconds."""
     import time
 
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        found = [one for one in client.list_notify_messages(target_id).notifications if one.id == notification_id]
+        found = [
+            one
+            for one in client.list_notify_messages(target_id, account=account).notifications
+            if one.id == notification_id
+        ]
         if found and (found[0].state != "pending" or found[0].reason or time.monotonic() > deadline):
             return found[0]
         time.sleep(LOOK_SECONDS)

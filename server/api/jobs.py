@@ -93,6 +93,9 @@ class ReportAnswer(Struct, kw_only=True):
 
     marker: Annotated[str, Meta(description="HMAC in hex over forge, repository id, pull request, package, suite name")]
     reporter: Annotated[str, Meta(description="app: the service itself does; action: the workflow's Action does")]
+    previous: Annotated[str, Meta(description="What this change's run before came to: passed, failed")] | UnsetType = (
+        UNSET
+    )
 
 
 class JobAnswer(Struct, kw_only=True):
@@ -303,7 +306,9 @@ def job_answer(job: JobView, *, forecast: Forecast | None = None, report: Report
         suite_name=job.suite_name,
         change=job.change or UNSET,
         superseded_by=str(job.superseded_by) if job.superseded_by and job.error_code == SUPERSEDED else UNSET,
-        report=ReportAnswer(marker=report.marker, reporter=report.reporter) if report else UNSET,
+        report=ReportAnswer(marker=report.marker, reporter=report.reporter, previous=report.previous or UNSET)
+        if report
+        else UNSET,
     )
 
 

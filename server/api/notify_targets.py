@@ -8,13 +8,15 @@ from uuid import UUID
 from litestar import delete, get, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.api.context import Site
+from server.api.context import AccountName, Site, allows
 from server.api.errors import refusals
 from server.api.timestamps import iso, iso_if
 from server.domain.accounts import Caller
 from server.domain.notifications import Notification, Target
+from server.domain.rights import Right
 from server.services import notifying
 from server.services.notifying import Wanted
+from server.services.on_behalf import acting_for
 
 TAGS = ["Notifications"]
 PATH = "/api/v1/notify-targets"
@@ -105,15 +107,23 @@ class CheckAnswer(Struct, kw_only=True):
     notification_id: int
 
 
-@get(PATH, tags=TAGS, summary="Where am I told?", responses=refusals(401))
-async def list_notify_targets(site: Site, caller: Caller) -> TargetList:
+@get(PATH, opt=allows("see"), tags=TAGS, summary="Where am I told?", responses=refusals(401, 403, 404))
+async def list_notify_targets(site: Site, caller: Caller, account: AccountName = None) -> TargetList:
     """The account's targets, oldest first, each with its last notification."""
-    targets = await notifying.list_targets(site.notifying, caller.id)
+    targets = await notifying.list_targets(site.notifying, await _acting(site, caller, account, "see"))
     return TargetList(targets=[target_answer(target) for target in targets])
 
 
-@post(PATH, tags=TAGS, summary="Be told somewhere", responses=refusals(400, 401, 409, 415, 429))
-async def add_notify_target(data: NewTarget, site: Site, caller: Caller) -> NewTargetAnswer:
+@post(
+    PATH,
+    opt=allows("administer"),
+    tags=TAGS,
+    summary="Be told somewhere",
+    responses=refusals(400, 401, 403, 404, 409, 415, 429),
+)
+async def add_notify_target(
+    data: NewTarget, site: Site, caller: Caller, account: AccountName = None
+) -> NewTargetAnswer:
     """Told from now on of each test of these packages that ends."""
     wanted = Wanted(
         kind=data.kind,
@@ -122,54 +132,80 @@ async def add_notify_target(data: NewTarget, site: Site, caller: Caller) -> NewT
         mode=data.on or None,
         secret=data.secret or None,
     )
-    added = await notifying.add_target(site.notifying, caller.id, wanted)
+    added = await notifying.add_target(site.notifying, await _acting(site, caller, account, "administer"), wanted)
     shown = target_answer(added.target)
     fields = {name: getattr(shown, name) for name in shown.__struct_fields__}
     return NewTargetAnswer(**fields, secret=added.secret or UNSET)
 
 
-@delete(PATH + "/{target_id:str}", tags=TAGS, summary="Be told there no more", responses=refusals(401, 404))
-async def remove_notify_target(target_id: str, site: Site, caller: Caller) -> None:
+@delete(
+    PATH + "/{target_id:str}",
+    opt=allows("administer"),
+    tags=TAGS,
+    summary="Be told there no more",
+    responses=refusals(401, 403, 404),
+)
+async def remove_notify_target(target_id: str, site: Site, caller: Caller, account: AccountName = None) -> None:
     """Its address is forgotten at once, and what waits for it is not sent."""
-    await notifying.remove_target(site.notifying, caller.id, parse_target_id(target_id))
+    await notifying.remove_target(
+        site.notifying, await _acting(site, caller, account, "administer"), parse_target_id(target_id)
+    )
 
 
 @post(
     PATH + "/{target_id:str}/test",
+    opt=allows("administer"),
     status_code=202,
     tags=TAGS,
     summary="See whether a target works",
-    responses=refusals(401, 404, 409),
+    responses=refusals(401, 403, 404, 409),
 )
-async def check_notify_target(target_id: str, site: Site, caller: Caller) -> CheckAnswer:
+async def check_notify_target(target_id: str, site: Site, caller: Caller, account: AccountName = None) -> CheckAnswer:
     """A message that says so is sent there."""
     return CheckAnswer(
-        notification_id=await notifying.check_target(site.notifying, caller.id, parse_target_id(target_id))
+        notification_id=await notifying.check_target(
+            site.notifying, await _acting(site, caller, account, "administer"), parse_target_id(target_id)
+        )
     )
 
 
 @post(
     PATH + "/{target_id:str}/resume",
+    opt=allows("administer"),
     status_code=200,
     tags=TAGS,
     summary="Tell a stopped target again",
-    responses=refusals(401, 404),
+    responses=refusals(401, 403, 404),
 )
-async def resume_notify_target(target_id: str, site: Site, caller: Caller) -> TargetAnswer:
+async def resume_notify_target(target_id: str, site: Site, caller: Caller, account: AccountName = None) -> TargetAnswer:
     """Of what ends from now on. Safe to call twice."""
-    return target_answer(await notifying.resume_target(site.notifying, caller.id, parse_target_id(target_id)))
+    return target_answer(
+        await notifying.resume_target(
+            site.notifying, await _acting(site, caller, account, "administer"), parse_target_id(target_id)
+        )
+    )
 
 
 @get(
     PATH + "/{target_id:str}/notifications",
+    opt=allows("see"),
     tags=TAGS,
     summary="What became of messages",
-    responses=refusals(401, 404),
+    responses=refusals(401, 403, 404),
 )
-async def list_target_notifications(target_id: str, site: Site, caller: Caller) -> NotificationList:
+async def list_target_notifications(
+    target_id: str, site: Site, caller: Caller, account: AccountName = None
+) -> NotificationList:
     """The target's latest 50 messages, newest first."""
-    found = await notifying.list_notifications(site.notifying, caller.id, parse_target_id(target_id))
+    found = await notifying.list_notifications(
+        site.notifying, await _acting(site, caller, account, "see"), parse_target_id(target_id)
+    )
     return NotificationList(notifications=[notification_answer(notification) for notification in found])
+
+
+async def _acting(site: Site, caller: Caller, account: str | None, right: Right) -> UUID:
+    """The account that is meant: the caller's own, or an organisation's. Raises NotFound or NotAllowed."""
+    return (await acting_for(site.db, caller, account, right)).id
 
 
 def parse_target_id(text: str) -> UUID:

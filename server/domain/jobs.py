@@ -179,6 +179,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     change: Change | None
     superseded_by: UUID | None  # the job of a newer head, that ended this one
     is_reported_here: bool = False  # the service itself comments on its change
+    previous: Conclusion | None = None  # of the last run of this change's line that had one
 
     @property
     def has_ended(self) -> bool:

@@ -48,6 +48,7 @@ LEASE_SECONDS = 120.0
 # Slack takes one message a second for each webhook; nobody else wants more.
 BETWEEN_MESSAGES_SECONDS = 1.0
 STOPPING_SECONDS = 2.0
+MOST_WARNINGS = 100  # at one look
 # The outbox itself tries again, so a slot is not held for it.
 ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
 
@@ -117,6 +118,7 @@ class OutboxLoop:
             while True:
                 self._nudged.clear()
                 try:
+                    await outbox.tell_warnings(self._db, most=MOST_WARNINGS)
                     while len(self._running) < self._slots and (found := await self._claim()):
                         self._start(found)
                 except DATABASE_TROUBLE as error:

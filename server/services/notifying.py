@@ -10,13 +10,12 @@ from typing import Literal
 from uuid import UUID, uuid4
 
 import asyncpg
-import msgspec
 from msgspec import Struct
 
 from notifiers import NOTIFIERS, InvalidTarget, checked_url, target_for
 from server.domain.errors import Conflict, InvalidRequest, NotFound, TooMany
 from server.domain.jobs import JobView
-from server.domain.notifications import Notification, Target, TargetMode, Warned
+from server.domain.notifications import Notification, Target, TargetMode
 from server.services.notices import masked
 from server.services.public_addresses import LookUp, addresses_of, is_public
 from server.services.sealing import Sealer
@@ -160,21 +159,12 @@ async def check_target(site: Notifying, account_id: UUID, target_id: UUID) -> in
     return row_id
 
 
-async def warn(db: asyncpg.Pool, account_id: UUID, warned: Warned) -> int:
-    """All targets of the account will be told, once each, however often this is called. To how many that is new."""
-    return await outbox.add_warning(
-        db,
-        account_id,
-        dedupe_key=f"warning:{account_id}:{warned.month}:{warned.kind}:{warned.level}",
-        facts=msgspec.json.encode(warned).decode(),
-    )
-
-
 class Report(Struct, frozen=True, kw_only=True):
     """Who tells a change's forge of a job, and the code that marks the one comment."""
 
     marker: str  # 64 hex digits
     reporter: Literal["app", "action"]
+    previous: str | None  # what the change's last run before this one came to: passed or failed
 
 
 def report_of(site: Notifying, job: JobView) -> Report | None:
@@ -184,6 +174,7 @@ def report_of(site: Notifying, job: JobView) -> Report | None:
     return Report(
         marker=site.sealer.marker(job.change, package=job.package_name, suite_name=job.suite_name),
         reporter="app" if job.is_reported_here else "action",
+        previous=job.previous,
     )
 
 

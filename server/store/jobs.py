@@ -222,6 +222,7 @@ def _job_view(row: asyncpg.Record) -> JobView:
         change=msgspec.json.decode(row["change"], type=Change) if row["change"] else None,
         superseded_by=row["superseded_by"],
         is_reported_here=row["is_reported_here"],
+        previous=row["previous"],
     )
 
 

@@ -256,6 +256,11 @@ SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name,
     SELECT FROM reported_repositories r WHERE r.forge = j.change ->> 'forge' AND r.account_id = j.user_id
       AND r.repository_id = (j.change ->> 'repository_id')::BIGINT
   ) AS is_reported_here,
+  -- By the index of lines, from the newest before it on.
+  (SELECT e.conclusion FROM test_jobs e
+    WHERE e.user_id = j.user_id AND e.change_line = j.change_line AND e.created_at < j.created_at
+      AND e.conclusion IN ('passed', 'failed')
+    ORDER BY e.created_at DESC LIMIT 1) AS previous,
   j.suite_name, j.change, j.superseded_by
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id

@@ -117,9 +117,9 @@ async def add_event(
     return row_id
 
 
-async def add_warning(db: asyncpg.Pool, account_id: UUID, *, dedupe_key: str, facts: str) -> int:
-    """To how many targets it will be told."""
-    return len(await db.fetch(SQL["add_warning"], account_id, dedupe_key, facts))
+async def tell_warnings(db: asyncpg.Pool, *, most: int) -> int:
+    """How many notifications of warnings are pending from now on."""
+    return len(await db.fetch(SQL["tell_warnings"], most))
 
 
 async def list_notifications(db: asyncpg.Pool, target_id: UUID, *, account_id: UUID, most: int) -> list[Notification]:

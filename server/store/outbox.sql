@@ -114,13 +114,22 @@ WHERE t.id = $2 AND t.account_id = $3 AND t.stopped_at IS NULL
 ON CONFLICT (dedupe_key) DO NOTHING
 RETURNING id;
 
--- name: add_warning
--- A warning is told to all of the account's targets, once each.
--- $1 account, $2 dedupe key of the warning, $3 facts as JSON
+-- name: tell_warnings
+-- Warnings that nobody was told of yet are told to all targets of their accounts, once each. By the index of those.
+-- $1 how many warnings
+WITH told AS (
+  UPDATE account_warnings w SET told_at = NOW() FROM (
+    SELECT account_id, month, kind, level FROM account_warnings WHERE told_at IS NULL ORDER BY created_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+  ) u
+  WHERE (w.account_id, w.month, w.kind, w.level) = (u.account_id, u.month, u.kind, u.level)
+  RETURNING w.account_id, w.month, w.kind, w.level, w.used, w.most
+)
 INSERT INTO outbox (dedupe_key, lane, account_id, target_id, event, facts)
-SELECT $2 || ':' || t.id, t.id::TEXT, t.account_id, t.id, 'warning', $3::JSONB
-FROM notify_targets t WHERE t.account_id = $1 AND t.stopped_at IS NULL
-ORDER BY t.id
+SELECT 'warning:' || w.month || ':' || w.kind || ':' || w.level || ':' || t.id, t.id::TEXT, t.account_id, t.id, 'warning',
+  JSONB_BUILD_OBJECT('month', w.month, 'kind', w.kind, 'level', w.level, 'used', w.used, 'most', w.most)
+FROM told w JOIN notify_targets t ON t.account_id = w.account_id AND t.stopped_at IS NULL
+ORDER BY t.id, w.level
 ON CONFLICT (dedupe_key) DO NOTHING
 RETURNING id;
 

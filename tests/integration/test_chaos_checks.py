@@ -20,6 +20,7 @@ from server.domain.jobs import JobEnd, KeptOutcome, SentSuite, Submission
 from server.services.accounts import create_account
 from server.store import jobs
 from server.store.trials import store_trials
+from tests.outbox import a_target
 from tests.queue import a_new_job, a_package_of, an_account
 
 KEYED, KEYLESS = "a" * 12, "b" * 12
@@ -82,6 +83,12 @@ BREAKS = {
     "V6 live leases never exceed the tier's concurrency": (
         "INSERT INTO chaos.overruns SELECT id, 3, 2, NOW() FROM users"
     ),
+    "V7 every ended job has a notification for each target that was there": "DELETE FROM outbox",
+    "V7 nothing is told of a job that has not ended, and of none twice": (
+        "INSERT INTO outbox (dedupe_key, lane, account_id, target_id, event, job_id)"
+        " SELECT dedupe_key || '!', lane, account_id, target_id, event, job_id FROM outbox"
+    ),
+    "V8 no notification waits past its schedule": "UPDATE outbox SET next_at = NOW() - INTERVAL '2 minutes'",
     "E1 whoever follows a job hears of its end, as it was": (
         "INSERT INTO chaos.followed SELECT id, NULL, 1, 0, NOW() + INTERVAL '1 hour' FROM test_jobs"
     ),
@@ -127,10 +134,11 @@ BREAKS = {
 
 @pytest.fixture
 async def sound(db: asyncpg.Pool) -> asyncpg.Pool:
-    """A database with the harness' audit and two jobs that ended as they should."""
+    """A database with the harness' audit and two jobs that ended as they should, and have that told."""
     await db.execute(AUDIT.read_text())
     account = await create_account(db, "someone", tier="plus")
     await a_package_of(db, account.id)
+    await a_target(db, account.id, "https://receiver.example/hook")
     for intent in (KEYED, KEYLESS):
         job_id = await a_finished_job(db, account.id, intent)
         await db.execute("INSERT INTO chaos.intents VALUES ($1, $2, $3, 1, FALSE)", intent, account.id, intent == KEYED)

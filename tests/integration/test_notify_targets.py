@@ -242,6 +242,27 @@ def test_targets__removed_is_told_nothing_more(telling: Service, slack: Slack):
     assert alice.client.delete(f"{TARGETS}/{target_id}").status_code == 404
 
 
+def test_targets__of_an_organisation_are_its_admins(telling: Service, slack: Slack):
+    owner, member, stranger = (telling.an_account() for _ in range(3))
+    org = f"org-{uuid.uuid4().hex[:8]}"
+    made = operator(telling, "org", "create", org, "--owner", owner.username, "--tier", "plus")
+    assert made.returncode == 0, made.stderr
+    joined = operator(telling, "org", "member", "add", org, member.username, "--role", "member")
+    assert joined.returncode == 0, joined.stderr
+    body = {"kind": "slack", "url": slack.url + SLACK_PATH}
+
+    added = owner.client.post(TARGETS, json=body, params={"account": org})
+
+    assert added.status_code == 201
+    assert member.client.post(TARGETS, json=body, params={"account": org}).status_code == 403
+    assert stranger.client.post(TARGETS, json=body, params={"account": org}).status_code == 404
+    assert stranger.client.get(TARGETS, params={"account": org}).status_code == 404
+    assert len(member.client.get(TARGETS, params={"account": org}).json()["targets"]) == 1
+    assert owner.client.get(TARGETS).json() == {"targets": []}
+    listed = prpm(owner, telling, "notify", "list", "--org", org)
+    assert added.json()["id"] in listed.stdout
+
+
 def test_targets__have_an_end(telling: Service, receiver: Receiver):
     alice = telling.an_account()
 

@@ -6,15 +6,13 @@ import asyncio
 import itertools
 import json
 import uuid
-from datetime import date
-from decimal import Decimal
 
 import asyncpg
 import pytest
 
 from notifiers import CannotNotify
 from notifiers.github import GitHubTarget
-from server.domain.notifications import ToldJob, Warned
+from server.domain.notifications import ToldJob
 from server.services.delivering import (
     PAUSES_SECONDS,
     ForgeAddress,
@@ -22,7 +20,7 @@ from server.services.delivering import (
     deliver,
     pause_before,
 )
-from server.services.notifying import Notifying, list_targets, resume_target, warn
+from server.services.notifying import Notifying, list_targets, resume_target
 from server.services.superseding import supersede
 from server.store import jobs, outbox
 from server.store.notify_targets import report_in_repository
@@ -367,6 +365,26 @@ async def test_notification__of_a_worker_that_died_is_told_by_another_when_its_l
     assert len(receiver.bodies) == 1  # one id
 
 
+async def test_notification__another_ones_cannot_be_settled_or_delayed(db: asyncpg.Pool):
+    alice = await an_account(db)
+    await a_target(db, alice, ADDRESS)
+    await an_ended_job(db, alice)
+    late = await outbox.claim_notification(db, lease_seconds=60)
+    await let_time_pass(db, 61)
+    heir = await outbox.claim_notification(db, lease_seconds=60)
+    assert late is not None
+    assert heir is not None
+
+    assert not await outbox.settle_notification(db, late, state="dead", reason="late")
+    assert not await outbox.delay_notification(
+        db, late, seconds=9, status=None, reason="late", lets_others_pass=False, hold_seconds=0
+    )
+
+    assert await db.fetchval("SELECT last_error FROM outbox") is None
+    assert await outbox.settle_notification(db, heir, state="sent")
+    assert not await outbox.settle_notification(db, heir, state="dead")
+
+
 async def test_notification__many_workers_at_once_tell_each_row_once(db: asyncpg.Pool, receiver: Receiver):
     for _ in range(6):
         account = await an_account(db)
@@ -474,15 +492,26 @@ async def test_warning__is_told_to_each_target_once_however_often_it_is_written(
     alice = await an_account(db)
     await a_target(db, alice, slack.url + SLACK_PATH, kind="slack")
     await a_target(db, alice, receiver.url + PATH, secret=SECRET)
-    warned = Warned(month=date(2026, 11, 1), kind="runs", level=80, used=Decimal(80), most=Decimal(100))
+    for level, used in ((50, 50), (80, 80)):
+        await db.execute(
+            "INSERT INTO account_warnings (account_id, month, kind, level, used, most)"
+            " VALUES ($1, '2026-11-01', 'runs', $2, $3, 100)",
+            alice,
+            level,
+            used,
+        )
+    await a_target(db, await an_account(db), receiver.url + PATH)
 
-    assert [await warn(db, alice, warned) for _ in range(2)] == [2, 0]
+    assert [await outbox.tell_warnings(db, most=100) for _ in range(2)] == [4, 0]
     await deliver_due(db, outgoing(slack.url, receiver.url))
 
-    assert [message["text"] for message in slack.messages] == ["⚠️ 80 % of this month's test runs are used"]
-    [body] = [json.loads(text) for text in receiver.bodies.values()]
-    assert body["type"] == "account.warning"
-    assert body["data"]["text"] == "80 of 100 in November 2026. `prpm usage` shows the rest."
+    assert [message["text"] for message in slack.messages] == [
+        "⚠️ 50 % of this month's test runs are used",
+        "⚠️ 80 % of this month's test runs are used",
+    ]
+    bodies = [json.loads(text) for text in receiver.bodies.values()]
+    assert [body["type"] for body in bodies] == ["account.warning"] * 2
+    assert bodies[1]["data"]["text"] == "80 of 100 in November 2026. `prpm usage` shows the rest."
     assert slack.violations == receiver.violations == []
 
 
@@ -532,6 +561,18 @@ async def test_forge__of_another_account_or_repository_is_left_to_the_action(db:
 
     assert await rows(db) == []
     assert not await report_in_repository(db, forge="github", repository_id=7, account_id=bob)
+
+
+async def test_job__names_what_the_changes_run_before_came_to(db: asyncpg.Pool):
+    alice = await an_account(db)
+    seen = []
+    for number, conclusion in enumerate(("passed", "inconclusive", "failed")):
+        job_id = await an_ended_job(db, alice, conclusion, key=None, change=a_change(head_sha=f"{number:040x}"))
+        job = await jobs.read_job(db, job_id, seen_by=None)
+        assert job is not None
+        seen.append(job.previous)
+
+    assert seen == [None, "passed", "passed"]
 
 
 # Pure.
