@@ -23,6 +23,8 @@ RETRIES = 2  # of one deployment, after its first call, while others may step in
 LAST_RETRIES = 4
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+# For a deployment with no other beside it: through a restart, but no test hangs on a provider that is down.
+LONGEST_REST_WAIT_SECONDS = 10.0
 LONGEST_ANSWER = 4 * 2**20  # characters, whatever the backend let through
 FAIR_SECONDS = 10.0  # who gave a deployment less time than this must not blame it
 _LONGEST_WORD = 200  # characters of an id or a reason that a provider reports
@@ -140,7 +142,9 @@ class ModelPool:
                     return taken
                 if taken.why == "room":
                     await self._limits.room(taken.seconds)
-                elif (taken.why == "rest" and not may_rest) or not self._is_worth(taken.seconds, call):
+                elif not self._is_worth(taken.seconds, call) or (
+                    taken.why == "rest" and (not may_rest or taken.seconds > LONGEST_REST_WAIT_SECONDS)
+                ):
                     call.held_back(ready, taken)
                     return None
                 else:

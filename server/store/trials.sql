@@ -26,7 +26,8 @@ SELECT body FROM trials WHERE job_id = $1 ORDER BY case_index, model, repeat_ind
 WITH past AS (
   SELECT j.id FROM test_jobs j JOIN test_jobs o
     ON o.id = $1 AND j.suite_id = o.suite_id AND j.user_id = o.user_id AND j.package_id = o.package_id
-  WHERE j.status = 'completed' AND j.cached_from IS NULL AND j.framework = o.framework
+  WHERE j.status = 'completed' AND j.cached_from IS NULL
+    AND (o.framework = 'auto' OR j.framework = o.framework)  -- a job that ended names what ran
   ORDER BY j.created_at DESC LIMIT 100
 )
 SELECT t.model, COUNT(*) FILTER (WHERE t.state = 'passed')::INT AS passed,

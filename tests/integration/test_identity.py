@@ -239,7 +239,7 @@ def issuer() -> Iterator[KeyServer]:
 
 async def test_jwks__signed_tokens_are_accepted_and_forged_ones_refused(db: asyncpg.Pool, alice, issuer: KeyServer):
     rules = JwtRules(keys=SigningKeys(issuer.url))
-    claims = {"user_id": str(alice.id), "exp": NOW + 600}
+    claims = {"user_id": str(alice.id), "exp": int(time.time()) + 600}
     good = jwt.encode(claims, issuer.key, algorithm="RS256", headers={"kid": "k1"})
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     # A2: the public key taken for an HMAC secret.

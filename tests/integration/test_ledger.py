@@ -103,7 +103,7 @@ def test_ledger__I1_a_query_that_cannot_be_is_400(service: Service, query: str):
 def test_ledger__is_described_with_its_parameters(service: Service):
     described = service.visitor().get("/docs/openapi.json").json()["paths"][LEDGER]["get"]
 
-    assert {parameter["name"] for parameter in described["parameters"]} == {"month", "cursor", "limit"}
+    assert {parameter["name"] for parameter in described["parameters"]} == {"month", "cursor", "limit", "account"}
     assert {"200", "400", "401"} <= set(described["responses"])
 
 
@@ -118,7 +118,15 @@ async def alice(db: asyncpg.Pool) -> Caller:
     await db.execute("INSERT INTO snapshots (id, archive, archive_sha256, file_count) VALUES ($1, '', $1, 0)", "a" * 64)
     await db.execute("INSERT INTO suites (id, body) VALUES ($1, '{}')", "b" * 64)
     return Caller(
-        id=account.id, kind="user", username=account.username, email=None, tier="pro", is_admin=False, token_kind="api"
+        id=account.id,
+        asker_id=account.id,
+        scopes=("write:packages",),
+        kind="user",
+        username=account.username,
+        email=None,
+        tier="pro",
+        is_admin=False,
+        token_kind="api",
     )
 
 

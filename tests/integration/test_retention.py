@@ -32,6 +32,7 @@ NOTHING = {
     "completions": 0,
     "cached_outcomes": 0,
     "deliveries": 0,
+    "oidc_exchanges": 0,
     "body_hashes": 0,
     "notifications": 0,
     "sessions": 0,
@@ -46,7 +47,15 @@ async def an_account(db: asyncpg.Pool) -> Caller:
         account.id,
     )
     return Caller(
-        id=account.id, kind="user", username=account.username, email=None, tier="plus", is_admin=False, token_kind="api"
+        id=account.id,
+        asker_id=account.id,
+        scopes=("write:packages",),
+        kind="user",
+        username=account.username,
+        email=None,
+        tier="plus",
+        is_admin=False,
+        token_kind="api",
     )
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from evals.catalogue import Catalogue, Model
 from evals.comparison import Past, RowKey
 from evals.outcome import Outcome, build_outcome
+from evals.pool import ModelPool
 from evals.provenance import record_of
 from evals.rescoring import CannotRescore, differing_rows, rescore
 from evals.runner import Plan, run
@@ -16,7 +18,8 @@ from evals.statistics import Counts
 from evals.types import Assertion, AssertionSet, Case, Instructions, Message, Suite
 from tests.outcomes import a_case, an_outcome
 from tests.standins.model_server import model_server
-from tests.unit.test_runner import RUBRIC, a_pool, served
+from tests.unit.test_pool import Naps
+from tests.unit.test_runner import RUBRIC, served
 
 
 async def again(outcome: Outcome) -> Outcome:
@@ -26,6 +29,12 @@ async def again(outcome: Outcome) -> Outcome:
 
 def encoded(outcome: Outcome) -> bytes:
     return msgspec.json.encode(outcome)
+
+
+def patient_pool(*models: Model) -> ModelPool:
+    """A pool whose pauses take no time."""
+    naps = Naps()
+    return ModelPool(Catalogue(default=models[0].name, models=models), clock=naps.clock, sleep=naps)
 
 
 async def test_rescore__same_engine_gives_the_same_bytes() -> None:
@@ -56,7 +65,7 @@ async def test_rescore__real_run_with_every_kind_of_assertion_gives_the_same_byt
     suite = Suite(cases=cases)
     instructions = Instructions(name="p", version="1", format="claude", subtype="rule", system="Be kind.")
     models = ("flaky-0.6-a", "err-0.9-a")
-    async with model_server() as server, a_pool(*(served(server, name) for name in (*models, "judge-a"))) as pool:
+    async with model_server() as server, patient_pool(*(served(server, name) for name in (*models, "judge-a"))) as pool:
         plan = Plan(instructions=instructions, suite=suite, models=models)
         trials = [trial async for trial in run(plan, pool=pool)]
     outcome = build_outcome(suite, models, trials, total_duration_ms=5, engine_version="0.1.0")

@@ -25,7 +25,7 @@ def a_job(status: str, **changes: Any) -> JobView:
         "framework": "litellm", "suite_source": "package", "conclusion": None, "results": None, "error_code": None,
         "error_message": None, "test_result_id": None, "trials_total": 6, "trials_finished": 0, "trials_passed": 0,
         "trials_failed": 0, "trials_errored": 0, "position": None, "created_at": NOW, "started_at": None,
-        "completed_at": None, "cached_at": None,
+        "completed_at": None, "cached_at": None, "suite_name": "default", "change": None, "superseded_by": None,
     }  # fmt: skip
     return JobView(**usual | changes)
 
