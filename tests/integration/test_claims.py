@@ -115,6 +115,22 @@ async def test_lease__a_late_holder_can_write_and_end_nothing(db: asyncpg.Pool):
     assert await usage_of(db, account) == (1, ["charge"])
 
 
+async def test_claim__V6_a_frozen_holder_that_wakes_up_before_the_sweep_holds_no_slot_too_many(db: asyncpg.Pool):
+    plus = await an_account(db)
+    for _ in range(4):
+        await a_job(db, plus)
+    frozen = [await claim(db, owner="frozen") for _ in range(2)]
+    await db.execute("UPDATE test_jobs SET lease_until = NOW() - INTERVAL '1 second' WHERE status = 'running'")
+
+    early = await claim(db, owner="early")
+    extended = [await jobs.extend_lease(db, job, lease_seconds=15) for job in frozen if job]
+
+    assert early is None
+    assert extended == [True, True]
+    live = "SELECT COUNT(*) FROM test_jobs WHERE status = 'running' AND lease_until > NOW()"
+    assert await db.fetchval(live) == 2
+
+
 async def test_sweep__leaves_live_leases_alone(db: asyncpg.Pool):
     await a_job(db, await an_account(db))
     await claim(db)

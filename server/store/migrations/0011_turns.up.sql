@@ -18,6 +18,7 @@ DECLARE
   account RECORD;
 BEGIN
   FOR account IN
+    -- A lease that ran out counts until the sweep has taken it back: its holder may only have been frozen, and extend it.
     -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order.)
     (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
     FROM waiting_accounts w
@@ -25,7 +26,7 @@ BEGIN
     JOIN tiers t ON t.name = a.subscription_tier
     WHERE w.due_at <= CLOCK_TIMESTAMP() AND (
       SELECT COUNT(*) FROM test_jobs r
-      WHERE r.user_id = w.user_id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+      WHERE r.user_id = w.user_id AND r.status = 'running'
     ) < GREATEST(t.concurrent_jobs, 1)
     ORDER BY w.due_at
     LIMIT 4)
@@ -37,7 +38,7 @@ BEGIN
     JOIN tiers t ON t.name = a.subscription_tier
     CROSS JOIN LATERAL (
       SELECT COUNT(*) AS jobs FROM test_jobs r
-      WHERE r.user_id = w.user_id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+      WHERE r.user_id = w.user_id AND r.status = 'running'
     ) running
     WHERE running.jobs < GREATEST(t.concurrent_jobs, 1)
     ORDER BY w.start_key, running.jobs
@@ -60,7 +61,7 @@ BEGIN
       FOR UPDATE SKIP LOCKED
     ) AND c.status = 'queued' AND (
       SELECT COUNT(*) FROM test_jobs r
-      WHERE r.user_id = account.id AND r.status = 'running' AND r.lease_until > CLOCK_TIMESTAMP()
+      WHERE r.user_id = account.id AND r.status = 'running'
     ) < account.slots
     RETURNING c.id, c.fence, c.attempt, EXTRACT(EPOCH FROM c.deadline_at - CLOCK_TIMESTAMP())::FLOAT8;
     IF FOUND THEN
