@@ -39,10 +39,18 @@ Act = Callable[[Meaning], Awaitable[Ended]]
 class InboxLoop:
     """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater."""
 
-    def __init__(self, db: asyncpg.Pool, act: Act, *, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self,
+        db: asyncpg.Pool,
+        act: Act,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+        attempt_seconds: float = ATTEMPT_SECONDS,
+    ) -> None:
         self._db = db
         self._act = act
         self._look_seconds = look_seconds
+        self._attempt_seconds = attempt_seconds
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -67,21 +75,23 @@ class InboxLoop:
     async def handle_due(self) -> int:
         """How many were due, and are handled now."""
         claimed = await deliveries.claim_deliveries(self._db, most=AT_ONCE, lease_seconds=LEASE_SECONDS)
-        await asyncio.gather(*(self._handle(delivery) for delivery in claimed))
+        results = await asyncio.gather(*(self._handle(one) for one in claimed), return_exceptions=True)
+        # What could not even be noted is the database's trouble; its lease gives it to the next who looks.
+        for trouble in filter(None, results):
+            raise trouble
         return len(claimed)
 
     async def _handle(self, delivery: ClaimedDelivery) -> None:
         bound = {"delivery": delivery.id, "source": delivery.source}
         try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
+            async with asyncio.timeout(self._attempt_seconds):
                 ended = await self._ended(delivery)
-        except DATABASE_TROUBLE:
-            raise  # nothing can be written now; the lease gives it to the next who looks
         except TryLater as later:
             await self._put_off(delivery, str(later), seconds=later.seconds)
             return
-        except TimeoutError:
-            await self._put_off(delivery, f"It took longer than {ATTEMPT_SECONDS:g} s.")
+        except OSError as error:  # time-outs are such: something outside is away, a forge or the database
+            is_slow = isinstance(error, TimeoutError)
+            await self._put_off(delivery, "It took too long." if is_slow else "Something outside did not answer.")
             return
         except Exception as error:  # noqa: BLE001 - a defect of ours: kept visible, and never the end of the loop
             log.error("delivery broke", error=type(error).__name__, **bound)

@@ -100,6 +100,38 @@ async def test_delivery__a_defect_is_visible_and_others_go_on(db: asyncpg.Pool):
     ]
 
 
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (ConnectionResetError("canary"), "Something outside did not answer."),
+        (TimeoutError(), "It took too long."),
+        (asyncpg.DataError("canary"), "Handling it broke; the log says how."),
+    ],
+)
+async def test_delivery__trouble_outside_is_counted_and_never_taken_for_the_inboxs_own(
+    db: asyncpg.Pool, trouble: Exception, reason: str
+):
+    await keep(db, "one")
+
+    await InboxLoop(db, acting(trouble)).handle_due()
+
+    row = await the(db, "one")
+    assert (row["reason"], row["lease_until"], row["attempts"]) == (reason, None, 1)
+    assert row["due_in"] > 3
+
+
+async def test_delivery__that_never_ends_is_put_off(db: asyncpg.Pool):
+    await keep(db, "one")
+
+    async def act(meaning: Meaning) -> Ended:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    await InboxLoop(db, act, attempt_seconds=0.05).handle_due()
+
+    assert (await the(db, "one"))["reason"] == "It took too long."
+
+
 async def test_delivery__two_handlers_never_have_the_same_one(db: asyncpg.Pool):
     for number in range(40):
         await keep(db, str(number))
