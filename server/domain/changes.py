@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -31,7 +31,7 @@ SUITE_NAME = (
 class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which change a run tests. The same event sent again gets the same job; a newer head ends the older one's job."""
 
-    forge: Literal["github", "gitlab"]
+    forge: Annotated[str, Meta(max_length=32, description="Whose change it is", examples=["github", "gitlab"])]
     repository: Annotated[str, Meta(description="owner/name, as it is shown", examples=["acme/prompts"])]
     repository_id: Annotated[
         int, Meta(ge=1, le=2**63 - 1, description="The forge's number: it stays when a repository is renamed.")

@@ -173,6 +173,11 @@ async def deliver(db: asyncpg.Pool, notification: ClaimedNotification, outgoing:
     except TimeoutError:
         await _keep_failure(db, notification, CannotNotify("The message took too long.", retryable=True), outgoing)
         return
+    except OSError:
+        # The network's or the database's; where it is the latter, keeping this fails too, and the lease runs out.
+        unreachable = CannotNotify("Something outside did not answer.", retryable=True)
+        await _keep_failure(db, notification, unreachable, outgoing)
+        return
     except DATABASE_TROUBLE:
         raise
     except Exception as error:

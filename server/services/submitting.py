@@ -35,6 +35,7 @@ from server.domain.jobs import EqualSubmit, NewJob, Refused, SentSuite, Submissi
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
 from server.domain.tiers import TIERS, next_tier
+from server.forges import FORGES
 from server.services.admission import Admission
 from server.services.against import check_against
 from server.services.caching import outcome_settings
@@ -314,6 +315,8 @@ def _check_plugins(asked: Sequence[str], framework: Framework, chosen: Sequence[
 
 def _check_change(request: RunRequest) -> None:
     faults = faults_of(request.change) if request.change is not None else []
+    if request.change is not None and request.change.forge not in FORGES:
+        faults.insert(0, f"change.forge: must be one of {', '.join(FORGES)}")
     pattern, words = SUITE_NAME
     if request.suite_name is not None and not pattern.fullmatch(request.suite_name):
         faults.append(f"suite_name: {words}")
