@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from server.services.forge_access import ForgeAccess
+from server.services.keyless import read_issuers
 from server.services.sealing import sealer_of
 from server.settings import Settings
 
@@ -15,5 +16,6 @@ def make_forge_access(db: asyncpg.Pool, settings: Settings) -> ForgeAccess:
         db,
         settings=settings.plugin_secrets,
         sealer=sealer_of(settings.secret_key),
+        issuers=[(issuer.kind.forge, issuer.url) for issuer in read_issuers(settings.oidc_issuers).values()],
         allowed_origins=settings.notify_allowed_origins,
     )

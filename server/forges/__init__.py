@@ -14,6 +14,7 @@ from msgspec import Struct
 from evals.models import Secret
 from evals.plugins import Registry
 from notifiers import Request, Response
+from server.domain.events import Repository
 
 T = TypeVar("T")
 Asking = Generator[Request, Response, T]
@@ -95,11 +96,18 @@ class Installed(Struct, frozen=True, kw_only=True):
     is_suspended: bool
 
 
+class Listed(Struct, frozen=True):
+    """Repositories with the number of each one's owner. `is_whole`: False where there are more than were read."""
+
+    repositories: tuple[tuple[Repository, int | None], ...]
+    is_whole: bool
+
+
 class AskToken(Protocol):
-    """How a token for one repository and some rights is asked for."""
+    """How a token for some rights in one repository is asked for, or (None) in all that the installation has."""
 
     def __call__(
-        self, api_url: str, proof: Secret, installation_id: int, *, repository_id: int, rights: Mapping[str, str]
+        self, api_url: str, proof: Secret, installation_id: int, *, repository_id: int | None, rights: Mapping[str, str]
     ) -> Asking[AppToken]: ...
 
 
@@ -113,6 +121,8 @@ class AppKind(Struct, frozen=True, kw_only=True):
     installation_of: Callable[[str, Secret, str], Asking[Installed | None]]  # that has the repository "owner/name"
     installation: Callable[[str, Secret, int], Asking[Installed | None]]
     token: AskToken
+    list_rights: Mapping[str, str]
+    repositories: Callable[[str, Secret], Asking[Listed]]  # with a token of these rights
 
 
 class Forge(Struct, frozen=True, kw_only=True):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -20,7 +21,7 @@ from msgspec import Struct
 
 from evals.models import Secret
 from server.domain.links import Link, Right
-from server.forges import FORGES, AppKind, Asking, CannotRead, Installed, Place
+from server.forges import FORGES, AppKind, Asking, CannotRead, Installed, Listed, Place
 from server.services.posting import post
 from server.services.public_addresses import INTERNET, Network
 from server.services.public_client import origin_of, public_client
@@ -34,6 +35,9 @@ LONGEST_USE_SECONDS: Final = 3000.0
 MOST_TOKENS: Final = 2000
 CONNECTIONS: Final = 30
 DEFAULT_ACCOUNT: Final = "WEBHOOK_ACCOUNT"  # whose is what nobody linked, where the service is one account's
+
+# Where an API and its issuer have different hosts: https://docs.github.com/en/actions/reference/security/oidc
+ISSUER_HOSTS: Final = {"api.github.com": "token.actions.githubusercontent.com"}
 
 
 class AppKeys(Struct, frozen=True, kw_only=True):
@@ -49,7 +53,10 @@ class _Kept(Struct, frozen=True):
 
 
 class ForgeAccess:
-    """One for a process. `settings` are variables by their names without `PRPM_`; close it with `aclose`."""
+    """One for a process. `settings` are variables by their names without `PRPM_`; close it with `aclose`.
+
+    `issuers`: forges, and whose tokens their workflows show.
+    """
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class ForgeAccess:
         *,
         settings: Mapping[str, Secret],
         sealer: Sealer | None,
+        issuers: Sequence[tuple[str, str]] = (),
         allowed_origins: frozenset[str] = frozenset(),
         network: Network = INTERNET,
         now: Callable[[], float] = time.time,
@@ -64,6 +72,7 @@ class ForgeAccess:
         self._db = db
         self._settings = settings
         self._sealer = sealer
+        self._issuers = issuers
         self._now = now
         # Where the operator's settings lead is the operator's choice, a private network as well.
         own = frozenset(origin_of(httpx.URL(forge.api_url(settings))) for forge in FORGES.values())
@@ -87,6 +96,16 @@ class ForgeAccess:
     def api_url(self, forge: str) -> str:
         """Where the forge's API is."""
         return FORGES[forge].api_url(self._settings)
+
+    def issuer(self, forge: str) -> str | None:
+        """Whose tokens the workflows of this very forge show; None where that is not sure.
+
+        Numbers of repositories mean nothing at another server: an issuer that does not stand for the API's host would
+        let a stranger's repository with the same number pass for a linked one.
+        """
+        host = urlsplit(self.api_url(forge)).hostname
+        hosts = {host, ISSUER_HOSTS.get(host or "", host)}
+        return next((url for name, url in self._issuers if name == forge and urlsplit(url).hostname in hosts), None)
 
     def own_token(self, forge: str) -> Secret | None:
         """The service's own token, from its settings."""
@@ -150,6 +169,13 @@ class ForgeAccess:
             while len(self._tokens) > MOST_TOKENS:
                 self._tokens.popitem(last=False)
         return granted.token
+
+    async def repositories(self, forge: str, installation_id: int) -> Listed:
+        """What the installation has now. Raises CannotRead."""
+        app, proof = await self.proof(forge)
+        api_url = self.api_url(forge)
+        granted = await self.ask(app.token(api_url, proof, installation_id, repository_id=None, rights=app.list_rights))
+        return await self.ask(app.repositories(api_url, granted.token))
 
     def forget_installation(self, forge: str, installation_id: int) -> None:
         """Its tokens are used no more: it was suspended or removed."""
