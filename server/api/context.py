@@ -62,7 +62,7 @@ class ModelBook:
 
 
 async def limit_submits(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """For a route's `guards`: as often as a token and an address may submit. Before the body is read; raises TooMany."""
+    """For a route's `guards`, before the body is read: as often as a token and an address may. Raises TooMany."""
     site: Site = connection.app.state.site
     token = connection.headers.get("authorization")
     await site.doorkeeper.submit(token.encode() if token else None, address=site.address_of(connection.scope))

@@ -79,9 +79,9 @@ async def exchange(
 ) -> Exchanged:
     """A token of ours for the workflow that shows this one, once.
 
-    `admit` is told whose verified token it is, and may raise. Raises NotAuthenticated for a token that is not good or was
-    used before, NotAllowed for one whose repository or event is not trusted, Unavailable while its issuer's keys are not
-    known.
+    `admit` is told whose verified token it is, and may raise. Raises NotAuthenticated for a token that is not good or
+    was used before, NotAllowed for one whose repository or event is not trusted, Unavailable while its issuer's keys
+    are not known.
     """
     claims, issuer = await _verified(keyless, unverified_token)
     workflow = issuer.kind.read(claims)
