@@ -29,8 +29,10 @@ from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules
 from server.services.keyless import Keyless, read_issuers
+from server.services.limiting import Doorkeeper, RateLimits
 from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
+from server.services.rates import RateBook
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
@@ -57,6 +59,17 @@ def find_handlers(*packages: str) -> list[Any]:
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
             found += getattr(importlib.import_module(f"{package}.{module.name}"), "handlers", [])
     return found
+
+
+def rate_limits(settings: Settings) -> RateLimits:
+    """How often each caller may come to the doors."""
+    return RateLimits(
+        submits=settings.submits_per_minute,
+        exchanges=settings.exchanges_per_minute,
+        requests=settings.requests_per_minute,
+        deliveries=settings.deliveries_per_minute,
+        bad_deliveries=settings.bad_deliveries_per_minute,
+    )
 
 
 def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> ASGIApp:
@@ -107,6 +120,7 @@ async def open_site(
             return False
 
     queue = QueueBook(db)
+    doorkeeper = Doorkeeper(RateBook(redis), rate_limits(settings))
     watch = JobWatch(db, connect=lambda: connect_directly(settings), most_readers=free_files())
 
     async def end_waits() -> None:
@@ -132,6 +146,8 @@ async def open_site(
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
         keyless=keyless,
+        doorkeeper=doorkeeper,
+        address_of=guesses.address_of,
         public_url=settings.public_url,
         signing_key=signing_key(settings.signing_key),
         notifying=Notifying(
