@@ -31,6 +31,7 @@ from server.forges import (
     Listed,
     Place,
     Proposed,
+    Proven,
     Touched,
     Tree,
     member,
@@ -224,6 +225,19 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     return member(body, "user", "id") == user_id and member(body, "permission") in WRITERS
 
 
+def prove(api_url: str, token: Secret, name: str) -> Asking[Proven]:
+    """The repository; `permissions` are those of the person who made the token, whatever the token itself may do."""
+    answer = yield from _get(f"{api_url}/repos/{_name(name)}", token, doing="look at the repository", most=PAGE_BYTES)
+    repository, owner_id = _repository(answer.json())
+    return Proven(
+        id=repository.id,
+        name=repository.name,
+        owner_id=owner_id,
+        default_branch=repository.default_branch,
+        may_administer=member(answer.json(), "permissions", "admin") is True,
+    )
+
+
 def _get(
     url: str, token: Secret, *, doing: str, most: int = SMALL_ANSWER_BYTES, or_missing: bool = False
 ) -> Asking[Response]:
@@ -272,11 +286,14 @@ FORGES.register(
         proposed=proposed,
         branch_head=branch_head,
         may_write=may_write,
+        prove=prove,
         api_url=api_url,
         token_setting="GITHUB_TOKEN",  # noqa: S106 - the name of a setting
         app=AppKind(
             id_setting="GITHUB_APP_ID",
             key_setting="GITHUB_APP_PRIVATE_KEY",
+            client_id_setting="GITHUB_CLIENT_ID",
+            client_secret_setting="GITHUB_CLIENT_SECRET",  # noqa: S106 - as above
             rights={"read": READ_RIGHTS, "report": REPORT_RIGHTS},
             proof=lambda app_id, key, now: app_jwt(app_id, key, now=now),
             installation_of=installation_of,

@@ -5,7 +5,7 @@ Deliveries come late and in any order, so none of them is taken at its word: it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from uuid import UUID
 
 import asyncpg
@@ -17,8 +17,8 @@ from server.domain.errors import NotFound
 from server.domain.events import LinkChanged, Repository
 from server.domain.links import Installation, NewLink, NotLinked
 from server.forges import FORGES, CannotRead, Installed
-from server.services.announcing import announce
 from server.services.forge_access import ForgeAccess
+from server.services.link_records import end_links
 from server.store import accounts, links
 
 log = structlog.get_logger()
@@ -126,22 +126,6 @@ async def unlink_installation(db: asyncpg.Pool, *, forge: str, installation_id: 
     numbers = await links.list_installation_links(db, forge=forge, installation_id=installation_id)
     await end_links(db, forge=forge, repository_ids=numbers, reason=reason)
     return was_linked
-
-
-async def end_links(db: asyncpg.Pool, *, forge: str, repository_ids: Collection[int], reason: str) -> None:
-    """The repositories are nobody's; what waits for them ends with the reason, and nothing is told there."""
-    if not repository_ids:
-        return
-    for ended in await links.end_links(db, forge=forge, repository_ids=repository_ids, reason=reason):
-        log.info("link ended", forge=forge, repository=ended.repository_id, account=str(ended.account_id))
-        jobs = await links.end_repository_jobs(
-            db,
-            account_id=ended.account_id,
-            forge=forge,
-            repository_id=ended.repository_id,
-            message=f"{reason} The run was given back.",
-        )
-        await announce(db, jobs)
 
 
 async def change_installation(db: asyncpg.Pool, access: ForgeAccess, changed: LinkChanged, *, forge: str) -> Ended:

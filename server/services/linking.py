@@ -9,7 +9,6 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-import structlog
 
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import LinkChanged, Repository
@@ -17,22 +16,20 @@ from server.domain.links import KeptLink, Link, NewLink, NotLinked
 from server.forges import FORGES, CannotRead
 from server.services.forge_access import ForgeAccess
 from server.services.handling import TryLater
+from server.services.hook_links import change_by_hook, link_by_hook
 from server.services.installations import (
     NOT_LINKED,
     change_installation,
     change_repositories,
-    end_links,
     kept_or_default,
     read_default_account,
 )
+from server.services.link_records import end_links, keep_link
 from server.store import links
-
-log = structlog.get_logger()
 
 NOBODYS = "No account is linked to this repository."
 NOT_INSTALLED = "The App is not installed in this repository."
 SUSPENDED = "The App's installation is suspended: its owner resumes it in the forge's settings."
-ANOTHERS = "This repository is linked to another account. One account can have it; the other ends its link first."
 
 
 async def find_link(
@@ -51,7 +48,7 @@ async def find_link(
         raise NotLinked("This version of the service knows no such forge.")
     try:
         if hook_id is not None:
-            raise NotLinked("This hook is not known.")
+            return await link_by_hook(db, access, repository, hook_id)
         return await _by_app_or_settings(db, access, repository, installation_id)
     except CannotRead as error:
         raise TryLater(str(error), seconds=error.seconds) from None
@@ -69,7 +66,7 @@ async def change_links(db: asyncpg.Pool, access: ForgeAccess, changed: LinkChang
     """What the forge tells of installations and repositories is true here, too. Raises TryLater."""
     try:
         if delivery.hook_id is not None:
-            return Ended("ignored", "This hook is not known.")
+            return await change_by_hook(db, changed, delivery.hook_id)
         if changed.word in ("renamed", "transferred", "deleted"):
             return await change_repositories(db, access, changed.repositories)
         return await change_installation(db, access, changed, forge=delivery.source)
@@ -86,7 +83,7 @@ async def _by_app_or_settings(
     # What we know is enough where the delivery says nothing else: a token of it is given for this number alone.
     if kept is not None and kept.hook_id is None and kept.installation_id == installation_id:
         return await _usable(db, kept, repository)
-    if await access.app_keys(repository.forge) is not None:
+    if await access.has_app(repository.forge):
         return await _by_app(db, access, repository, kept)
     return await _by_settings(db, access, repository)
 
@@ -119,7 +116,7 @@ async def _by_app(db: asyncpg.Pool, access: ForgeAccess, repository: Repository,
         owner_id=found.owner_id,
         issuer=access.issuer(repository.forge),
     )
-    return await _link(db, new)
+    return await keep_link(db, new)
 
 
 async def _by_settings(db: asyncpg.Pool, access: ForgeAccess, repository: Repository) -> Link:
@@ -128,16 +125,7 @@ async def _by_settings(db: asyncpg.Pool, access: ForgeAccess, repository: Reposi
         raise NotLinked(NOBODYS)
     account = await read_default_account(db, access.default_account)
     reports = access.own_token(repository.forge) is not None
-    return await _link(db, NewLink(repository=repository, account_id=account.id, reports=reports))
-
-
-async def _link(db: asyncpg.Pool, new: NewLink) -> Link:
-    is_theirs = await links.link_repository(db, new)
-    kept = await links.read_link(db, forge=new.repository.forge, repository_id=new.repository.id)
-    if not is_theirs or kept is None:
-        raise NotLinked(ANOTHERS)
-    log.info("repository linked", forge=kept.forge, repository=kept.repository_id, account=str(kept.account_id))
-    return kept.as_link()
+    return await keep_link(db, NewLink(repository=repository, account_id=account.id, reports=reports))
 
 
 async def _usable(db: asyncpg.Pool, kept: KeptLink, repository: Repository) -> Link:
