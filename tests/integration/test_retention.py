@@ -33,6 +33,7 @@ NOTHING = {
     "cached_outcomes": 0,
     "deliveries": 0,
     "oidc_exchanges": 0,
+    "setup_tickets": 0,
     "body_hashes": 0,
     "notifications": 0,
     "sessions": 0,
