@@ -45,6 +45,8 @@ from server.telling import make_outbox_loop, tell
 
 log = structlog.get_logger()
 
+WAKE_SECONDS = 0.1  # what a wake-up may take at the end; it is done in a few milliseconds
+
 
 def read_catalogue(settings: Settings, environ: Mapping[str, str]) -> Catalogue:
     """The models that this worker can reach: by the operator's file, else the built-in one, else the demo model."""
@@ -184,8 +186,7 @@ async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]
         except Exception as error:  # noqa: BLE001 - whatever ends arq, jobs go on and it is started again
             log.warning("arq ended", reason=type(error).__name__)
         finally:
-            with contextlib.suppress(Exception):
-                await asyncio.shield(worker.close())
+            await asyncio.shield(_close_arq(worker))
         if _is_cancelled():
             return
         # What was nudged meanwhile may be lost.
@@ -193,6 +194,15 @@ async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]
             nudge()
         pause = 0.1 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
         await asyncio.sleep(pause)
+
+
+async def _close_arq(worker: Worker) -> None:
+    """Whoever waits for this may be cancelled meanwhile, so nothing is raised that would be nobody's."""
+    # Cancelled in the middle of a command a task leaves its connection open, about which redis complains at the end.
+    if worker.tasks:
+        await asyncio.wait(worker.tasks.values(), timeout=WAKE_SECONDS)
+    with contextlib.suppress(Exception, asyncio.CancelledError):  # it waits for tasks that it cancels itself
+        await worker.close()
 
 
 def _is_cancelled() -> bool:
