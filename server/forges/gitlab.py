@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
-from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
+from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Proven, Touched, Tree, member
 from server.forges._asking import ask
 
 PUBLIC_SERVER = "https://gitlab.com"
@@ -23,7 +23,7 @@ PAGE_BYTES = 16 * 2**20
 PER_PAGE = 100
 READ_SECONDS = 30.0
 MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked through
-DEVELOPER = 30  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
+DEVELOPER, MAINTAINER = 30, 40  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
 KINDS: dict[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
 
@@ -132,6 +132,56 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     return is_the_one and isinstance(level, int) and level >= DEVELOPER
 
 
+def prove(api_url: str, token: Secret, name: str) -> Asking[Proven]:
+    """The project with this path, else the group."""
+    path = quote(name, safe="")
+    answer = yield from _get(f"{api_url}/projects/{path}", token, doing="look at the project", or_missing=True)
+    if answer.status != 404:
+        return (yield from _proven(api_url, token, answer))
+    answer = yield from _get(f"{api_url}/groups/{path}?with_projects=false", token, doing="look at the group")
+    body = answer.json()
+    number = _number(body, "id")
+    may = yield from _may_administer(f"{api_url}/groups/{number}", api_url, token)
+    return Proven(id=number, name=_text(body, "full_path"), owner_id=number, is_group=True, may_administer=may)
+
+
+def prove_member(api_url: str, token: Secret, group_id: int, project_id: int) -> Asking[Proven | None]:
+    """The project, if it lies in the group or below it. Both are looked at now, as both can be moved."""
+    answer = yield from _get(f"{api_url}/groups/{group_id}?with_projects=false", token, doing="look at the group")
+    group = _text(answer.json(), "full_path")
+    answer = yield from _get(f"{api_url}/projects/{project_id}", token, doing="look at the project", or_missing=True)
+    if answer.status == 404:
+        return None
+    found = yield from _proven(api_url, token, answer)
+    return found if found.id == project_id and found.name.startswith(f"{group}/") else None
+
+
+def _proven(api_url: str, token: Secret, answer: Response) -> Asking[Proven]:
+    body = answer.json()
+    number, owner, branch = _number(body, "id"), member(body, "namespace", "id"), member(body, "default_branch")
+    may = yield from _may_administer(f"{api_url}/projects/{number}", api_url, token)
+    return Proven(
+        id=number,
+        name=_text(body, "path_with_namespace"),
+        owner_id=owner if isinstance(owner, int) else None,
+        default_branch=branch if isinstance(branch, str) else "",
+        may_administer=may,
+    )
+
+
+def _may_administer(place: str, api_url: str, token: Secret) -> Asking[bool]:
+    """Whether whoever the token stands for is a maintainer there, by inheritance too: only they make webhooks."""
+    if not token.reveal():
+        return False
+    answer = yield from _get(f"{api_url}/user", token, doing="ask whose the token is")
+    user_id = _number(answer.json(), "id")
+    answer = yield from _get(
+        f"{place}/members/all/{user_id}", token, doing="ask what the token's user may do", or_missing=True
+    )
+    level = member(answer.json(), "access_level")
+    return answer.status != 404 and isinstance(level, int) and level >= MAINTAINER
+
+
 def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_missing: bool = False) -> Asking[Response]:
     request = Request(
         method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
@@ -156,6 +206,13 @@ def _text(body: Any, *path: str | int) -> str:
     return found
 
 
+def _number(body: Any, *path: str | int) -> int:
+    found = member(body, *path)
+    if not isinstance(found, int):
+        raise _odd()
+    return found
+
+
 def _odd() -> CannotRead:
     return CannotRead("GitLab answered in a form that is not known here.", retryable=True)
 
@@ -169,6 +226,8 @@ FORGES.register(
         proposed=proposed,
         branch_head=branch_head,
         may_write=may_write,
+        prove=prove,
+        prove_member=prove_member,
         api_url=api_url,
         token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
     ),
