@@ -14,6 +14,7 @@ from msgspec import Struct
 from evals.models import Secret
 from evals.plugins import Registry
 from notifiers import Request, Response
+from server.domain.missed import Sent
 
 T = TypeVar("T")
 Asking = Generator[Request, Response, T]
@@ -103,6 +104,23 @@ class AskToken(Protocol):
     ) -> Asking[AppToken]: ...
 
 
+class SentPage(Struct, frozen=True):
+    """Tries of deliveries, the newest first; `cursor` names the next page, "" after the last one."""
+
+    sent: tuple[Sent, ...]
+    cursor: str = ""
+
+
+class Sending(Struct, frozen=True, kw_only=True):
+    """What was sent to the App's webhook. `page` by its cursor, "" for the newest; `again` by an `attempt_id`.
+
+    `again` says False for one that the forge has no more.
+    """
+
+    page: Callable[[str, Secret, str], Asking[SentPage]]
+    again: Callable[[str, Secret, int], Asking[bool]]
+
+
 class AppKind(Struct, frozen=True, kw_only=True):
     """A forge that knows Apps, which repositories are given to. The first two name settings, without `PRPM_`."""
 
@@ -113,6 +131,7 @@ class AppKind(Struct, frozen=True, kw_only=True):
     installation_of: Callable[[str, Secret, str], Asking[Installed | None]]  # that has the repository "owner/name"
     installation: Callable[[str, Secret, int], Asking[Installed | None]]
     token: AskToken
+    sending: Sending | None = None  # of a forge that sends each delivery once
 
 
 class Forge(Struct, frozen=True, kw_only=True):

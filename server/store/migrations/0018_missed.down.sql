@@ -1,0 +1,2 @@
+DROP TABLE missed_deliveries;
+DROP TABLE delivery_looks;
