@@ -937,6 +937,8 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received';
 -- Serves the clean-up and the operator's list.
 CREATE INDEX deliveries_age ON deliveries (received_at);
+-- Serves the operator's list of what needs a person, and its replay.
+CREATE INDEX deliveries_failed ON deliveries (received_at) WHERE state = 'failed';
 
 -- Installations of the service's own App. One belongs to one account at most.
 CREATE TABLE installations (

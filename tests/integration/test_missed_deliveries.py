@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -14,9 +20,14 @@ from server.forges import FORGES
 from server.services.forge_access import ForgeAccess
 from server.services.missing import MissedLoop, Pace
 from server.store import deliveries, missed
+from server.store.migrations import migrate
+from tests.conftest import _execute, with_database
 from tests.links import access_to
-from tests.standins.github_sender import GitHubSender
+from tests.service import Service, free_port, in_loop, start_service
+from tests.standins.github_app import APP_ID, PRIVATE_KEY
+from tests.standins.github_sender import SECRET, GitHubSender
 from tests.standins.web import Answer, Fault
+from tests.webhooks import a_payload
 
 HOUR = 3600.0
 
@@ -291,6 +302,51 @@ async def test_loop__looks_at_once_when_it_starts(db: asyncpg.Pool, github: GitH
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+def test_service__has_what_was_sent_while_it_was_down(
+    admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory, github: GitHubSender
+):
+    """W23's other half: two deliveries fail, one of them is sent again by hand, and the service starts."""
+    dsn = with_database(admin_dsn, f"prpm_test_{uuid.uuid4().hex[:12]}")
+    in_loop(_execute(admin_dsn, f'CREATE DATABASE "{urlsplit(dsn).path[1:]}"'))
+    in_loop(migrate(dsn))
+    github.hook_url = f"http://127.0.0.1:{free_port()}/webhooks/github"
+    failed = [github.send("push", a_payload("github/push.new_branch", ref=f"refs/heads/{n}")) for n in range(2)]
+    is_up = threading.Event()
+    github.before_answer = lambda _: is_up.wait(20)
+
+    for service in start_service(
+        dsn=dsn,
+        redis_url=redis_url,
+        folder=tmp_path_factory.mktemp("missed"),
+        PRPM_GITHUB_WEBHOOK_SECRET=SECRET,
+        PRPM_GITHUB_API_URL=github.url,
+        PRPM_GITHUB_APP_ID=APP_ID,
+        PRPM_GITHUB_APP_PRIVATE_KEY=PRIVATE_KEY,
+    ):
+        github.hook_url, github.is_sending_again = f"{service.url}/webhooks/github", True
+        by_hand = github.send("push", failed[0].body, guid=failed[0].guid)
+        is_up.set()
+        deadline = time.monotonic() + 15
+        while len(service.fetch("SELECT 1 FROM deliveries WHERE state <> 'received'")) < 2:
+            assert time.monotonic() < deadline, service.fetch("SELECT * FROM missed_deliveries")
+            time.sleep(0.05)
+        listed = operate(service, "deliveries", "missed")
+
+    assert [one.status for one in failed] == [0, 0]
+    assert by_hand.status == 202
+    assert github.asked_again == [failed[1].guid]
+    # What arrived goes from the list with the next look.
+    assert listed.returncode == 0
+    assert [line.split()[4] for line in listed.stdout.splitlines()] == [failed[1].guid]
+
+
+def operate(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server.operator.main", *arguments],
+        env={**os.environ, **service.environment}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
 async def test_store__what_is_due_is_found_by_an_index(db: asyncpg.Pool):

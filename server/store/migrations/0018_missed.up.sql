@@ -23,3 +23,6 @@ CREATE TABLE missed_deliveries (
 );
 -- Serves who asks again: what is due of a source, the oldest first.
 CREATE INDEX missed_deliveries_due ON missed_deliveries (source, sent_at);
+
+-- Serves the operator's list of what needs a person, and its replay.
+CREATE INDEX deliveries_failed ON deliveries (received_at) WHERE state = 'failed';
