@@ -30,6 +30,7 @@ from evals.catalogue import (
 from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
+from server.reaching import look_for_missed
 from server.services.acting import act
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS
@@ -130,6 +131,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         ]
         if settings.notify_from == "worker":
             work.append(asyncio.create_task(tell(db, outbox), name="outbox"))
+            work.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
         await _first_of(stop, work)
         claims, *others = work
         await asyncio.gather(

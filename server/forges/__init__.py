@@ -15,6 +15,7 @@ from evals.models import Secret
 from evals.plugins import Registry
 from notifiers import Request, Response
 from server.domain.events import Repository
+from server.domain.missed import Sent
 
 T = TypeVar("T")
 Asking = Generator[Request, Response, T]
@@ -111,6 +112,23 @@ class AskToken(Protocol):
     ) -> Asking[AppToken]: ...
 
 
+class SentPage(Struct, frozen=True):
+    """Tries of deliveries, the newest first; `cursor` names the next page, "" after the last one."""
+
+    sent: tuple[Sent, ...]
+    cursor: str = ""
+
+
+class Sending(Struct, frozen=True, kw_only=True):
+    """What was sent to the App's webhook. `page` by its cursor, "" for the newest; `again` by an `attempt_id`.
+
+    `again` says False for one that the forge has no more.
+    """
+
+    page: Callable[[str, Secret, str], Asking[SentPage]]
+    again: Callable[[str, Secret, int], Asking[bool]]
+
+
 class AppKind(Struct, frozen=True, kw_only=True):
     """A forge that knows Apps, which repositories are given to. What ends in `_setting` names one, without `PRPM_`."""
 
@@ -125,6 +143,7 @@ class AppKind(Struct, frozen=True, kw_only=True):
     token: AskToken
     list_rights: Mapping[str, str]
     repositories: Callable[[str, Secret], Asking[Listed]]  # with a token of these rights
+    sending: Sending | None = None  # of a forge that sends each delivery once
 
 
 class Proven(Struct, frozen=True, kw_only=True):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
 
@@ -18,6 +19,7 @@ from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
 from server.domain.events import Repository
+from server.domain.missed import Sent
 from server.forges import (
     FORGES,
     AppKind,
@@ -32,6 +34,8 @@ from server.forges import (
     Place,
     Proposed,
     Proven,
+    Sending,
+    SentPage,
     Touched,
     Tree,
     member,
@@ -44,6 +48,7 @@ API_SETTING = "GITHUB_API_URL"
 TREE_BYTES = 32 * 2**20  # GitHub cuts trees at 100,000 entries or 7 MB
 PAGE_BYTES = 8 * 2**20
 PER_PAGE = 100
+MAX_NAME = 255  # characters of a delivery's id, as they are kept when it arrives
 READ_SECONDS = 30.0
 MOST_FILE_PAGES = 30  # 3,000 files, which is where GitHub ends its list
 MOST_REPOSITORY_PAGES = 30  # of an installation that has more, the rest is linked when something happens there
@@ -136,6 +141,58 @@ def _repository(one: Any) -> tuple[Repository, int | None]:
     branch = branch if isinstance(branch, str) else ""
     repository = Repository(forge="github", id=number, name=name, default_branch=branch)
     return repository, owner if isinstance(owner, int) else None
+
+
+def sent(api_url: str, proof: Secret, cursor: str) -> Asking[SentPage]:
+    """What GitHub sent to the App's webhook in the last three days. It sends each once.
+
+    https://docs.github.com/rest/apps/webhooks#list-deliveries-for-an-app-webhook
+    """
+    url = f"{api_url}/app/hook/deliveries?per_page={PER_PAGE}"
+    if cursor:
+        url += f"&cursor={quote(cursor, safe='')}"
+    answer = yield from _get(url, proof, doing="list what was sent to the App", most=PAGE_BYTES)
+    listed = answer.json()
+    if not isinstance(listed, list):
+        raise _odd()
+    found = tuple(one for one in map(_sent, listed) if one is not None)
+    return SentPage(found, _next_cursor(answer.headers.get("link", "")))
+
+
+def _sent(one: Any) -> Sent | None:
+    number, guid, event, moment = (member(one, name) for name in ("id", "guid", "event", "delivered_at"))
+    status, words = member(one, "status_code"), member(one, "status")
+    if not isinstance(number, int) or not isinstance(guid, str) or not isinstance(moment, str):
+        return None
+    try:
+        sent_at = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return Sent(
+        attempt_id=number,
+        delivery_id=guid[:MAX_NAME],
+        event=str(event or "")[:MAX_NAME],
+        sent_at=sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=UTC),
+        has_arrived=isinstance(status, int) and 200 <= status < 300,
+        trouble=(words if isinstance(words, str) and words.isprintable() else "")[:MAX_NAME],
+    )
+
+
+def _next_cursor(link: str) -> str:
+    """Of the address of the next page only its cursor is taken."""
+    for part in link.split(","):
+        address, _, words = part.partition(";")
+        if 'rel="next"' in words:
+            return next(iter(parse_qs(urlsplit(address.strip().strip("<>")).query).get("cursor", [])), "")
+    return ""
+
+
+def send_again(api_url: str, proof: Secret, attempt_id: int) -> Asking[bool]:
+    """It is sent once more, under its own delivery id. False: GitHub has it no more."""
+    url = f"{api_url}/app/hook/deliveries/{attempt_id}/attempts"
+    request = Request(method="POST", url=url, headers=_headers(proof), timeout_seconds=READ_SECONDS)
+    answer = yield from ask(request, doing="ask for a delivery again", or_missing=True)
+    return answer.status != 404
 
 
 def tree(place: Place, sha: str) -> Asking[Tree]:
@@ -301,6 +358,7 @@ FORGES.register(
             token=installation_token,
             list_rights=LIST_RIGHTS,
             repositories=installation_repositories,
+            sending=Sending(page=sent, again=send_again),
         ),
     ),
 )

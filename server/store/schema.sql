@@ -937,6 +937,8 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received';
 -- Serves the clean-up and the operator's list.
 CREATE INDEX deliveries_age ON deliveries (received_at);
+-- Serves the operator's list of what needs a person, and its replay.
+CREATE INDEX deliveries_failed ON deliveries (received_at) WHERE state = 'failed';
 
 -- Installations of the service's own App. One belongs to one account at most.
 CREATE TABLE installations (
@@ -1024,3 +1026,29 @@ CREATE TABLE setup_tickets (
 );
 -- Serves the clean-up.
 CREATE INDEX setup_tickets_end ON setup_tickets (expires_at);
+
+-- How far what a forge says that it sent was looked through, by whoever holds the lease.
+CREATE TABLE delivery_looks (
+  source TEXT PRIMARY KEY,
+  looked_until TIMESTAMPTZ NOT NULL,    -- by the forge's clock: all that was sent before was seen
+  walk_until TIMESTAMPTZ,               -- what a walk that is under way will have seen when it ends
+  cursor TEXT NOT NULL DEFAULT '',      -- where that walk goes on
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_until TIMESTAMPTZ,              -- one process looks until then
+  fence BIGINT NOT NULL                 -- of the latest one; an older one may not write
+);
+
+-- What a forge sent and nobody took. A row goes when the delivery is here, or nobody can have it any more.
+CREATE TABLE missed_deliveries (
+  source TEXT NOT NULL,
+  delivery_id TEXT NOT NULL,            -- which stays when it is sent again
+  attempt_id BIGINT NOT NULL,           -- the forge's number of its latest try, by which it is asked for again
+  event TEXT NOT NULL,
+  trouble TEXT NOT NULL,                -- what the forge says of that try
+  sent_at TIMESTAMPTZ NOT NULL,         -- of the first try that was seen
+  asked SMALLINT NOT NULL DEFAULT 0,    -- how often it was asked for
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (source, delivery_id)
+);
+-- Serves who asks again: what is due of a source, the oldest first.
+CREATE INDEX missed_deliveries_due ON missed_deliveries (source, sent_at);
