@@ -71,6 +71,7 @@ def test_action__says_what_is_tested(step: Step, service: HostedTesting) -> None
         "plugins": ["search"],
         "framework": "litellm",
         "baseline": "branch:main",
+        "gate": "regressions",
         "account": "acme",
         "upload_results": True,
         "verify_results": False,
@@ -170,6 +171,19 @@ def test_action__the_app_reports_alone(step: Step, service: HostedTesting, githu
     ran = step.run()
 
     assert ran.code == 1
+    assert (github.ours(), github.check_runs) == ([], {})
+    assert "The prpm App reports on this change." in ran.summary
+
+
+def test_action__the_app_reports_alone_on_a_job_without_results(
+    step: Step, service: HostedTesting, github: GitHub
+) -> None:
+    service.failure = ("provider_down", "No provider answered.")
+    service.report = {"marker": MARKER, "reporter": "app"}
+
+    ran = step.run()
+
+    assert ran.code == 0
     assert (github.ours(), github.check_runs) == ([], {})
     assert "The prpm App reports on this change." in ran.summary
 

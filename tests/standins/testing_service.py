@@ -29,6 +29,7 @@ class HostedTesting(StandIn):
         self.rows: list[dict[str, Any]] = [a_row("Says hello"), a_row("Says goodbye")]
         self.summary: dict[str, Any] = {}
         self.comparison: dict[str, Any] | None = None
+        self.gate: dict[str, Any] | None = None
         self.report: dict[str, Any] | None = {"marker": MARKER, "reporter": "action"}
         self.failure: tuple[str, str] | None = None  # code and sentence: the job ends without results
         self.is_slow = False
@@ -179,6 +180,8 @@ class HostedTesting(StandIn):
         }
         if self.comparison is not None:
             outcome["comparison"] = self.comparison
+        if self.gate is not None:
+            outcome["gate"] = self.gate
         return Answer(body=outcome)
 
     def _report(self, seen: Seen, number: str, ending: str) -> Answer:
@@ -207,6 +210,8 @@ def _wrong_run(body: Any) -> list[str]:
         "upload_results": one_of(True, False),
         "verify_results": one_of(True, False),
         "baseline": text(300),
+        "gate": one_of("regressions", "failures", "never"),
+        "min_score": lambda value: isinstance(value, float | int) and 0 <= value <= 1,
         "account": text(100),
     }
     wrong = closed(body, fields)
