@@ -1,4 +1,4 @@
-"""The verdict that the step takes over from the service, and the one that it makes where the service judged otherwise."""
+"""The verdict that the step takes over from the service, and its own where the service judged by another gate."""
 
 from __future__ import annotations
 
