@@ -29,6 +29,7 @@ from server.services.identity import JwtRules
 from server.services.keyless import Keyless, read_issuers
 from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
+from server.services.proving import api_urls
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
@@ -50,7 +51,7 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
     guesses = GuessBook(settings.guesses_per_minute, proxies=read_proxies(settings.trusted_proxies))
     keyless = Keyless(
-        issuers=read_issuers(settings.oidc_issuers),
+        issuers=read_issuers(settings.oidc_issuers, api_urls=api_urls(settings.plugin_secrets)),
         audience=settings.public_url or f"http://{settings.host}:{settings.port}",
     )
     litestar = Litestar(

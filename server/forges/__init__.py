@@ -79,10 +79,21 @@ class Proposed(Struct, frozen=True, kw_only=True):
     is_draft: bool
 
 
+class Administered(Struct, frozen=True, kw_only=True):
+    """A repository by the forge's word to somebody's own token. `is_admin`: they may change its settings."""
+
+    id: int
+    owner_id: int  # of its owner; of its namespace at GitLab
+    name: str  # "owner/name" as the forge writes it
+    by: str  # whose token it is
+    is_admin: bool
+
+
 class Forge(Struct, frozen=True, kw_only=True):
     """What is asked of a forge. Each raises CannotRead.
 
     `may_write(place, user)`: `user` is the login and the number; it is asked anew each time, as rights change.
+    `administered(api_url, name, token)`: what a person's token says of a repository; None for one it does not see.
     """
 
     tree: Callable[[Place, str], Asking[Tree]]
@@ -91,6 +102,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
     may_write: Callable[[Place, str, int], Asking[bool]]
+    administered: Callable[[str, str, Secret], Asking[Administered | None]]
 
 
 FORGES: Registry[Forge] = Registry("server.forges")

@@ -18,7 +18,20 @@ from msgspec import Struct
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
-from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
+from server.forges import (
+    FORGES,
+    Administered,
+    Asking,
+    CannotRead,
+    Entry,
+    Forge,
+    Kind,
+    Place,
+    Proposed,
+    Touched,
+    Tree,
+    member,
+)
 from server.forges._asking import ask
 
 API_VERSION = "2022-11-28"
@@ -163,6 +176,34 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     return member(body, "user", "id") == user_id and member(body, "permission") in WRITERS
 
 
+def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
+    """What the repository is to the person whose token this is. Installations have no person behind them: CannotRead.
+
+    https://docs.github.com/rest/repos/repos#get-a-repository, https://docs.github.com/rest/users/users
+    """
+    api_url = api_url.rstrip("/")
+    person = yield from _get(f"{api_url}/user", token, doing="ask GitHub whose token this is")
+    answer = yield from _get(
+        f"{api_url}/repos/{_name(name)}", token, doing="ask GitHub about the repository", or_missing=True
+    )
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    number, owner = member(body, "id"), member(body, "owner", "id")
+    if type(number) is not int or type(owner) is not int:
+        raise _odd()
+    try:
+        return Administered(
+            id=number,
+            owner_id=owner,
+            name=_text(body, "full_name"),
+            by=_text(person.json(), "login"),
+            is_admin=member(body, "permissions", "admin") is True,
+        )
+    except TypeError:
+        raise _odd() from None
+
+
 def _get(
     url: str, token: Secret, *, doing: str, most: int = SMALL_ANSWER_BYTES, or_missing: bool = False
 ) -> Asking[Response]:
@@ -202,5 +243,13 @@ def _odd() -> CannotRead:
 
 FORGES.register(
     "github",
-    Forge(tree=tree, blob=blob, touched=touched, proposed=proposed, branch_head=branch_head, may_write=may_write),
+    Forge(
+        tree=tree,
+        blob=blob,
+        touched=touched,
+        proposed=proposed,
+        branch_head=branch_head,
+        may_write=may_write,
+        administered=administered,
+    ),
 )

@@ -12,14 +12,27 @@ from urllib.parse import quote, urlsplit
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
-from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
+from server.forges import (
+    FORGES,
+    Administered,
+    Asking,
+    CannotRead,
+    Entry,
+    Forge,
+    Kind,
+    Place,
+    Proposed,
+    Touched,
+    Tree,
+    member,
+)
 from server.forges._asking import ask
 
 PAGE_BYTES = 16 * 2**20
 PER_PAGE = 100
 READ_SECONDS = 30.0
 MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked through
-DEVELOPER = 30  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
+DEVELOPER, MAINTAINER = 30, 40  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
 KINDS: dict[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
 
@@ -122,6 +135,31 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     return is_the_one and isinstance(level, int) and level >= DEVELOPER
 
 
+def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
+    """What the project is to the person whose token this is: maintainers may change its settings.
+
+    https://docs.gitlab.com/api/projects/#get-a-single-project, https://docs.gitlab.com/api/users/
+    """
+    api_url = api_url.rstrip("/")
+    person = yield from _get(f"{api_url}/user", token, doing="ask GitLab whose token this is")
+    url = f"{api_url}/projects/{quote(name, safe='')}"
+    answer = yield from _get(url, token, doing="ask GitLab about the project", or_missing=True)
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    number, owner = member(body, "id"), member(body, "namespace", "id")
+    if type(number) is not int or type(owner) is not int:
+        raise _odd()
+    levels = [member(body, "permissions", way, "access_level") for way in ("project_access", "group_access")]
+    return Administered(
+        id=number,
+        owner_id=owner,
+        name=_text(body, "path_with_namespace"),
+        by=_text(person.json(), "username"),
+        is_admin=any(isinstance(level, int) and level >= MAINTAINER for level in levels),
+    )
+
+
 def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_missing: bool = False) -> Asking[Response]:
     request = Request(
         method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
@@ -150,5 +188,13 @@ def _odd() -> CannotRead:
 
 FORGES.register(
     "gitlab",
-    Forge(tree=tree, blob=blob, touched=touched, proposed=proposed, branch_head=branch_head, may_write=may_write),
+    Forge(
+        tree=tree,
+        blob=blob,
+        touched=touched,
+        proposed=proposed,
+        branch_head=branch_head,
+        may_write=may_write,
+        administered=administered,
+    ),
 )
