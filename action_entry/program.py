@@ -154,10 +154,10 @@ class Program:
 
     def _changed(self, projects: tuple[Project, ...], inputs: Inputs, event: Event) -> tuple[Project, ...]:
         """The projects that the change touches; all of them where that is not known or one was named."""
-        if event.change is None or not is_choice(inputs):
+        if event.change is None or not is_choice(inputs, projects):
             return projects
         changed = self._ci.changed_files(event.change, inputs=inputs, send=self._send)
-        return projects if changed is None else touched(projects, changed)
+        return projects if changed is None else touched(projects, changed, workspace=self._ci.workspace)
 
     def _connect(self, inputs: Inputs, event: Event) -> Service:
         self._clock.deadline = self._clock.now() + inputs.timeout_seconds
@@ -195,7 +195,8 @@ class Program:
             files = read_package(
                 self._ci.workspace / project.folder, suite=project.suite.as_packed if project.suite else None
             )
-            snapshot = service.keep_snapshot(pack(files))
+            chosen = project.several.name if project.several else ""
+            snapshot = service.keep_snapshot(pack(files), package=chosen, account=inputs.account)
             request["snapshot_id"] = snapshot.id
             package, in_package = snapshot.package or package, snapshot.suite_path
             suite_path = "/".join(part for part in (project.folder, in_package) if part) if in_package else ""

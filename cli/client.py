@@ -85,15 +85,17 @@ class RegistryClient:
         body = self._call("POST", "/api/v1/test-jobs/run", content=msgspec.json.encode(request), headers=headers)
         return self._decode(body, answers.Estimate)
 
-    def upload_snapshot(self, archive: bytes, *, account: str | None = None) -> answers.Snapshot:
+    def upload_snapshot(
+        self, archive: bytes, *, account: str | None = None, package: str | None = None
+    ) -> answers.Snapshot:
         """A working folder's tar.gz is stored by its content; sending it twice changes nothing.
 
-        `account`: the organisation that it is stored for.
+        `account`: the organisation that it is stored for. `package`: which one, where the folder holds several.
         """
         self._need_token("Authentication required for hosted testing")
         body = self._call(
             "POST",
-            "/api/v1/package-snapshots" + _query(account=account),
+            "/api/v1/package-snapshots" + _query(account=account, package=package),
             content=archive,
             headers={"Content-Type": "application/gzip"},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +172,38 @@ def test_action__a_push_is_compared_with_nothing_but_the_past_of_its_branch(step
 
     assert ran.code == 1
     assert (github.ours(), len(github.check_runs)) == ([], 1)
+
+
+def test_action__several_packages_of_one_folder_are_jobs_of_their_own(
+    step: Step, github: GitHub, org: Organization
+) -> None:
+    """Each with its own files, history and comment; the service keeps three snapshots of one folder."""
+    unique = uuid.uuid4().hex[:8]
+    about = {"version": "1.0.0", "description": "Greets", "format": "generic", "subtype": "prompt"}
+    names = [f"@acme/{word}-{unique}" for word in ("one", "two", "three")]
+    entries = [{"name": name, **about, "files": [f"{name[6:]}.md"]} for name in names]
+    (step.workspace / "prpm.json").write_text(json.dumps({"packages": entries}))
+    for name in names:
+        (step.workspace / f"{name[6:]}.md").write_text(f"You are {name}.\n")
+    github.files = ["prpm.json"]
+
+    ran = step.run()
+
+    assert ran.code == 1, ran.log
+    jobs = [org.member.client.get(f"/api/v1/test-jobs/{job}").json() for job in ran.outputs["job-id"].split()]
+    assert [job["package"]["name"] for job in jobs] == names
+    assert len({job["package"]["version"] for job in jobs}) == 3
+    assert len(github.ours()) == 3
+
+
+def test_action__bills_the_account_that_is_named(step: Step, org: Organization) -> None:
+    """With a person's token: the folder is kept for the organisation, or its job could not be run."""
+    for name in ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"):
+        del step.environ[name]
+    step.inputs |= {"api-token": org.member.token, "account": org.name}
+
+    ran = step.run()
+
+    assert ran.code == 1, ran.log
+    job = org.owner.client.get(f"/api/v1/test-jobs/{ran.outputs['job-id']}").json()
+    assert job["conclusion"] == "failed"
