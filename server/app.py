@@ -34,6 +34,7 @@ from server.services.keyless import Keyless, read_issuers
 from server.services.limiting import Doorkeeper, RateLimits
 from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
+from server.services.proving import api_urls
 from server.services.rates import RateBook
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
@@ -83,7 +84,7 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
     guesses = GuessBook(settings.guesses_per_minute, proxies=read_proxies(settings.trusted_proxies))
     keyless = Keyless(
-        issuers=read_issuers(settings.oidc_issuers),
+        issuers=read_issuers(settings.oidc_issuers, api_urls=api_urls(settings.plugin_secrets)),
         audience=settings.public_url or f"http://{settings.host}:{settings.port}",
     )
     litestar = LeanLitestar(

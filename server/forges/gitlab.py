@@ -13,7 +13,21 @@ from urllib.parse import quote, urlsplit
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
-from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Proven, Touched, Tree, member
+from server.forges import (
+    FORGES,
+    Administered,
+    Asking,
+    CannotRead,
+    Entry,
+    Forge,
+    Kind,
+    Place,
+    Proposed,
+    Proven,
+    Touched,
+    Tree,
+    member,
+)
 from server.forges._asking import ask
 
 PUBLIC_SERVER = "https://gitlab.com"
@@ -182,6 +196,31 @@ def _may_administer(place: str, api_url: str, token: Secret) -> Asking[bool]:
     return answer.status != 404 and isinstance(level, int) and level >= MAINTAINER
 
 
+def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
+    """What the project is to the person whose token this is: maintainers may change its settings.
+
+    https://docs.gitlab.com/api/projects/#get-a-single-project, https://docs.gitlab.com/api/users/
+    """
+    api_url = api_url.rstrip("/")
+    person = yield from _get(f"{api_url}/user", token, doing="ask GitLab whose token this is")
+    url = f"{api_url}/projects/{quote(name, safe='')}"
+    answer = yield from _get(url, token, doing="ask GitLab about the project", or_missing=True)
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    number, owner = member(body, "id"), member(body, "namespace", "id")
+    if type(number) is not int or type(owner) is not int:
+        raise _odd()
+    levels = [member(body, "permissions", way, "access_level") for way in ("project_access", "group_access")]
+    return Administered(
+        id=number,
+        owner_id=owner,
+        name=_text(body, "path_with_namespace"),
+        by=_text(person.json(), "username"),
+        is_admin=any(isinstance(level, int) and level >= MAINTAINER for level in levels),
+    )
+
+
 def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_missing: bool = False) -> Asking[Response]:
     request = Request(
         method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
@@ -230,5 +269,6 @@ FORGES.register(
         prove_member=prove_member,
         api_url=api_url,
         token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
+        administered=administered,
     ),
 )
