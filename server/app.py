@@ -32,6 +32,7 @@ from server.services.outcome_signing import signing_key
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
 from server.settings import Settings
 from server.tasks.wakeups import ArqWakeups, connect_redis
@@ -125,6 +126,7 @@ async def open_site(
             db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
         ),
         source_secrets=source_secrets(settings.plugin_secrets),
+        registry=UpstreamRegistry(settings.upstream_registry_url) if settings.upstream_registry_url else None,
         cache_days=settings.cache_days,
     )
     try:

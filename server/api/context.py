@@ -28,6 +28,7 @@ from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.keyless import Keyless
 from server.services.notifying import Notifying
 from server.services.on_behalf import token_lacks_right
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
 from server.webhooks import Secrets
 
@@ -99,6 +100,7 @@ class Site(Struct, frozen=True, kw_only=True):
     signing_key: Secret | None  # signs outcomes that are shown as another job's
     notifying: Notifying
     source_secrets: Mapping[str, Secrets]  # of the webhooks that are set up
+    registry: UpstreamRegistry | None  # a registry beside this service, which keeps cases for packages
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 
