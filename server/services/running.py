@@ -210,6 +210,7 @@ async def _run_to_end(
             found.values(),
             snapshot=job.snapshot_id,
             agent=plan.agent,
+            early_stop=plan.early_stop,
         ),
         record=record_of(plan.suite, plan.models, found.values(), base_trials=tuple(base_found.values())),
     )
