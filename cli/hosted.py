@@ -294,8 +294,6 @@ def refuse_local_only(request: RunRequest) -> None:
     hosted_baseline(request)
     if isinstance(request.base, Registered):
         raise InvalidUse("--base takes a folder or an archive here; for a published one --baseline version:1.2.3.")
-    if request.generate:
-        raise InvalidUse("--generate is for runs on this machine. Add --local, or write a suite with --init first.")
     if request.all_repeats:
         raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 

@@ -39,6 +39,7 @@ from server.services.rates import RateBook
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
 from server.services.webhook_secrets import SecretBook
 from server.settings import Settings
@@ -174,6 +175,7 @@ async def open_site(
         notifying=Notifying(db=db, sealer=sealer, allowed_origins=settings.notify_allowed_origins),
         webhook_secrets=SecretBook(db, by_settings=source_secrets(settings.plugin_secrets), apps=apps, sealer=sealer),
         hooks=Hooks(db=db, reach=reach, sealer=sealer, public_url=keyless.audience),
+        registry=UpstreamRegistry(settings.upstream_registry_url) if settings.upstream_registry_url else None,
         cache_days=settings.cache_days,
     )
     try:

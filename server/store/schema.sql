@@ -167,6 +167,20 @@ CREATE INDEX package_suites_newest ON package_suites (package_id, id);
 -- Serves "does a package need this suite?".
 CREATE INDEX package_suites_suite ON package_suites USING hash (suite_id);
 
+-- Suites that a model wrote for packages without one: for an account's jobs on the same files.
+CREATE TABLE generated_suites (
+  snapshot_id TEXT NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE,
+  account_id UUID NOT NULL REFERENCES users (id),
+  suite_id TEXT NOT NULL REFERENCES suites (id) ON DELETE CASCADE,
+  trials INT NOT NULL,              -- on one model
+  model TEXT NOT NULL,              -- that wrote it
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (snapshot_id, account_id)
+);
+
+-- Serves the clean-up of suites.
+CREATE INDEX generated_suites_suite ON generated_suites USING hash (suite_id);
+
 -- Results that were uploaded for people to see.
 CREATE TABLE package_test_results (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -198,7 +212,7 @@ CREATE TABLE test_jobs (
   -- Test configuration
   snapshot_id TEXT NOT NULL REFERENCES snapshots (id),
   suite_id TEXT NOT NULL REFERENCES suites (id),
-  suite_source TEXT NOT NULL,                           -- request, package, stored
+  suite_source TEXT NOT NULL,                           -- request, package, stored, registry, generated
   models_requested TEXT[] NOT NULL,
   plugins_requested TEXT[],
   framework VARCHAR(50) NOT NULL,                       -- what runs: litellm, claude-agent
