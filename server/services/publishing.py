@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
-from evals.archives import read_archive, snapshot_id
+from evals.archives import pack, read_archive, snapshot_id
 from evals.errors import EngineError, InvalidSuite, UnsafeArchive
 from evals.packages import Package as ReadPackage
 from evals.packages import read_package
@@ -79,8 +80,27 @@ async def publish_package(
 
 async def keep_snapshot(db: asyncpg.Pool, caller: Caller, *, archive: bytes) -> KeptSnapshot:
     """Keep a working folder's files so that a job can run on them. Safe to call twice: the same files are kept once."""
-    files = await _read(archive)
-    package = await _understand(files)
+    return await _keep(db, caller.id, await _read(archive), archive=archive, told={})
+
+
+async def keep_files(
+    db: asyncpg.Pool, account_id: UUID, *, files: dict[str, bytes], told: Mapping[str, str]
+) -> KeptSnapshot:
+    """As `keep_snapshot`, for files that were fetched. `told`: name, format or subtype, where the files do not say them.
+
+    Raises InvalidRequest.
+    """
+    try:
+        archive = await asyncio.to_thread(pack, files)
+    except EngineError as error:
+        raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
+    return await _keep(db, account_id, files, archive=archive, told=told)
+
+
+async def _keep(
+    db: asyncpg.Pool, account_id: UUID, files: dict[str, bytes], *, archive: bytes, told: Mapping[str, str]
+) -> KeptSnapshot:
+    package = await _understand(files, **told)
     digest = snapshot_id(files)
     new = await asyncio.to_thread(
         _new_version,
@@ -91,7 +111,7 @@ async def keep_snapshot(db: asyncpg.Pool, caller: Caller, *, archive: bytes) -> 
         version=f"0.0.0-snapshot.{digest[:12]}",
         visibility="private",
     )
-    kept = await packages.keep_snapshot(db, caller.id, new)
+    kept = await packages.keep_snapshot(db, account_id, new)
     return KeptSnapshot(
         snapshot_id=digest,
         package_id=kept.package_id,
