@@ -373,12 +373,13 @@ DECLARE
 BEGIN
   FOR account IN
     -- A lease that ran out counts until the sweep has taken it back: its holder may only have been frozen, and extend it.
-    -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order.)
+    -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order. An index is
+    -- asked only for what stays the same within a statement, as this clock does.)
     (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
     FROM waiting_accounts w
     JOIN users a ON a.id = w.user_id
     JOIN tiers t ON t.name = a.subscription_tier
-    WHERE w.due_at <= CLOCK_TIMESTAMP() AND (
+    WHERE w.due_at <= STATEMENT_TIMESTAMP() AND (
       SELECT COUNT(*) FROM test_jobs r
       WHERE r.user_id = w.user_id AND r.status = 'running'
     ) < GREATEST(t.concurrent_jobs, 1)
