@@ -6,8 +6,8 @@ out), so that nothing here opens a connection. To add one, write `server/forges/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -79,10 +79,47 @@ class Proposed(Struct, frozen=True, kw_only=True):
     is_draft: bool
 
 
+class AppToken(Struct, frozen=True):
+    """A token of an installation; `expires_at` as the forge writes it, in ISO 8601."""
+
+    token: Secret
+    expires_at: str
+
+
+class Installed(Struct, frozen=True, kw_only=True):
+    """An installation as the forge describes it now."""
+
+    id: int
+    owner_id: int | None
+    owner: str
+    is_suspended: bool
+
+
+class AskToken(Protocol):
+    """How a token for one repository and some rights is asked for."""
+
+    def __call__(
+        self, api_url: str, proof: Secret, installation_id: int, *, repository_id: int, rights: Mapping[str, str]
+    ) -> Asking[AppToken]: ...
+
+
+class AppKind(Struct, frozen=True, kw_only=True):
+    """A forge that knows Apps, which repositories are given to. The first two name settings, without `PRPM_`."""
+
+    id_setting: str
+    key_setting: str
+    rights: Mapping[Literal["read", "report"], Mapping[str, str]]
+    proof: Callable[[str, Secret, float], Secret]  # of the App's id and key, at this Unix time
+    installation_of: Callable[[str, Secret, str], Asking[Installed | None]]  # that has the repository "owner/name"
+    installation: Callable[[str, Secret, int], Asking[Installed | None]]
+    token: AskToken
+
+
 class Forge(Struct, frozen=True, kw_only=True):
     """What is asked of a forge. Each raises CannotRead.
 
     `may_write(place, user)`: `user` is the login and the number; it is asked anew each time, as rights change.
+    `api_url` finds the API's address in the settings; `token_setting` names the one that holds the service's own token.
     """
 
     tree: Callable[[Place, str], Asking[Tree]]
@@ -91,6 +128,9 @@ class Forge(Struct, frozen=True, kw_only=True):
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
     may_write: Callable[[Place, str, int], Asking[bool]]
+    api_url: Callable[[Mapping[str, Secret]], str]
+    token_setting: str
+    app: AppKind | None = None
 
 
 FORGES: Registry[Forge] = Registry("server.forges")

@@ -13,15 +13,31 @@ from typing import Any
 from urllib.parse import quote
 
 import jwt
-from msgspec import Struct
 
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
-from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
+from server.forges import (
+    FORGES,
+    AppKind,
+    AppToken,
+    Asking,
+    CannotRead,
+    Entry,
+    Forge,
+    Installed,
+    Kind,
+    Place,
+    Proposed,
+    Touched,
+    Tree,
+    member,
+)
 from server.forges._asking import ask
 
 API_VERSION = "2022-11-28"
+PUBLIC_API = "https://api.github.com"
+API_SETTING = "GITHUB_API_URL"
 TREE_BYTES = 32 * 2**20  # GitHub cuts trees at 100,000 entries or 7 MB
 PAGE_BYTES = 8 * 2**20
 PER_PAGE = 100
@@ -37,11 +53,9 @@ READ_RIGHTS = {"contents": "read", "metadata": "read", "pull_requests": "read"}
 REPORT_RIGHTS = {"checks": "write", "pull_requests": "write", "statuses": "write", "metadata": "read"}
 
 
-class AppToken(Struct, frozen=True):
-    """An installation's token; `expires_at` as GitHub writes it, an hour ahead."""
-
-    token: Secret
-    expires_at: str
+def api_url(settings: Mapping[str, Secret]) -> str:
+    """GitHub's, or that of an Enterprise Server by PRPM_GITHUB_API_URL."""
+    return settings[API_SETTING].reveal().rstrip("/") if API_SETTING in settings else PUBLIC_API
 
 
 def app_jwt(app_id: str, private_key: Secret, *, now: float) -> Secret:
@@ -53,13 +67,30 @@ def app_jwt(app_id: str, private_key: Secret, *, now: float) -> Secret:
         raise CannotRead("PRPM_GITHUB_APP_PRIVATE_KEY is no RSA key in PEM.") from None
 
 
-def installation_of(api_url: str, proof: Secret, name: str) -> Asking[int]:
+def installation_of(api_url: str, proof: Secret, name: str) -> Asking[Installed | None]:
     """The installation that has the repository, by the App's own word: a body may name any (W18)."""
-    answer = yield from _get(f"{api_url}/repos/{_name(name)}/installation", proof, doing="find the App's installation")
-    found = member(answer.json(), "id")
+    return (yield from _installation(f"{api_url}/repos/{_name(name)}/installation", proof))
+
+
+def installation(api_url: str, proof: Secret, number: int) -> Asking[Installed | None]:
+    """The installation as it is now; None once it is removed."""
+    return (yield from _installation(f"{api_url}/app/installations/{number}", proof))
+
+
+def _installation(url: str, proof: Secret) -> Asking[Installed | None]:
+    answer = yield from _get(url, proof, doing="find the App's installation", or_missing=True)
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    found, owner, login = member(body, "id"), member(body, "account", "id"), member(body, "account", "login")
     if not isinstance(found, int):
         raise _odd()
-    return found
+    return Installed(
+        id=found,
+        owner_id=owner if isinstance(owner, int) else None,
+        owner=login if isinstance(login, str) else "",
+        is_suspended=member(body, "suspended_at") is not None,
+    )
 
 
 def installation_token(
@@ -173,9 +204,11 @@ def _get(
 
 
 def _headers(token: Secret) -> dict[str, str]:
+    # Without a token public repositories can be read, 60 times an hour.
+    proof = {"Authorization": f"Bearer {token.reveal()}"} if token.reveal() else {}
     return {
         "Accept": "application/vnd.github+json",
-        "Authorization": f"Bearer {token.reveal()}",
+        **proof,
         "User-Agent": USER_AGENT,
         "X-GitHub-Api-Version": API_VERSION,
     }
@@ -202,5 +235,23 @@ def _odd() -> CannotRead:
 
 FORGES.register(
     "github",
-    Forge(tree=tree, blob=blob, touched=touched, proposed=proposed, branch_head=branch_head, may_write=may_write),
+    Forge(
+        tree=tree,
+        blob=blob,
+        touched=touched,
+        proposed=proposed,
+        branch_head=branch_head,
+        may_write=may_write,
+        api_url=api_url,
+        token_setting="GITHUB_TOKEN",  # noqa: S106 - the name of a setting
+        app=AppKind(
+            id_setting="GITHUB_APP_ID",
+            key_setting="GITHUB_APP_PRIVATE_KEY",
+            rights={"read": READ_RIGHTS, "report": REPORT_RIGHTS},
+            proof=lambda app_id, key, now: app_jwt(app_id, key, now=now),
+            installation_of=installation_of,
+            installation=installation,
+            token=installation_token,
+        ),
+    ),
 )

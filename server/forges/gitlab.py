@@ -6,6 +6,7 @@ https://docs.gitlab.com/api/repositories/, .../api/merge_requests/, .../api/proj
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +16,9 @@ from notifiers._http import USER_AGENT
 from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
 from server.forges._asking import ask
 
+PUBLIC_SERVER = "https://gitlab.com"
+API_PATH = "/api/v4"
+URL_SETTING = "GITLAB_URL"
 PAGE_BYTES = 16 * 2**20
 PER_PAGE = 100
 READ_SECONDS = 30.0
@@ -22,6 +26,12 @@ MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked 
 DEVELOPER = 30  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
 KINDS: dict[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
+
+
+def api_url(settings: Mapping[str, Secret]) -> str:
+    """That of gitlab.com, or of the server at PRPM_GITLAB_URL."""
+    server = settings[URL_SETTING].reveal().rstrip("/") if URL_SETTING in settings else PUBLIC_SERVER
+    return server if server.endswith(API_PATH) else server + API_PATH
 
 
 def tree(place: Place, sha: str) -> Asking[Tree]:
@@ -130,7 +140,9 @@ def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_miss
 
 
 def _headers(token: Secret) -> dict[str, str]:
-    return {"Accept": "application/json", "PRIVATE-TOKEN": token.reveal(), "User-Agent": USER_AGENT}
+    # Without a token public projects can be read.
+    proof = {"PRIVATE-TOKEN": token.reveal()} if token.reveal() else {}
+    return {"Accept": "application/json", **proof, "User-Agent": USER_AGENT}
 
 
 def _base(place: Place) -> str:
@@ -150,5 +162,14 @@ def _odd() -> CannotRead:
 
 FORGES.register(
     "gitlab",
-    Forge(tree=tree, blob=blob, touched=touched, proposed=proposed, branch_head=branch_head, may_write=may_write),
+    Forge(
+        tree=tree,
+        blob=blob,
+        touched=touched,
+        proposed=proposed,
+        branch_head=branch_head,
+        may_write=may_write,
+        api_url=api_url,
+        token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
+    ),
 )

@@ -41,6 +41,8 @@ class GitHubApp(StandIn):
         self.tokens: dict[str, dict[str, str]] = {}  # what was granted to each
         self.truncates = False
         self.suspended = False
+        self.installed = True
+        self.owner_id = 501
         self._numbers = itertools.count(1)
 
     def answer(self, seen: Seen) -> Answer:
@@ -53,6 +55,7 @@ class GitHubApp(StandIn):
         prefix = f"/repos/{self.name}"
         routes = (
             ("GET", rf"{prefix}/installation", self._installation),
+            ("GET", r"/app/installations/(\d+)", self._installation_by_number),
             ("POST", r"/app/installations/(\d+)/access_tokens", self._token),
             ("GET", rf"{prefix}/git/trees/([0-9a-f]+)", self._tree),
             ("GET", rf"{prefix}/git/blobs/([0-9a-f]+)", self._blob),
@@ -90,12 +93,24 @@ class GitHubApp(StandIn):
 
     def _installation(self, seen: Seen) -> Answer:
         self._require_proof(seen)
-        return Answer(body={"id": self.installation_id, "app_id": int(APP_ID)})
+        return Answer(body=self._described()) if self.installed else not_found()
+
+    def _installation_by_number(self, seen: Seen, number: str) -> Answer:
+        self._require_proof(seen)
+        return Answer(body=self._described()) if self.installed and int(number) == self.installation_id else not_found()
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "id": self.installation_id,
+            "app_id": int(APP_ID),
+            "account": {"id": self.owner_id, "login": self.name.partition("/")[0], "type": "Organization"},
+            "suspended_at": "2026-01-02T03:04:05Z" if self.suspended else None,
+        }
 
     def _token(self, seen: Seen, number: str) -> Answer:
         self._require_proof(seen)
         body = seen.json()
-        if int(number) != self.installation_id:
+        if not self.installed or int(number) != self.installation_id:
             return not_found()
         if self.suspended:
             return Answer(status=403, body={"message": "This installation has been suspended"})
