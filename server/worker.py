@@ -30,7 +30,9 @@ from evals.catalogue import (
 from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
-from server.services.acting import act
+from server.reaching import make_forge_access
+from server.services.acting import Acting, act
+from server.services.admission import Admission
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS
 from server.services.handling import InboxLoop
@@ -104,7 +106,9 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         ended=outbox.nudge,
     )
 
-    inbox = InboxLoop(db, functools.partial(act, db))
+    access = make_forge_access(db, settings)
+    acting = Acting(db=db, access=access, admission=Admission(db), wakeups=wakeups)
+    inbox = InboxLoop(db, functools.partial(act, acting))
 
     async def claim() -> None:
         await wait_for_schema(db)
@@ -139,6 +143,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     finally:
         preparing.cancel()
         await wakeups.aclose()
+        await access.aclose()
         await models.aclose()
         await _close(db)
         log.info("worker stopped")

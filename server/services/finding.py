@@ -43,6 +43,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     told: Mapping[str, str]
     files: Mapping[str, str]
     manifest: bytes | None  # where there is one: of this package alone
+    version: str | None = None  # by its manifest
 
 
 class Broken(Struct, frozen=True, kw_only=True):
@@ -110,9 +111,7 @@ def _is_by_layout(folder: str, kinds: Mapping[str, str]) -> bool:
 
 def _kinds_below(folder: str, commit: Commit) -> dict[str, str]:
     return {
-        path: entry.kind
-        for path, entry in commit.below(folder).items()
-        if not NEVER_PACKED & set(path.split("/")[:-1])
+        path: entry.kind for path, entry in commit.below(folder).items() if not NEVER_PACKED & set(path.split("/")[:-1])
     }
 
 
@@ -149,12 +148,12 @@ async def _packages_in(reader: Reader, commit: Commit, folder: str) -> tuple[Wan
         return (Broken(folder=folder, reason=error.message),)
 
 
-async def _described(
-    reader: Reader, commit: Commit, folder: str, kinds: Mapping[str, str], manifest: bytes
-) -> Wanted:
+async def _described(reader: Reader, commit: Commit, folder: str, kinds: Mapping[str, str], manifest: bytes) -> Wanted:
+    (described,) = read_every_manifest(manifest)
     return Wanted(
         folder=folder,
-        name=read_every_manifest(manifest)[0].name,
+        name=described.name,
+        version=described.version,
         told={},
         files=await _named_contents(reader, commit, folder, kinds, manifest),
         manifest=manifest,
@@ -197,7 +196,7 @@ class _PathsAlone(ListedFolder):
     def read_all(self, paths: tuple[str, ...]) -> dict[str, bytes]:
         for path in paths:
             self._require_file(path)
-        return {path: b"" for path in paths}
+        return dict.fromkeys(paths, b"")
 
 
 async def _read(

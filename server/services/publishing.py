@@ -86,7 +86,7 @@ async def keep_snapshot(db: asyncpg.Pool, caller: Caller, *, archive: bytes) -> 
 async def keep_files(
     db: asyncpg.Pool, account_id: UUID, *, files: dict[str, bytes], told: Mapping[str, str]
 ) -> KeptSnapshot:
-    """As `keep_snapshot`, for files that were fetched. `told`: name, format or subtype, where the files do not say them.
+    """As `keep_snapshot`, for files that were fetched. `told`: name, format, subtype, where the files do not say them.
 
     Raises InvalidRequest.
     """

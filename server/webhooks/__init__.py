@@ -7,6 +7,7 @@ secrets are the settings that it names. Nothing else is edited.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import msgspec
@@ -77,3 +78,12 @@ def decode(body: bytes, kind: type[Payload]) -> Payload:
         raise InvalidDelivery("The payload is not valid JSON.") from None
     except RecursionError:
         raise InvalidDelivery("The payload is nested too deeply.") from None
+
+
+def moment(text: str) -> datetime | None:
+    """A forge's time, in UTC where it names no zone; None for what is none."""
+    try:
+        found = datetime.fromisoformat(text.removesuffix(" UTC"))
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -27,7 +27,7 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode
+from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode, moment
 from server.webhooks._signatures import is_hmac_hex
 
 SECRET: Final = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a setting
@@ -87,6 +87,7 @@ class _PullRequest(Struct, frozen=True):
     head: _Side
     base: _Side
     draft: bool = False
+    updated_at: str = ""
 
 
 class _Label(Struct, frozen=True):
@@ -145,6 +146,7 @@ class _Comment(Struct, frozen=True):
     id: int
     user: _Account | None
     body: str = ""
+    created_at: str = ""
 
 
 class _CommentEvent(Struct, frozen=True):
@@ -194,6 +196,7 @@ def _pull_request(body: bytes) -> Meaning:
             head_sha=pull.head.sha,
             author_id=event.sender.id,
             author=event.sender.login,
+            at=moment(pull.updated_at),
         )
     if event.action not in _PROPOSALS:
         return _no_action()
@@ -208,6 +211,7 @@ def _pull_request(body: bytes) -> Meaning:
         base_ref=pull.base.ref,
         base_sha=pull.base.sha,
         is_draft=pull.draft,
+        at=moment(pull.updated_at),
     )
 
 
@@ -275,6 +279,7 @@ def _issue_comment(body: bytes) -> Meaning:
         author_id=event.comment.user.id,
         author=event.comment.user.login,
         text=event.comment.body,
+        at=moment(event.comment.created_at),
     )
 
 

@@ -23,7 +23,7 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, InvalidDelivery, Named, Secrets, Source, decode
+from server.webhooks import MAX_NAME, SOURCES, Delivery, InvalidDelivery, Named, Secrets, Source, decode, moment
 from server.webhooks._signatures import is_standard_webhook, is_token, signing_key
 
 SIGNING_SECRET: Final = "GITLAB_SIGNING_SECRET"  # noqa: S105 - the name of a setting
@@ -108,6 +108,7 @@ class _MergeRequest(Struct, frozen=True):
     oldrev: str | None = None
     draft: bool = False
     work_in_progress: bool = False
+    updated_at: str = ""
 
 
 class _LabelChange(Struct, frozen=True):
@@ -145,6 +146,7 @@ class _Note(Struct, frozen=True):
     noteable_type: str = ""
     action: str = "create"
     system: bool = False
+    created_at: str = ""
 
 
 class _NoteEvent(Struct, frozen=True):
@@ -170,6 +172,7 @@ def _merge_request(body: bytes) -> Meaning:
             head_sha=request.last_commit.id,
             author_id=event.user.id,
             author=event.user.username,
+            at=moment(request.updated_at),
         )
     action = _proposal(request, event.changes)
     if action is None:
@@ -183,6 +186,7 @@ def _merge_request(body: bytes) -> Meaning:
         head_repository_id=request.source_project_id,
         base_ref=request.target_branch,
         is_draft=request.draft or request.work_in_progress,
+        at=moment(request.updated_at),
     )
 
 
@@ -234,6 +238,7 @@ def _note(body: bytes) -> Meaning:
         author_id=event.user.id,
         author=event.user.username,
         text=note.note,
+        at=moment(note.created_at),
     )
 
 
