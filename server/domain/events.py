@@ -74,6 +74,7 @@ class CheckAskedAgain(Event, frozen=True, kw_only=True):
     asked: str
     head_sha: str
     check_id: int | None  # None: all of the commit's
+    key: str = ""  # what we called the check when we made it
 
 
 class CommentMade(Event, frozen=True, kw_only=True):

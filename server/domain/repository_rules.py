@@ -1,7 +1,8 @@
 """What a repository says about its tests, in `.github/prpm-testing.yml` or `.prpm-testing.yml`. Pure.
 
-Whoever proposes a change must not change the rules that judge it, so rules are read from the commit that the change is
-for; `forks`, `notify`, `tags` and `max-cost-usd`, which spend and tell, from the default branch alone.
+Whoever proposes a change must not change the rules that judge it, so rules are read from the branch that the change is
+for. What spends and tells (`forks`, `tags`, `max-cost-usd`, `comment`, `commit-status`, `notify`) is read from the
+default branch alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
+import re2
 from msgspec import Struct
 
 from evals.json_reader import Document, InvalidText
@@ -23,6 +25,7 @@ MOST_MODELS: Final = 20
 LONGEST_LABEL: Final = 100
 GLOB: Final = re.compile(r"!?[^\x00-\x1f\x7f\\]{1,200}")
 MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 Gate = Literal["regressions", "failures", "never"]
 Mode = Literal["changes", "failures", "always", "never"]
@@ -57,7 +60,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     min_score: float | None = None
     comment: Mode = "changes"
     drafts: bool = False
-    notify: Mode | None = None  # None: as each target says
+    notify: tuple[str, ...] | None = None  # kinds of the account's targets that are told; None: all of them
+    commit_status: bool = False  # one beside the check
     upload_tags: bool = False
     max_cost_usd: float | None = None
     forks: ForkRules = ForkRules()
@@ -66,6 +70,8 @@ class Rules(Struct, frozen=True, kw_only=True):
         """These rules, with the keys that only the default branch may set taken from there."""
         return msgspec.structs.replace(
             self,
+            comment=default.comment,
+            commit_status=default.commit_status,
             notify=default.notify,
             upload_tags=default.upload_tags,
             max_cost_usd=default.max_cost_usd,
@@ -78,16 +84,16 @@ class Rules(Struct, frozen=True, kw_only=True):
             return True
         wanted = all(glob.startswith("!") for glob in self.packages)
         for glob in self.packages:
-            if _glob(glob.removeprefix("!")).fullmatch(folder or "."):
+            if _fits(glob.removeprefix("!"), folder):
                 wanted = not glob.startswith("!")
         return wanted
 
 
-def _glob(glob: str) -> re.Pattern[str]:
-    """`*` and `?` stay within a folder's name, `**` goes through folders."""
+def _fits(glob: str, folder: str) -> bool:
+    """`*` and `?` stay within a folder's name, `**` goes through folders. In time linear in the folder's name."""
     text = glob.removeprefix("./").rstrip("/") or "."
-    parts = [_part(part) for part in re.split(r"(\*\*/|/\*\*|\*\*|\*|\?)", text)]
-    return re.compile("".join(parts))
+    pattern = "".join(map(_part, re.split(r"(\*\*/|/\*\*|\*\*|\*|\?)", text)))
+    return re2.fullmatch(pattern, folder or ".") is not None
 
 
 def _part(part: str) -> str:
@@ -130,7 +136,8 @@ class _Reader:
                 "gate": _mapping,
                 "comment": _one_of(MODES),
                 "drafts": _flag,
-                "notify": _one_of(MODES),
+                "commit-status": _flag,
+                "notify": _kinds,
                 "tags": _mapping,
                 "max-cost-usd": _money,
                 "forks": _mapping,
@@ -149,6 +156,7 @@ class _Reader:
             min_score=gate.get("min-score"),
             comment=top.get("comment", usual.comment),
             drafts=top.get("drafts", False),
+            commit_status=top.get("commit-status", False),
             notify=top.get("notify"),
             upload_tags=tags.get("upload", False),
             max_cost_usd=top.get("max-cost-usd"),
@@ -240,6 +248,10 @@ def _models(value: Any) -> tuple[str, ...]:
     if not found or len(set(found)) < len(found):
         raise ValueError("a list of one model or more, each named once")
     return found
+
+
+def _kinds(value: Any) -> tuple[str, ...]:
+    return _texts(value, KIND, most=MOST_GLOBS, what="a list of kinds, such as `slack`, or `[]` for nobody")
 
 
 def _texts(value: Any, pattern: re.Pattern[str], *, most: int, what: str) -> tuple[str, ...]:

@@ -4,70 +4,37 @@ those that cannot be run."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal
-
-import msgspec
-from msgspec import Struct
+from typing import Literal
 
 from evals.errors import InvalidPackage
-from server.domain.accounts import Credential
-from server.domain.change_heads import ChangeLine
-from server.domain.changes import DEFAULT_SUITE, Change
+from server.domain.changes import Change
 from server.domain.deliveries import Ended
-from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError, Unavailable
-from server.domain.jobs import Cause
+from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
 from server.domain.models import AnnouncedModel
-from server.domain.repository_rules import ForkRules, InvalidRules, Rules
+from server.domain.repository_rules import InvalidRules
 from server.forges import CannotRead
 from server.services.acts import Acting
-from server.services.against import check_against
+from server.services.change_jobs import (
+    LISTED,
+    NothingLeft,
+    Order,
+    Ready,
+    Report,
+    listed,
+    refusal,
+    report_of,
+    submit_package,
+    upload_package,
+)
 from server.services.fetching import Commit, Reader, TooMuch
 from server.services.finding import Broken, Touched, Wanted, find_touched, folders_of, keep
 from server.services.handling import TryLater
 from server.services.publishing import KeptSnapshot
 from server.services.reporting import report_state
-from server.services.submitting import RunRequest, new_job, submit_new
 from server.services.turns import turn_on
 from server.store import workers
 
-LISTED: Final = 20  # lines of what is wrong
-# What is nobody's fault in the change, and is no verdict on it.
-NO_VERDICT: Final = (QuotaExceeded, NotAllowed, NotFound)
-NO_VERDICT_CODES: Final = frozenset({"invalid_models", "too_many_trials", "framework_unavailable", "not_deterministic"})
-
-Told = Literal["neutral", "failure", "action_required"]
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """What is told in place of a run. `package` None: of the change as a whole."""
-
-    state: Told
-    title: str
-    summary: str
-    package: str | None = None
-    suite_name: str = DEFAULT_SUITE
-
-
-class Order(Struct, frozen=True, kw_only=True):
-    """What is to be run, and why. `change` has its cause."""
-
-    line: ChangeLine
-    change: Change
-    rules: Rules
-    base_sha: str | None  # None: compared with nothing, and every package is run
-    models: tuple[str, ...] | None = None  # None: as the rules say
-    fork: ForkRules | None = None  # of a stranger's change
-    job_cause: Cause = "submit"
-    only: Callable[[Touched], bool] | None = None
-    nothing: str = "No package is touched by this change, so there is nothing to test."
-
-
-class _Ready(Struct, frozen=True):
-    """A package that is kept and can be submitted."""
-
-    touched: Touched
-    head: KeptSnapshot
-    base: KeptSnapshot | None
+Result = Literal["run", "joined"] | Report
 
 
 async def run_change(
@@ -106,18 +73,18 @@ async def _touched(reader: Reader, order: Order, head: Commit, base: Commit | No
 
 async def _prepare(
     acting: Acting, reader: Reader, touched: Touched, head: Commit, base: Commit | None
-) -> _Ready | Report:
+) -> Ready | Report:
     """The package's files are kept, or why they are not."""
     after, before = touched.after, touched.before
     if after is None:
-        return _report_of(touched, "neutral", "The package was removed", "The change removes this package.")
+        return report_of(touched, "neutral", "The package was removed", "The change removes this package.")
     if isinstance(after, Broken):
-        return _report_of(touched, "failure", "The package cannot be read", after.reason)
+        return report_of(touched, "failure", "The package cannot be read", after.reason)
     try:
         kept = await keep(acting.db, reader, head, after, account_id=reader.link.account_id)
     except (InvalidRequest, InvalidPackage) as error:
-        return _report_of(touched, "failure", "The package cannot be read", _listed(error))
-    return _Ready(touched, kept, await _keep_base(acting, reader, base, before))
+        return report_of(touched, "failure", "The package cannot be read", listed(error))
+    return Ready(touched, kept, await _keep_base(acting, reader, base, before))
 
 
 async def _keep_base(acting: Acting, reader: Reader, base: Commit | None, before: Wanted | None) -> KeptSnapshot | None:
@@ -130,69 +97,41 @@ async def _keep_base(acting: Acting, reader: Reader, base: Commit | None, before
 
 
 async def _run_or_tell(
-    acting: Acting, reader: Reader, order: Order, prepared: _Ready | Report, models: tuple[AnnouncedModel, ...]
-) -> Literal["run", "joined"] | Report:
-    if isinstance(prepared, _Ready):
+    acting: Acting, reader: Reader, order: Order, prepared: Ready | Report, models: tuple[AnnouncedModel, ...]
+) -> Result:
+    report = prepared
+    if isinstance(prepared, Ready):
         try:
-            return await _submit(acting, reader, order, prepared, models)
+            return "run" if await _submit(acting, reader, order, prepared, models) else "joined"
         except Unavailable as error:
             raise TryLater(error.message) from None
+        except NothingLeft:
+            words = "Every test of this package is judged by a model, which is not paid for in changes from forks."
+            report = report_of(prepared.touched, "neutral", "The tests were not run", words)
         except ServiceError as error:
-            prepared = _refusal(prepared, error)
-    await tell(acting, reader, order.change, prepared)
-    return prepared
+            report = refusal(prepared, error)
+    assert isinstance(report, Report), "each way out of the above made one"  # noqa: S101 -- for the type checker
+    await tell(acting, reader, order.change, report)
+    return report
 
 
 async def _submit(
-    acting: Acting, reader: Reader, order: Order, ready: _Ready, models: tuple[AnnouncedModel, ...]
-) -> Literal["run", "joined"]:
-    credential = Credential(account_id=reader.link.account_id)
-    request = _request(order, ready)
-    new = await new_job(request, credential, key=None, models=models, cache_days=0)
-    new = msgspec.structs.replace(new, cause=order.job_cause)
-    await check_against(acting.db, new)
-    submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
-    return "run" if submission.job_id == new.id else "joined"
-
-
-def _request(order: Order, ready: _Ready) -> RunRequest:
-    rules, fork = order.rules, order.fork
-    models = order.models or rules.models
-    caps = [cap for cap in (rules.max_cost_usd, fork.max_cost_usd if fork else None) if cap is not None]
-    return RunRequest(
-        package_id=str(ready.head.package_id),
-        package_version=ready.head.version,
-        models=list(models) if models else None,
-        # An agent reads files and calls tools; what a stranger wrote is only ever told to a model.
-        framework="litellm" if fork else None,
-        cache=False if order.job_cause == "baseline" else None,
-        max_cost_usd=min(caps, default=None),
-        change=order.change,
-        suite_name=ready.touched.suite_name,
-        gate=rules.fail_on,
-        min_score=rules.min_score,
-        base_snapshot_id=ready.base.snapshot_id if ready.base else None,
-    )
-
-
-def _refusal(ready: _Ready, error: ServiceError) -> Report:
-    """Why the package is not run. What a change could bring about by itself never looks like a pass."""
-    if isinstance(error, NoSuite) and (ready.base is None or ready.base.suite_path is None):
-        return _report_of(ready.touched, "neutral", "There are no tests", error.message)
-    if isinstance(error, NoSuite):
-        words = "The package had tests, and the change removes them. Put them back, or merge over this check."
-        return _report_of(ready.touched, "failure", "The tests were removed", words)
-    if isinstance(error, NO_VERDICT) or error.error_code in NO_VERDICT_CODES:
-        return _report_of(ready.touched, "neutral", "The tests were not run", _listed(error))
-    return _report_of(ready.touched, "failure", "The tests cannot be run", _listed(error))
-
-
-def _report_of(touched: Touched, state: Told, title: str, summary: str) -> Report:
-    return Report(state=state, title=title, summary=summary, package=touched.name, suite_name=touched.suite_name)
-
-
-def _listed(error: InvalidRequest | InvalidPackage | ServiceError) -> str:
-    return "\n".join([error.message, *(line for line in error.details[:LISTED] if line != error.message)])
+    acting: Acting, reader: Reader, order: Order, ready: Ready, models: tuple[AnnouncedModel, ...]
+) -> bool:
+    if order.uploads:
+        try:
+            return await upload_package(acting, reader.link, order, ready, models=models)
+        except (NotFound, NotAllowed, NoSuite, InvalidRequest) as error:
+            words = f"The results are not uploaded for a published version. {error.message}"
+            report = Report(
+                state="neutral",
+                title="Not uploaded",
+                summary=words,
+                package=ready.touched.name,
+                suite_name=f"{ready.touched.suite_name}.upload"[:100],
+            )
+            await tell(acting, reader, order.change, report)
+    return await submit_package(acting, reader.link, order, ready, models=models)
 
 
 async def refuse(acting: Acting, reader: Reader, change: Change, *, title: str, reason: str) -> Ended:
@@ -224,7 +163,7 @@ async def tell(acting: Acting, reader: Reader, change: Change, report: Report) -
     )
 
 
-def _in_words(results: Sequence[Literal["run", "joined"] | Report]) -> str:
+def _in_words(results: Sequence[Result]) -> str:
     """Of an operator's interest: how many were submitted, and why others were not."""
     run, joined = results.count("run"), results.count("joined")
     words = [f"{run} {'job' if run == 1 else 'jobs'} submitted."] if run or not joined else []

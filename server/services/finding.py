@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
 from evals.archives import MAX_ARCHIVE_BYTES, quoted_path
@@ -85,7 +86,29 @@ async def find_touched(
                 f"The change touches more than {MOST_PACKAGES} packages. Name fewer under `packages` in "
                 ".prpm-testing.yml, or test them with `prpm test`."
             )
-    return tuple(found)
+    return _with_moves(found)
+
+
+def _with_moves(found: Sequence[Touched]) -> tuple[Touched, ...]:
+    """A package that has another name or folder now is still compared with what it was, and so are its tests.
+
+    One that is gone is what a new one in the same folder was before, or a new one of the same name.
+    """
+    gone = [one for one in found if one.after is None]
+    kept = [one for one in found if one.after is not None]
+    moved = []
+    for one in kept:
+        was = next((old for old in gone if one.before is None and _is_move(old, one)), None)
+        if was is not None:
+            gone.remove(was)
+        moved.append(one if was is None else msgspec.structs.replace(one, before=was.before, suite_name=DEFAULT_SUITE))
+    return (*moved, *gone)
+
+
+def _is_move(old: Touched, new: Touched) -> bool:
+    return old.name == new.name or (
+        old.before is not None and new.after is not None and old.before.folder == new.after.folder
+    )
 
 
 def folders_of(*commits: Commit | None) -> tuple[str, ...]:

@@ -6,11 +6,11 @@ from server.domain.repository_rules import MAX_BYTES, PLACES, InvalidRules, Rule
 from server.services.fetching import Commit, Reader
 
 
-async def rules_for(reader: Reader, branch: str) -> Rules:
-    """The rules of the branch as it is now. Raises InvalidRules, and what Reader raises."""
+async def rules_for(reader: Reader, branch: str, *, at: str | None = None) -> Rules:
+    """The rules of the branch as it is now, or at a commit. Raises InvalidRules, and what Reader raises."""
     default = reader.link.repository.default_branch
-    rules = await rules_of(reader, await reader.commit(await reader.branch_head(branch)))
-    if default in ("", branch):
+    rules = await rules_of(reader, await reader.commit(at or await reader.branch_head(branch)))
+    if not default or (default == branch and at is None):
         return rules
     of_default = await rules_of(reader, await reader.commit(await reader.branch_head(default)))
     return rules.with_default_branch(of_default)

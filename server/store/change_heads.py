@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -45,6 +46,21 @@ async def take_turn(db: asyncpg.Pool, line: ChangeLine, *, holder: UUID, seconds
 
 async def end_turn(db: asyncpg.Pool, line: ChangeLine, *, holder: UUID) -> None:
     await db.execute(SQL["end_turn"], *line, holder)
+
+
+class Tested(NamedTuple):
+    """What a job tested."""
+
+    package: str
+    suite_name: str
+
+
+async def read_tested(
+    db: asyncpg.Pool, job_id: UUID, *, account_id: UUID, forge: str, repository_id: int, head_sha: str
+) -> Tested | None:
+    """What the account's job of this commit tested; None for any other job."""
+    row = await db.fetchrow(SQL["read_tested"], account_id, job_id, forge, repository_id, head_sha)
+    return Tested(**row) if row else None
 
 
 async def list_live_jobs(

@@ -45,6 +45,14 @@ RETURNING holder;
 -- $1 forge, $2 repository_id, $3 line, $4 holder
 DELETE FROM change_turns WHERE forge = $1 AND repository_id = $2 AND line = $3 AND holder = $4;
 
+-- name: read_tested
+-- Package and suite of a job of the account, of this commit and forge.
+-- $1 account, $2 job_id, $3 forge, $4 repository_id, $5 head_sha
+SELECT p.name AS package, j.suite_name
+FROM test_jobs j JOIN packages p ON p.id = j.package_id
+WHERE j.id = $2 AND j.user_id = $1 AND j.change ->> 'forge' = $3
+  AND (j.change ->> 'repository_id')::BIGINT = $4 AND j.change ->> 'head_sha' = $5;
+
 -- name: list_live_jobs
 -- Jobs of a pull request that wait or run, by the account's heads and leases.
 -- $1 account, $2 forge, $3 repository_id, $4 pull request

@@ -115,6 +115,7 @@ class _Push(Struct, frozen=True):
 class _CheckRun(Struct, frozen=True):
     id: int
     head_sha: str
+    external_id: str | None = None
 
 
 class _CheckSuite(Struct, frozen=True):
@@ -245,6 +246,7 @@ def _check_run(body: bytes) -> Meaning:
         asked=f"check_run:{event.check_run.id}",
         head_sha=event.check_run.head_sha,
         check_id=event.check_run.id,
+        key=event.check_run.external_id or "",
     )
 
 

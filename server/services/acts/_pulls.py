@@ -14,7 +14,8 @@ from server.domain.events import Event
 from server.domain.repository_rules import InvalidRules, Rules
 from server.forges import CannotRead, Proposed
 from server.services.acts import Acting
-from server.services.change_runs import Order, Report, refuse, refuse_rules, run_change, tell
+from server.services.change_jobs import Only, Order, Report
+from server.services.change_runs import refuse, refuse_rules, run_change, tell
 from server.services.fetching import Reader, TooMuch
 from server.services.linking import find_link
 from server.services.ruling import rules_for
@@ -82,6 +83,7 @@ async def run_pull(
     cause: str,
     head_sha: str | None = None,
     models: tuple[str, ...] | None = None,
+    only: Only | None = None,
     drafts: bool = True,
 ) -> Ended:
     """Its packages are run at this head (None: the one that it has now). A stranger's only where that head is approved.
@@ -111,6 +113,7 @@ async def run_pull(
         base_sha=between.base_sha,
         models=models,
         fork=rules.forks if pull.is_from_fork else None,
+        only=only,
     )
     return await run_change(acting, reader, order, is_current=_stays(acting, pull, sha, is_old=head_sha is not None))
 

@@ -13,10 +13,10 @@ from server.domain.jobs import Cause
 from server.domain.repository_rules import InvalidRules
 from server.forges import CannotRead
 from server.services.acts import Acting
-from server.services.change_runs import Order, nothing_newer, refuse, refuse_rules, run_change
+from server.services.change_jobs import Only, Order
+from server.services.change_runs import nothing_newer, refuse, refuse_rules, run_change
 from server.services.fetching import Reader, TooMuch
-from server.services.finding import Touched
-from server.services.ruling import rules_of
+from server.services.ruling import rules_for
 
 
 def change_of(reader: Reader, line: ChangeLine, *, head_sha: str, base_sha: str | None, cause: str) -> Change:
@@ -42,19 +42,27 @@ async def run_ref(
     base_sha: str | None,
     cause: str,
     is_current: Callable[[], Awaitable[bool]] | None = None,
-    only: Callable[[Touched], bool] | None = None,
+    only: Only | None = None,
     nothing: str = "No package is touched by this push, so there is nothing to test.",
     job_cause: Cause = "baseline",
+    may_upload: bool = False,
 ) -> Ended:
     """The packages that differ from the base (None: all of them) are run, past every cache. Raises TryLater."""
     change = change_of(reader, line, head_sha=head_sha, base_sha=base_sha, cause=cause)
     try:
-        rules = await rules_of(reader, await reader.commit(head_sha))
+        rules = await rules_for(reader, reader.link.repository.default_branch, at=head_sha)
     except InvalidRules as error:
         return await refuse_rules(acting, reader, change, error)
     except (CannotRead, TooMuch) as reason:
         return await refuse(acting, reader, change, title="The commit cannot be read", reason=str(reason))
     order = Order(
-        line=line, change=change, rules=rules, base_sha=base_sha, job_cause=job_cause, only=only, nothing=nothing
+        line=line,
+        change=change,
+        rules=rules,
+        base_sha=base_sha,
+        job_cause=job_cause,
+        only=only,
+        nothing=nothing,
+        uploads=may_upload and rules.upload_tags,
     )
     return await run_change(acting, reader, order, is_current=is_current or nothing_newer())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from server.domain.change_heads import ChangeLine
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import CheckAskedAgain
 from server.services.acts import ACTS, Acting, NothingToDo
 from server.services.acts._pulls import look_at, open_reader, run_pull
 from server.services.acts._refs import run_ref
+from server.services.change_jobs import Only
 from server.services.fetching import Reader
 from server.store import change_heads
 
@@ -21,18 +24,37 @@ async def check_asked_again(acting: Acting, asked: CheckAskedAgain, delivery: Cl
     )
     if not lines:
         raise NothingToDo("Nothing is known of this commit.")
-    ended = [await _again(acting, reader, line, asked) for line in lines]
+    only = await _of_check(acting, reader, asked)
+    ended = [await _again(acting, reader, line, asked, only) for line in lines]
     return Ended("handled", " ".join(one.reason for one in ended)[:1000])
 
 
-async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain) -> Ended:
-    if line.pull_request is None:
-        return await run_ref(acting, reader, line, head_sha=asked.head_sha, base_sha=None, cause=asked.asked)
-    pull = await look_at(reader, line.pull_request)
-    is_present = pull.now.head_sha == asked.head_sha
-    return await run_pull(
-        acting, pull, cause=asked.asked, head_sha=None if is_present and pull.now.is_open else asked.head_sha
+async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> Only | None:
+    """The one package of the check; None where it is about the change as a whole, or about all of it."""
+    try:
+        job_id = UUID(asked.key)
+    except ValueError:
+        return None
+    repository = reader.link.repository
+    tested = await change_heads.read_tested(
+        acting.db,
+        job_id,
+        account_id=reader.link.account_id,
+        forge=repository.forge,
+        repository_id=repository.id,
+        head_sha=asked.head_sha,
     )
+    if tested is None:
+        return None
+    return lambda touched: (touched.name, touched.suite_name) == (tested.package, tested.suite_name)
+
+
+async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
+    if line.pull_request is None:
+        return await run_ref(acting, reader, line, head_sha=asked.head_sha, base_sha=None, cause=asked.asked, only=only)
+    pull = await look_at(reader, line.pull_request)
+    is_present = pull.now.is_open and pull.now.head_sha == asked.head_sha
+    return await run_pull(acting, pull, cause=asked.asked, head_sha=None if is_present else asked.head_sha, only=only)
 
 
 ACTS.register(CheckAskedAgain.__name__, check_asked_again)

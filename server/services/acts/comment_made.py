@@ -15,7 +15,8 @@ from server.domain.events import CommentMade
 from server.services.acts import ACTS, Acting, NothingToDo
 from server.services.acts._pulls import CLOSED, HELP, Pull, is_robot, look_at, open_reader, run_pull
 from server.services.cancelling import cancel
-from server.services.change_runs import Report, tell
+from server.services.change_jobs import Report
+from server.services.change_runs import tell
 from server.services.identity import read_caller
 from server.store import change_heads
 

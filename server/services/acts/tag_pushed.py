@@ -43,6 +43,7 @@ async def tag_pushed(acting: Acting, pushed: TagPushed, delivery: ClaimedDeliver
         only=is_meant,
         nothing=f"No package has the version that the tag {pushed.tag} names, so there is nothing to test.",
         job_cause="submit",
+        may_upload=True,
     )
 
 
