@@ -54,12 +54,14 @@ class Source(Struct, frozen=True, kw_only=True):
     `is_authentic(delivery, secrets, now)`: `now` is Unix time in seconds. Where several kinds of proof have a secret,
     all that the sender may leave out are ignored: there is no way down to a weaker one.
     `read(event, body)` is called for authentic deliveries, later. It raises InvalidDelivery.
+    `about(body)` is for authentic deliveries, too: whose rate they count against, such as an installation or a project.
     """
 
     secrets: tuple[str, ...]
     is_authentic: Callable[[Delivery, Secrets, float], bool]
     identify: Callable[[Delivery], Named]
     read: Callable[[str, bytes], Meaning]
+    about: Callable[[bytes], str] = lambda body: ""
 
 
 SOURCES: Registry[Source] = Registry("server.webhooks")
@@ -86,4 +88,12 @@ def moment(text: str) -> datetime | None:
         found = datetime.fromisoformat(text.removesuffix(" UTC"))
         return found if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
+        return None
+
+
+def peek(body: bytes, kind: type[Payload]) -> Payload | None:
+    """The body as far as `kind` wants it, None for one that is not so: whoever reads it later says what is wrong."""
+    try:
+        return decode(body, kind)
+    except InvalidDelivery:
         return None
