@@ -30,6 +30,7 @@ from evals.catalogue import (
 from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
+from server.reaching import make_forge_access
 from server.services.acting import act
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS
@@ -89,7 +90,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
     key = signing_key(settings.signing_key)
-    outbox = make_outbox_loop(db, settings)
+    access = make_forge_access(db, settings)
+    outbox = make_outbox_loop(db, settings, access)
     loop = ClaimLoop(
         db,
         models,
@@ -140,6 +142,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         preparing.cancel()
         await wakeups.aclose()
         await models.aclose()
+        await access.aclose()
         await _close(db)
         log.info("worker stopped")
 
