@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import asyncpg
 from litestar import Request
+from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 from msgspec import Struct
 
@@ -26,6 +28,7 @@ from server.services.admission import Admission
 from server.services.forecasting import QueueBook
 from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.keyless import Keyless
+from server.services.limiting import Doorkeeper
 from server.services.notifying import Notifying
 from server.services.on_behalf import token_lacks_right
 from server.services.watching import JobWatch
@@ -56,6 +59,13 @@ class ModelBook:
             self._models = await reading.list_models(self._db)
             self._read_at = self._clock()
         return self._models
+
+
+async def limit_submits(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """For a route's `guards`, before the body is read: as often as a token and an address may. Raises TooMany."""
+    site: Site = connection.app.state.site
+    token = connection.headers.get("authorization")
+    await site.doorkeeper.submit(token.encode() if token else None, address=site.address_of(connection.scope))
 
 
 class StreamCounts:
@@ -95,6 +105,8 @@ class Site(Struct, frozen=True, kw_only=True):
     streams: StreamCounts
     redis_answers: Callable[[], Any]  # async () -> bool
     keyless: Keyless
+    doorkeeper: Doorkeeper
+    address_of: Callable[[Any], str]  # a request's scope -> whose connection it came on
     public_url: str | None
     signing_key: Secret | None  # signs outcomes that are shown as another job's
     notifying: Notifying

@@ -28,16 +28,26 @@ class DeliveryAnswer(Struct, frozen=True):
     tags=["webhooks"],
     summary="Deliver an event",
     security=[],
-    responses=refusals(401, 404, 413, 415),
+    responses=refusals(401, 404, 413, 415, 429),
 )
 async def deliver(source: str, request: Request[Any, Any, Any], site: Site) -> DeliveryAnswer:
     """For GitHub and GitLab. Signed deliveries are kept once and answered at once, whatever they are about."""
+    address = site.address_of(request.scope)
+    site.doorkeeper.check_deliverer(address)
     secrets = site.source_secrets.get(source)
     # In this order, so that an address that is not set up tells nothing about what it would want.
     if secrets is not None:
         _check_form(request.headers.get("content-type"))
     delivery = Delivery(receiving.header_values(request.scope["headers"]), await request.body())
-    receipt = await receiving.receive(site.db, delivery, source=source, secrets=secrets, now=time.time())
+    receipt = await receiving.receive(
+        site.db,
+        delivery,
+        source=source,
+        secrets=secrets,
+        now=time.time(),
+        doorkeeper=site.doorkeeper,
+        address=address,
+    )
     if receipt.is_new:
         await site.wakeups.wake()
     return DeliveryAnswer()

@@ -13,10 +13,17 @@ SQL = read_queries("deliveries")
 
 
 async def keep_delivery(
-    db: asyncpg.Pool, *, source: str, hook_id: UUID | None, delivery_id: str, event: str, body: bytes
+    db: asyncpg.Pool,
+    *,
+    source: str,
+    hook_id: UUID | None,
+    delivery_id: str,
+    event: str,
+    body: bytes,
+    in_seconds: float = 0.0,
 ) -> bool:
-    """Kept. False: it was there already, and is not to be acted on again."""
-    return await db.fetchval(SQL["keep_delivery"], source, hook_id, delivery_id, event, body) is True
+    """Kept, to be handled in so many seconds. False: it was there already, and is not to be acted on again."""
+    return await db.fetchval(SQL["keep_delivery"], source, hook_id, delivery_id, event, body, in_seconds) is True
 
 
 async def claim_deliveries(db: asyncpg.Pool, *, most: int, lease_seconds: float) -> list[ClaimedDelivery]:

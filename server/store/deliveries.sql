@@ -2,10 +2,11 @@
 
 -- name: keep_delivery
 -- Keeps a delivery once. One that came again is acted on again only if handling it had failed. True: there is work.
--- $1 source, $2 hook_id, $3 delivery_id, $4 event, $5 body
-INSERT INTO deliveries AS d (source, hook_id, delivery_id, event, body) VALUES ($1, $2, $3, $4, $5)
+-- $1 source, $2 hook_id, $3 delivery_id, $4 event, $5 body, $6 seconds until its turn
+INSERT INTO deliveries AS d (source, hook_id, delivery_id, event, body, next_at)
+VALUES ($1, $2, $3, $4, $5, NOW() + MAKE_INTERVAL(secs => $6))
 ON CONFLICT (source, hook_id, delivery_id) DO UPDATE
-SET state = 'received', attempts = 0, next_at = NOW(), lease_until = NULL
+SET state = 'received', attempts = 0, next_at = EXCLUDED.next_at, lease_until = NULL
 WHERE d.state = 'failed'
 RETURNING TRUE;
 

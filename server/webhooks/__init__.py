@@ -53,12 +53,14 @@ class Source(Struct, frozen=True, kw_only=True):
     `is_authentic(delivery, secrets, now)`: `now` is Unix time in seconds. Where several kinds of proof have a secret,
     all that the sender may leave out are ignored: there is no way down to a weaker one.
     `read(event, body)` is called for authentic deliveries, later. It raises InvalidDelivery.
+    `about(body)` is for authentic deliveries, too: whose rate they count against, such as an installation or a project.
     """
 
     secrets: tuple[str, ...]
     is_authentic: Callable[[Delivery, Secrets, float], bool]
     identify: Callable[[Delivery], Named]
     read: Callable[[str, bytes], Meaning]
+    about: Callable[[bytes], str] = lambda body: ""
 
 
 SOURCES: Registry[Source] = Registry("server.webhooks")
@@ -77,3 +79,11 @@ def decode(body: bytes, kind: type[Payload]) -> Payload:
         raise InvalidDelivery("The payload is not valid JSON.") from None
     except RecursionError:
         raise InvalidDelivery("The payload is nested too deeply.") from None
+
+
+def peek(body: bytes, kind: type[Payload]) -> Payload | None:
+    """The body as far as `kind` wants it, None for one that is not so: whoever reads it later says what is wrong."""
+    try:
+        return decode(body, kind)
+    except InvalidDelivery:
+        return None

@@ -27,7 +27,7 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode
+from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode, peek
 from server.webhooks._signatures import is_hmac_hex
 
 SECRET: Final = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a setting
@@ -54,6 +54,25 @@ def read(event: str, body: bytes) -> Meaning:
     """What the event means here. Raises InvalidDelivery."""
     reader = _READERS.get(event)
     return reader(body) if reader is not None else Uninteresting("This kind of event starts nothing.")
+
+
+def about(body: bytes) -> str:
+    """The installation; without one, as from a repository's own webhook, the repository."""
+    found = peek(body, _About)
+    if found is None:
+        return ""
+    if found.installation is not None:
+        return f"installation {found.installation.id}"
+    return f"repository {found.repository.id}" if found.repository is not None else ""
+
+
+class _Numbered(Struct, frozen=True):
+    id: int
+
+
+class _About(Struct, frozen=True):
+    installation: _Numbered | None = None
+    repository: _Numbered | None = None
 
 
 class _Account(Struct, frozen=True):
@@ -346,4 +365,6 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
     "ping": _ping,
 }
 
-SOURCES.register("github", Source(secrets=(SECRET,), is_authentic=is_authentic, identify=identify, read=read))
+SOURCES.register(
+    "github", Source(secrets=(SECRET,), is_authentic=is_authentic, identify=identify, read=read, about=about)
+)

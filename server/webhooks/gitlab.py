@@ -23,7 +23,7 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, InvalidDelivery, Named, Secrets, Source, decode
+from server.webhooks import MAX_NAME, SOURCES, Delivery, InvalidDelivery, Named, Secrets, Source, decode, peek
 from server.webhooks._signatures import is_standard_webhook, is_token, signing_key
 
 SIGNING_SECRET: Final = "GITLAB_SIGNING_SECRET"  # noqa: S105 - the name of a setting
@@ -65,6 +65,12 @@ def read(event: str, body: bytes) -> Meaning:
     return reader(body) if reader is not None else Uninteresting("This kind of event starts nothing.")
 
 
+def about(body: bytes) -> str:
+    """The project."""
+    found = peek(body, _About)
+    return f"project {found.project.id}" if found is not None and found.project is not None else ""
+
+
 def _keys(secrets: tuple[bytes, ...]) -> list[bytes]:
     keys = []
     for secret in secrets:
@@ -77,6 +83,14 @@ def _keys(secrets: tuple[bytes, ...]) -> list[bytes]:
 
 class _Kind(Struct, frozen=True):
     object_kind: str = ""
+
+
+class _Numbered(Struct, frozen=True):
+    id: int
+
+
+class _About(Struct, frozen=True):
+    project: _Numbered | None = None
 
 
 class _Project(Struct, frozen=True):
@@ -251,5 +265,6 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
 }
 
 SOURCES.register(
-    "gitlab", Source(secrets=(SIGNING_SECRET, TOKEN), is_authentic=is_authentic, identify=identify, read=read)
+    "gitlab",
+    Source(secrets=(SIGNING_SECRET, TOKEN), is_authentic=is_authentic, identify=identify, read=read, about=about),
 )
