@@ -91,7 +91,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
     key = signing_key(settings.signing_key)
-    outbox = make_outbox_loop(db, settings)
+    access = make_forge_access(db, settings)
+    outbox = make_outbox_loop(db, settings, access)
     loop = ClaimLoop(
         db,
         models,
@@ -106,7 +107,6 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         ended=outbox.nudge,
     )
 
-    access = make_forge_access(db, settings)
     acting = Acting(db=db, access=access, admission=Admission(db), wakeups=wakeups)
     inbox = InboxLoop(db, functools.partial(act, acting))
 
@@ -143,8 +143,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     finally:
         preparing.cancel()
         await wakeups.aclose()
-        await access.aclose()
         await models.aclose()
+        await access.aclose()
         await _close(db)
         log.info("worker stopped")
 

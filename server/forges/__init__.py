@@ -14,6 +14,8 @@ from msgspec import Struct
 from evals.models import Secret
 from evals.plugins import Registry
 from notifiers import Request, Response
+from server.domain.changes import Change
+from server.domain.reporting import ReportSettings
 
 T = TypeVar("T")
 Asking = Generator[Request, Response, T]
@@ -115,6 +117,16 @@ class AppKind(Struct, frozen=True, kw_only=True):
     token: AskToken
 
 
+class ReportTo(Struct, frozen=True, kw_only=True):
+    """What is shown on a forge, and how its repository wants it. `app_id`: the token is an App's; None: a person's."""
+
+    change: Change
+    settings: ReportSettings
+    marker: str
+    author: str  # who the token writes as
+    app_id: str | None = None
+
+
 class Forge(Struct, frozen=True, kw_only=True):
     """What is asked of a forge. Each raises CannotRead.
 
@@ -128,6 +140,8 @@ class Forge(Struct, frozen=True, kw_only=True):
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
     may_write: Callable[[Place, str, int], Asking[bool]]
+    login: Callable[[Place], Asking[str]]  # who the token writes as
+    report_to: Callable[[Place, ReportTo], Any]  # the target of the notifier of the same name
     api_url: Callable[[Mapping[str, Secret]], str]
     token_setting: str
     app: AppKind | None = None

@@ -13,7 +13,21 @@ from urllib.parse import quote, urlsplit
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
-from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Touched, Tree, member
+from notifiers.gitlab import GitLabTarget
+from server.forges import (
+    FORGES,
+    Asking,
+    CannotRead,
+    Entry,
+    Forge,
+    Kind,
+    Place,
+    Proposed,
+    ReportTo,
+    Touched,
+    Tree,
+    member,
+)
 from server.forges._asking import ask
 
 PUBLIC_SERVER = "https://gitlab.com"
@@ -132,6 +146,29 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     return is_the_one and isinstance(level, int) and level >= DEVELOPER
 
 
+def login(place: Place) -> Asking[str]:
+    """Who the token writes as: a project's token has a user of its own."""
+    answer = yield from _get(f"{place.api_url.rstrip('/')}/user", place.token, doing="find who the token writes as")
+    return _text(answer.json(), "username")
+
+
+def report_to(place: Place, to: ReportTo) -> GitLabTarget:
+    """A note, and a status for what GitHub has checks for."""
+    request = to.change.pull_request if isinstance(to.change.pull_request, int) else None
+    return GitLabTarget(
+        project=str(place.id),
+        token=place.token.reveal(),
+        author=to.author,
+        marker=to.marker,
+        merge_request=request,
+        head_sha=to.change.head_sha,
+        comment=to.settings.comment,
+        commit_status=to.settings.check or to.settings.commit_status,
+        is_from_fork=request is not None,  # it may be; a change does not say
+        api_url=place.api_url,
+    )
+
+
 def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_missing: bool = False) -> Asking[Response]:
     request = Request(
         method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
@@ -169,6 +206,8 @@ FORGES.register(
         proposed=proposed,
         branch_head=branch_head,
         may_write=may_write,
+        login=login,
+        report_to=report_to,
         api_url=api_url,
         token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
     ),

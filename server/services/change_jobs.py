@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +22,7 @@ from server.domain.jobs import Cause, NewJob, SentSuite
 from server.domain.links import Link
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
+from server.domain.reporting import ReportSettings
 from server.domain.repository_rules import ForkRules, Rules
 from server.services.acts import Acting
 from server.services.against import check_against
@@ -29,7 +31,7 @@ from server.services.identity import read_caller
 from server.services.publishing import KeptSnapshot, encode_canonical, trials_a_model
 from server.services.reading import read_job
 from server.services.submitting import RunRequest, new_job, submit_new
-from server.store import subjects
+from server.store import notify_targets, subjects
 
 LISTED: Final = 20  # lines of what is wrong
 # What is nobody's fault in the change, and is no verdict on it.
@@ -107,6 +109,7 @@ async def upload_package(
         _request(order, ready), package_id=ready.touched.name, package_version=version, upload_results=True
     )
     new = await new_job(request, _credential(link), key=None, models=models, cache_days=0)
+    new = msgspec.structs.replace(new, report=await _told(acting, link, order, ready))
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
     return submission.job_id == new.id
 
@@ -115,11 +118,28 @@ async def _new_job(
     acting: Acting, link: Link, order: Order, ready: Ready, models: tuple[AnnouncedModel, ...]
 ) -> NewJob:
     new = await new_job(_request(order, ready), _credential(link), key=None, models=models, cache_days=0)
-    new = msgspec.structs.replace(new, cause=order.job_cause)
+    new = msgspec.structs.replace(new, cause=order.job_cause, report=await _told(acting, link, order, ready))
     await check_against(acting.db, new)
     if order.fork is not None and order.fork.run == "deterministic":
         return await _without_judges(acting, link, new)
     return new
+
+
+async def _told(acting: Acting, link: Link, order: Order, ready: Ready) -> ReportSettings:
+    """How the job is reported, by the rules: where, and to which of the targets that the account has."""
+    rules, folder = order.rules, ready.touched.folder
+    suite_path = ready.head.suite_path
+    return ReportSettings(
+        comment=rules.comment,
+        commit_status=rules.commit_status,
+        suite_path=None if suite_path is None else f"{folder}/{suite_path}".removeprefix("/"),
+        notify=None if rules.notify is None else await _targets(acting, link, rules.notify),
+    )
+
+
+async def _targets(acting: Acting, link: Link, kinds: Sequence[str]) -> tuple[UUID, ...]:
+    targets = await notify_targets.list_targets(acting.db, link.account_id) if kinds else []
+    return tuple(target.id for target in targets if target.kind in kinds)
 
 
 def _credential(link: Link) -> Credential:

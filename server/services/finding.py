@@ -62,6 +62,12 @@ class Touched(Struct, frozen=True, kw_only=True):
     before: Wanted | None
     after: Wanted | Broken | None
 
+    @property
+    def folder(self) -> str:
+        """Where it is, or was."""
+        found = self.after or self.before
+        return found.folder if found is not None else ""
+
 
 async def find_touched(
     reader: Reader, head: Commit, base: Commit | None, *, folders: Iterable[str]
