@@ -150,9 +150,9 @@ async def open_site(
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
     if settings.notify_from == "api":
         from server.reaching import look_for_missed  # here, as it brings the HTTP client along
-        from server.telling import make_outbox_loop, tell  # as above
+        from server.telling import tell_alone  # as above
 
-        watching.append(asyncio.create_task(tell(db, make_outbox_loop(db, settings)), name="outbox"))
+        watching.append(asyncio.create_task(tell_alone(db, settings), name="outbox"))
         watching.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
     app.state.site = Site(
         db=db,

@@ -30,8 +30,9 @@ from evals.catalogue import (
 from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
-from server.reaching import look_for_missed
-from server.services.acting import act
+from server.reaching import look_for_missed, make_forge_access
+from server.services.acting import Acting, act
+from server.services.admission import Admission
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS
 from server.services.handling import InboxLoop
@@ -92,7 +93,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     db = await connect_database(settings.require_database(), most_connections=10)
     wakeups = ArqWakeups(connect_redis(settings.require_redis()))
     key = signing_key(settings.signing_key)
-    outbox = make_outbox_loop(db, settings)
+    access = make_forge_access(db, settings)
+    outbox = make_outbox_loop(db, settings, access)
     loop = ClaimLoop(
         db,
         models,
@@ -107,7 +109,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         ended=outbox.nudge,
     )
 
-    inbox = InboxLoop(db, functools.partial(act, db))
+    acting = Acting(db=db, access=access, admission=Admission(db), wakeups=wakeups)
+    inbox = InboxLoop(db, functools.partial(act, acting))
 
     async def claim() -> None:
         await wait_for_schema(db)
@@ -144,6 +147,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         preparing.cancel()
         await wakeups.aclose()
         await models.aclose()
+        await access.aclose()
         await _close(db)
         log.info("worker stopped")
 

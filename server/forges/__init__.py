@@ -14,8 +14,10 @@ from msgspec import Struct
 from evals.models import Secret
 from evals.plugins import Registry
 from notifiers import Request, Response
+from server.domain.changes import Change
 from server.domain.events import Repository
 from server.domain.missed import Sent
+from server.domain.reporting import ReportSettings
 
 T = TypeVar("T")
 Asking = Generator[Request, Response, T]
@@ -167,6 +169,16 @@ class Administered(Struct, frozen=True, kw_only=True):
     is_admin: bool
 
 
+class ReportTo(Struct, frozen=True, kw_only=True):
+    """What is shown on a forge, and how its repository wants it. `app_id`: the token is an App's; None: a person's."""
+
+    change: Change
+    settings: ReportSettings
+    marker: str
+    author: str  # who the token writes as
+    app_id: str | None = None
+
+
 class Forge(Struct, frozen=True, kw_only=True):
     """What is asked of a forge. Each raises CannotRead.
 
@@ -186,6 +198,8 @@ class Forge(Struct, frozen=True, kw_only=True):
     administered: Callable[[str, str, Secret], Asking[Administered | None]]
     prove: Callable[[str, Secret, str], Asking[Proven]]
     prove_member: Callable[[str, Secret, int, int], Asking[Proven | None]] | None = None
+    login: Callable[[Place], Asking[str]]  # who the token writes as
+    report_to: Callable[[Place, ReportTo], Any]  # the target of the notifier of the same name
     api_url: Callable[[Mapping[str, Secret]], str]
     token_setting: str
     app: AppKind | None = None

@@ -18,6 +18,7 @@ import jwt
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
+from notifiers.github import GitHubTarget
 from server.domain.events import Repository
 from server.domain.missed import Sent
 from server.forges import (
@@ -35,6 +36,7 @@ from server.forges import (
     Place,
     Proposed,
     Proven,
+    ReportTo,
     Sending,
     SentPage,
     Touched,
@@ -324,6 +326,37 @@ def administered(api_url: str, name: str, token: Secret) -> Asking[Administered 
         raise _odd() from None
 
 
+def login(place: Place) -> Asking[str]:
+    """Who the token writes as: what tokens of installations and of people can ask about themselves alike."""
+    # https://docs.github.com/enterprise-server/graphql/guides/forming-calls-with-graphql: beside /v3, not below it
+    url = f"{place.api_url.rstrip('/').removesuffix('/v3')}/graphql"
+    request = json_request("POST", url, {"query": "query { viewer { login } }"}, headers=_headers(place.token))
+    answer = yield from ask(request, doing="find who the token writes as")
+    try:
+        return _text(answer.json(), "data", "viewer", "login")
+    except TypeError:
+        raise _odd() from None
+
+
+def report_to(place: Place, to: ReportTo) -> GitHubTarget:
+    """Check runs are an App's to write; whoever has a person's token sets a commit's status instead."""
+    by_app = to.app_id is not None
+    return GitHubTarget(
+        repository=place.name,
+        token=place.token.reveal(),
+        author=to.author,
+        marker=to.marker,
+        pull_request=to.change.pull_request if isinstance(to.change.pull_request, int) else None,
+        head_sha=to.change.head_sha,
+        comment=to.settings.comment,
+        check_run=by_app and to.settings.check,
+        commit_status=to.settings.commit_status or (to.settings.check and not by_app),
+        api_url=place.api_url,
+        app_id=int(to.app_id) if to.app_id is not None and to.app_id.isdigit() else None,
+        offers_rerun=by_app,
+    )
+
+
 def _get(
     url: str, token: Secret, *, doing: str, most: int = SMALL_ANSWER_BYTES, or_missing: bool = False
 ) -> Asking[Response]:
@@ -373,6 +406,8 @@ FORGES.register(
         branch_head=branch_head,
         may_write=may_write,
         prove=prove,
+        login=login,
+        report_to=report_to,
         api_url=api_url,
         token_setting="GITHUB_TOKEN",  # noqa: S106 - the name of a setting
         app=AppKind(

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
+from notifiers.gitlab import GitLabTarget
 from server.forges import (
     FORGES,
     Administered,
@@ -24,6 +25,7 @@ from server.forges import (
     Place,
     Proposed,
     Proven,
+    ReportTo,
     Touched,
     Tree,
     member,
@@ -221,6 +223,29 @@ def administered(api_url: str, name: str, token: Secret) -> Asking[Administered 
     )
 
 
+def login(place: Place) -> Asking[str]:
+    """Who the token writes as: a project's token has a user of its own."""
+    answer = yield from _get(f"{place.api_url.rstrip('/')}/user", place.token, doing="find who the token writes as")
+    return _text(answer.json(), "username")
+
+
+def report_to(place: Place, to: ReportTo) -> GitLabTarget:
+    """A note, and a status for what GitHub has checks for."""
+    request = to.change.pull_request if isinstance(to.change.pull_request, int) else None
+    return GitLabTarget(
+        project=str(place.id),
+        token=place.token.reveal(),
+        author=to.author,
+        marker=to.marker,
+        merge_request=request,
+        head_sha=to.change.head_sha,
+        comment=to.settings.comment,
+        commit_status=to.settings.check or to.settings.commit_status,
+        is_from_fork=request is not None,  # it may be; a change does not say
+        api_url=place.api_url,
+    )
+
+
 def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_missing: bool = False) -> Asking[Response]:
     request = Request(
         method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
@@ -267,6 +292,8 @@ FORGES.register(
         may_write=may_write,
         prove=prove,
         prove_member=prove_member,
+        login=login,
+        report_to=report_to,
         api_url=api_url,
         token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
         administered=administered,
