@@ -35,10 +35,12 @@ from server.services.keyless import Keyless, read_issuers
 from server.services.limiting import Doorkeeper, RateLimits
 from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
+from server.services.proving import api_urls
 from server.services.rates import RateBook
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
 from server.services.webhook_secrets import SecretBook
 from server.settings import Settings
@@ -84,7 +86,7 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
     guesses = GuessBook(settings.guesses_per_minute, proxies=read_proxies(settings.trusted_proxies))
     keyless = Keyless(
-        issuers=read_issuers(settings.oidc_issuers),
+        issuers=read_issuers(settings.oidc_issuers, api_urls=api_urls(settings.plugin_secrets)),
         audience=settings.public_url or f"http://{settings.host}:{settings.port}",
     )
     litestar = LeanLitestar(
@@ -148,9 +150,11 @@ async def open_site(
 
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
     if settings.notify_from == "api":
-        from server.telling import make_outbox_loop, tell  # here, as it brings the HTTP client along
+        from server.reaching import look_for_missed  # here, as it brings the HTTP client along
+        from server.telling import tell_alone  # as above
 
-        watching.append(asyncio.create_task(tell(db, make_outbox_loop(db, settings)), name="outbox"))
+        watching.append(asyncio.create_task(tell_alone(db, settings), name="outbox"))
+        watching.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
     app.state.site = Site(
         db=db,
         queue=queue,
@@ -173,6 +177,7 @@ async def open_site(
         webhook_secrets=SecretBook(db, by_settings=source_secrets(settings.plugin_secrets), apps=apps, sealer=sealer),
         setup=Setup(db=db, apps=apps, reach=reach, sealer=sealer, public_url=keyless.audience),
         hooks=Hooks(db=db, reach=reach, sealer=sealer, public_url=keyless.audience),
+        registry=UpstreamRegistry(settings.upstream_registry_url) if settings.upstream_registry_url else None,
         cache_days=settings.cache_days,
     )
     try:

@@ -33,6 +33,7 @@ from server.services.keyless import Keyless
 from server.services.limiting import Doorkeeper
 from server.services.notifying import Notifying
 from server.services.on_behalf import token_lacks_right
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
 from server.services.webhook_secrets import SecretBook
 
@@ -115,6 +116,7 @@ class Site(Struct, frozen=True, kw_only=True):
     webhook_secrets: SecretBook
     hooks: Hooks
     setup: Setup
+    registry: UpstreamRegistry | None  # a registry beside this service, which keeps cases for packages
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 

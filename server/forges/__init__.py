@@ -14,7 +14,10 @@ from msgspec import Struct
 from evals.models import Secret
 from evals.plugins import Registry
 from notifiers import Request, Response
+from server.domain.changes import Change
 from server.domain.events import Repository
+from server.domain.missed import Sent
+from server.domain.reporting import ReportSettings
 
 T = TypeVar("T")
 Asking = Generator[Request, Response, T]
@@ -111,6 +114,23 @@ class AskToken(Protocol):
     ) -> Asking[AppToken]: ...
 
 
+class SentPage(Struct, frozen=True):
+    """Tries of deliveries, the newest first; `cursor` names the next page, "" after the last one."""
+
+    sent: tuple[Sent, ...]
+    cursor: str = ""
+
+
+class Sending(Struct, frozen=True, kw_only=True):
+    """What was sent to the App's webhook. `page` by its cursor, "" for the newest; `again` by an `attempt_id`.
+
+    `again` says False for one that the forge has no more.
+    """
+
+    page: Callable[[str, Secret, str], Asking[SentPage]]
+    again: Callable[[str, Secret, int], Asking[bool]]
+
+
 class AppKind(Struct, frozen=True, kw_only=True):
     """A forge that knows Apps, which repositories are given to. What ends in `_setting` names one, without `PRPM_`."""
 
@@ -125,6 +145,7 @@ class AppKind(Struct, frozen=True, kw_only=True):
     token: AskToken
     list_rights: Mapping[str, str]
     repositories: Callable[[str, Secret], Asking[Listed]]  # with a token of these rights
+    sending: Sending | None = None  # of a forge that sends each delivery once
 
 
 class Proven(Struct, frozen=True, kw_only=True):
@@ -138,6 +159,26 @@ class Proven(Struct, frozen=True, kw_only=True):
     may_administer: bool  # and so may decide whose it is here
 
 
+class Administered(Struct, frozen=True, kw_only=True):
+    """A repository by the forge's word to somebody's own token. `is_admin`: they may change its settings."""
+
+    id: int
+    owner_id: int  # of its owner; of its namespace at GitLab
+    name: str  # "owner/name" as the forge writes it
+    by: str  # whose token it is
+    is_admin: bool
+
+
+class ReportTo(Struct, frozen=True, kw_only=True):
+    """What is shown on a forge, and how its repository wants it. `app_id`: the token is an App's; None: a person's."""
+
+    change: Change
+    settings: ReportSettings
+    marker: str
+    author: str  # who the token writes as
+    app_id: str | None = None
+
+
 class Forge(Struct, frozen=True, kw_only=True):
     """What is asked of a forge. Each raises CannotRead.
 
@@ -145,6 +186,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     `prove(api_url, token, name)` looks at a repository or group; `prove_member(api_url, token, group, repository)` at
     one that has to be in the group, by numbers: None where it is not, and no such function where there are no groups.
     `api_url` finds the API's address in the settings; `token_setting` names the one that holds the service's own token.
+    `administered(api_url, name, token)`: what a person's token says of a repository; None for one it does not see.
     """
 
     tree: Callable[[Place, str], Asking[Tree]]
@@ -153,8 +195,11 @@ class Forge(Struct, frozen=True, kw_only=True):
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
     may_write: Callable[[Place, str, int], Asking[bool]]
+    administered: Callable[[str, str, Secret], Asking[Administered | None]]
     prove: Callable[[str, Secret, str], Asking[Proven]]
     prove_member: Callable[[str, Secret, int, int], Asking[Proven | None]] | None = None
+    login: Callable[[Place], Asking[str]]  # who the token writes as
+    report_to: Callable[[Place, ReportTo], Any]  # the target of the notifier of the same name
     api_url: Callable[[Mapping[str, Secret]], str]
     token_setting: str
     app: AppKind | None = None

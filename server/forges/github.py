@@ -9,17 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
 
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
+from notifiers.github import GitHubTarget
 from server.domain.events import Repository
+from server.domain.missed import Sent
 from server.forges import (
     FORGES,
+    Administered,
     AppKind,
     AppToken,
     Asking,
@@ -32,6 +36,9 @@ from server.forges import (
     Place,
     Proposed,
     Proven,
+    ReportTo,
+    Sending,
+    SentPage,
     Touched,
     Tree,
     member,
@@ -44,6 +51,7 @@ API_SETTING = "GITHUB_API_URL"
 TREE_BYTES = 32 * 2**20  # GitHub cuts trees at 100,000 entries or 7 MB
 PAGE_BYTES = 8 * 2**20
 PER_PAGE = 100
+MAX_NAME = 255  # characters of a delivery's id, as they are kept when it arrives
 READ_SECONDS = 30.0
 MOST_FILE_PAGES = 30  # 3,000 files, which is where GitHub ends its list
 MOST_REPOSITORY_PAGES = 30  # of an installation that has more, the rest is linked when something happens there
@@ -136,6 +144,58 @@ def _repository(one: Any) -> tuple[Repository, int | None]:
     branch = branch if isinstance(branch, str) else ""
     repository = Repository(forge="github", id=number, name=name, default_branch=branch)
     return repository, owner if isinstance(owner, int) else None
+
+
+def sent(api_url: str, proof: Secret, cursor: str) -> Asking[SentPage]:
+    """What GitHub sent to the App's webhook in the last three days. It sends each once.
+
+    https://docs.github.com/rest/apps/webhooks#list-deliveries-for-an-app-webhook
+    """
+    url = f"{api_url}/app/hook/deliveries?per_page={PER_PAGE}"
+    if cursor:
+        url += f"&cursor={quote(cursor, safe='')}"
+    answer = yield from _get(url, proof, doing="list what was sent to the App", most=PAGE_BYTES)
+    listed = answer.json()
+    if not isinstance(listed, list):
+        raise _odd()
+    found = tuple(one for one in map(_sent, listed) if one is not None)
+    return SentPage(found, _next_cursor(answer.headers.get("link", "")))
+
+
+def _sent(one: Any) -> Sent | None:
+    number, guid, event, moment = (member(one, name) for name in ("id", "guid", "event", "delivered_at"))
+    status, words = member(one, "status_code"), member(one, "status")
+    if not isinstance(number, int) or not isinstance(guid, str) or not isinstance(moment, str):
+        return None
+    try:
+        sent_at = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return Sent(
+        attempt_id=number,
+        delivery_id=guid[:MAX_NAME],
+        event=str(event or "")[:MAX_NAME],
+        sent_at=sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=UTC),
+        has_arrived=isinstance(status, int) and 200 <= status < 300,
+        trouble=(words if isinstance(words, str) and words.isprintable() else "")[:MAX_NAME],
+    )
+
+
+def _next_cursor(link: str) -> str:
+    """Of the address of the next page only its cursor is taken."""
+    for part in link.split(","):
+        address, _, words = part.partition(";")
+        if 'rel="next"' in words:
+            return next(iter(parse_qs(urlsplit(address.strip().strip("<>")).query).get("cursor", [])), "")
+    return ""
+
+
+def send_again(api_url: str, proof: Secret, attempt_id: int) -> Asking[bool]:
+    """It is sent once more, under its own delivery id. False: GitHub has it no more."""
+    url = f"{api_url}/app/hook/deliveries/{attempt_id}/attempts"
+    request = Request(method="POST", url=url, headers=_headers(proof), timeout_seconds=READ_SECONDS)
+    answer = yield from ask(request, doing="ask for a delivery again", or_missing=True)
+    return answer.status != 404
 
 
 def tree(place: Place, sha: str) -> Asking[Tree]:
@@ -238,6 +298,65 @@ def prove(api_url: str, token: Secret, name: str) -> Asking[Proven]:
     )
 
 
+def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
+    """What the repository is to the person whose token this is. Installations have no person behind them: CannotRead.
+
+    https://docs.github.com/rest/repos/repos#get-a-repository, https://docs.github.com/rest/users/users
+    """
+    api_url = api_url.rstrip("/")
+    person = yield from _get(f"{api_url}/user", token, doing="ask GitHub whose token this is")
+    answer = yield from _get(
+        f"{api_url}/repos/{_name(name)}", token, doing="ask GitHub about the repository", or_missing=True
+    )
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    number, owner = member(body, "id"), member(body, "owner", "id")
+    if type(number) is not int or type(owner) is not int:
+        raise _odd()
+    try:
+        return Administered(
+            id=number,
+            owner_id=owner,
+            name=_text(body, "full_name"),
+            by=_text(person.json(), "login"),
+            is_admin=member(body, "permissions", "admin") is True,
+        )
+    except TypeError:
+        raise _odd() from None
+
+
+def login(place: Place) -> Asking[str]:
+    """Who the token writes as: what tokens of installations and of people can ask about themselves alike."""
+    # https://docs.github.com/enterprise-server/graphql/guides/forming-calls-with-graphql: beside /v3, not below it
+    url = f"{place.api_url.rstrip('/').removesuffix('/v3')}/graphql"
+    request = json_request("POST", url, {"query": "query { viewer { login } }"}, headers=_headers(place.token))
+    answer = yield from ask(request, doing="find who the token writes as")
+    try:
+        return _text(answer.json(), "data", "viewer", "login")
+    except TypeError:
+        raise _odd() from None
+
+
+def report_to(place: Place, to: ReportTo) -> GitHubTarget:
+    """Check runs are an App's to write; whoever has a person's token sets a commit's status instead."""
+    by_app = to.app_id is not None
+    return GitHubTarget(
+        repository=place.name,
+        token=place.token.reveal(),
+        author=to.author,
+        marker=to.marker,
+        pull_request=to.change.pull_request if isinstance(to.change.pull_request, int) else None,
+        head_sha=to.change.head_sha,
+        comment=to.settings.comment,
+        check_run=by_app and to.settings.check,
+        commit_status=to.settings.commit_status or (to.settings.check and not by_app),
+        api_url=place.api_url,
+        app_id=int(to.app_id) if to.app_id is not None and to.app_id.isdigit() else None,
+        offers_rerun=by_app,
+    )
+
+
 def _get(
     url: str, token: Secret, *, doing: str, most: int = SMALL_ANSWER_BYTES, or_missing: bool = False
 ) -> Asking[Response]:
@@ -287,6 +406,8 @@ FORGES.register(
         branch_head=branch_head,
         may_write=may_write,
         prove=prove,
+        login=login,
+        report_to=report_to,
         api_url=api_url,
         token_setting="GITHUB_TOKEN",  # noqa: S106 - the name of a setting
         app=AppKind(
@@ -301,6 +422,8 @@ FORGES.register(
             token=installation_token,
             list_rights=LIST_RIGHTS,
             repositories=installation_repositories,
+            sending=Sending(page=sent, again=send_again),
         ),
+        administered=administered,
     ),
 )

@@ -13,7 +13,23 @@ from urllib.parse import quote, urlsplit
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
-from server.forges import FORGES, Asking, CannotRead, Entry, Forge, Kind, Place, Proposed, Proven, Touched, Tree, member
+from notifiers.gitlab import GitLabTarget
+from server.forges import (
+    FORGES,
+    Administered,
+    Asking,
+    CannotRead,
+    Entry,
+    Forge,
+    Kind,
+    Place,
+    Proposed,
+    Proven,
+    ReportTo,
+    Touched,
+    Tree,
+    member,
+)
 from server.forges._asking import ask
 
 PUBLIC_SERVER = "https://gitlab.com"
@@ -182,6 +198,54 @@ def _may_administer(place: str, api_url: str, token: Secret) -> Asking[bool]:
     return answer.status != 404 and isinstance(level, int) and level >= MAINTAINER
 
 
+def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
+    """What the project is to the person whose token this is: maintainers may change its settings.
+
+    https://docs.gitlab.com/api/projects/#get-a-single-project, https://docs.gitlab.com/api/users/
+    """
+    api_url = api_url.rstrip("/")
+    person = yield from _get(f"{api_url}/user", token, doing="ask GitLab whose token this is")
+    url = f"{api_url}/projects/{quote(name, safe='')}"
+    answer = yield from _get(url, token, doing="ask GitLab about the project", or_missing=True)
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    number, owner = member(body, "id"), member(body, "namespace", "id")
+    if type(number) is not int or type(owner) is not int:
+        raise _odd()
+    levels = [member(body, "permissions", way, "access_level") for way in ("project_access", "group_access")]
+    return Administered(
+        id=number,
+        owner_id=owner,
+        name=_text(body, "path_with_namespace"),
+        by=_text(person.json(), "username"),
+        is_admin=any(isinstance(level, int) and level >= MAINTAINER for level in levels),
+    )
+
+
+def login(place: Place) -> Asking[str]:
+    """Who the token writes as: a project's token has a user of its own."""
+    answer = yield from _get(f"{place.api_url.rstrip('/')}/user", place.token, doing="find who the token writes as")
+    return _text(answer.json(), "username")
+
+
+def report_to(place: Place, to: ReportTo) -> GitLabTarget:
+    """A note, and a status for what GitHub has checks for."""
+    request = to.change.pull_request if isinstance(to.change.pull_request, int) else None
+    return GitLabTarget(
+        project=str(place.id),
+        token=place.token.reveal(),
+        author=to.author,
+        marker=to.marker,
+        merge_request=request,
+        head_sha=to.change.head_sha,
+        comment=to.settings.comment,
+        commit_status=to.settings.check or to.settings.commit_status,
+        is_from_fork=request is not None,  # it may be; a change does not say
+        api_url=place.api_url,
+    )
+
+
 def _get(url: str, token: Secret, *, doing: str, most: int = PAGE_BYTES, or_missing: bool = False) -> Asking[Response]:
     request = Request(
         method="GET", url=url, headers=_headers(token), max_answer_bytes=most, timeout_seconds=READ_SECONDS
@@ -228,7 +292,10 @@ FORGES.register(
         may_write=may_write,
         prove=prove,
         prove_member=prove_member,
+        login=login,
+        report_to=report_to,
         api_url=api_url,
         token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
+        administered=administered,
     ),
 )

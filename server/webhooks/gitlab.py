@@ -33,6 +33,7 @@ from server.webhooks import (
     Secrets,
     Source,
     decode,
+    moment,
     peek,
     plain_secret,
 )
@@ -134,6 +135,7 @@ class _MergeRequest(Struct, frozen=True):
     oldrev: str | None = None
     draft: bool = False
     work_in_progress: bool = False
+    updated_at: str = ""
 
 
 class _LabelChange(Struct, frozen=True):
@@ -171,6 +173,7 @@ class _Note(Struct, frozen=True):
     noteable_type: str = ""
     action: str = "create"
     system: bool = False
+    created_at: str = ""
 
 
 class _NoteEvent(Struct, frozen=True):
@@ -196,6 +199,7 @@ def _merge_request(body: bytes) -> Meaning:
             head_sha=request.last_commit.id,
             author_id=event.user.id,
             author=event.user.username,
+            at=moment(request.updated_at),
         )
     action = _proposal(request, event.changes)
     if action is None:
@@ -209,6 +213,7 @@ def _merge_request(body: bytes) -> Meaning:
         head_repository_id=request.source_project_id,
         base_ref=request.target_branch,
         is_draft=request.draft or request.work_in_progress,
+        at=moment(request.updated_at),
     )
 
 
@@ -260,6 +265,7 @@ def _note(body: bytes) -> Meaning:
         author_id=event.user.id,
         author=event.user.username,
         text=note.note,
+        at=moment(note.created_at),
     )
 
 
