@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.standins.github_app import APP_ID, PRIVATE_KEY, GitHubApp, not_found, refused
 from tests.standins.web import Answer, Seen
@@ -40,6 +40,7 @@ class GitHubSetup(GitHubApp):
         self.codes: dict[str, tuple[str, str]] = {}  # code -> login and redirect_uri
         self.people_tokens: dict[str, str] = {}  # token -> login
         self.membership_state = "active"
+        self.browses = "ann"  # who sits at a real browser
         self._serials = itertools.count(1)
 
     def confirm_manifest(self, action: str, manifest: str) -> str:
@@ -69,6 +70,13 @@ class GitHubSetup(GitHubApp):
     def answer(self, seen: Seen) -> Answer:
         if found := re.fullmatch(r"/app-manifests/([\w-]+)/conversions", seen.path):
             return self._convert(seen, found[1])
+        if seen.path.endswith("/settings/apps/new"):  # a browser's own form
+            state = urlencode({"state": seen.query["state"]})
+            [manifest] = parse_qs(seen.body.decode())["manifest"]
+            return Answer(status=302, headers={"Location": self.confirm_manifest(f"{seen.path}?{state}", manifest)})
+        if seen.path == "/login/oauth/authorize":  # a browser, whose person says yes
+            url = f"{seen.path}?{urlencode(dict(seen.query))}"
+            return Answer(status=302, headers={"Location": self.log_in(url, self.browses)})
         if seen.path == "/login/oauth/access_token":
             return self._exchange(seen)
         if seen.path in ("/user", "/user/installations") or seen.path.startswith("/user/memberships/orgs/"):
