@@ -14,7 +14,7 @@ from server.domain.errors import Conflict, InvalidRequest, NotAllowed, ServiceEr
 from server.domain.links import Installation, NotLinked, StoredApp
 from server.domain.rights import rights_of_role
 from server.forges import CannotRead
-from server.forges import github_setup as github
+from server.services import github_web as github
 from server.services.apps import CLIENT_SECRET, KEY, WEBHOOK_SECRET, AppBook, owner_of
 from server.services.on_behalf import acting_for
 from server.services.sealing import Sealer
