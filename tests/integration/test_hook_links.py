@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -13,6 +13,7 @@ from server.domain.errors import Conflict, InvalidRequest, Unavailable
 from server.domain.events import LinkChanged, Repository
 from server.domain.links import NotLinked
 from server.forges import CannotRead
+from server.services.apps import AppBook
 from server.services.forge_access import ForgeAccess
 from server.services.handling import TryLater
 from server.services.hooks import Hooks, Issued, add_hook, remove_hook
@@ -22,6 +23,7 @@ from server.services.resealing import reseal_secrets
 from server.services.retention import Keep, clean_up
 from server.services.sealing import Sealer
 from server.services.tickets import issue_ticket
+from server.services.webhook_secrets import SecretBook
 from tests.links import a_delivery, access_to, an_account
 from tests.service import SECRET_KEY
 from tests.standins.github_forge import GitHubForge
@@ -390,3 +392,23 @@ async def test_retention__steps_of_a_set_up_that_ended_go(db: asyncpg.Pool):
     await clean_up(db, Keep())
 
     assert await db.fetchval("SELECT COUNT(*) FROM setup_tickets") == 1
+
+
+async def test_W5_unknown_and_removed_hooks_are_looked_for_by_the_same_steps(dsn: str, db: asyncpg.Pool, site: Hooks):
+    """So that the time of an answer does not tell which it was."""
+    acme = await an_account(db)
+    removed = (await a_hook(site, acme, token=None)).hook.id
+    await remove_hook(site, acme, removed, by="ann")
+    asked: list[tuple[str, object]] = []
+    sealer = Sealer(Secret(SECRET_KEY))
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as one:
+        book = SecretBook(one, by_settings={}, apps=AppBook(one, settings={}, sealer=sealer), sealer=sealer)
+        async with one.acquire() as connection:
+            raw = connection._con  # a logger on the pool's proxy ends with its turn
+            raw.add_query_logger(lambda record: asked.append((record.query, record.exception)))
+        for hook_id in (removed, uuid4(), None):
+            assert await book.of_hook("github", hook_id) is None
+
+    looks = [query for query, _ in asked if "FROM hooks" in query]
+    assert len(looks) == 3
+    assert len(set(looks)) == 1
