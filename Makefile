@@ -37,7 +37,7 @@ lint: $(VENV)/.installed ## style, types and the direction of imports
 
 e2e: $(VENV)/.installed ## pages in a real browser (Debian's chromium), the Action on the real Actions engine (act)
 	@$(BIN)/python -m tests.end_to_end
-	$(BIN)/python -m pytest tests/end_to_end/browser/browser_pages.py
+	$(BIN)/python -m pytest tests/end_to_end/browser/browser_pages.py tests/end_to_end/browser/browser_setup.py
 	$(BIN)/python -m pytest -s tests/end_to_end/actions/act_workflows.py
 
 security: $(VENV)/.installed ## workflows and the Action (zizmor, actionlint), hostile packages in the sandbox (bubblewrap)

@@ -28,6 +28,7 @@ from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.apps import AppBook
 from server.services.forecasting import QueueBook
+from server.services.github_setup import Setup
 from server.services.hooks import Hooks
 from server.services.identity import JwtRules
 from server.services.keyless import Keyless, read_issuers
@@ -174,6 +175,7 @@ async def open_site(
         signing_key=signing_key(settings.signing_key),
         notifying=Notifying(db=db, sealer=sealer, allowed_origins=settings.notify_allowed_origins),
         webhook_secrets=SecretBook(db, by_settings=source_secrets(settings.plugin_secrets), apps=apps, sealer=sealer),
+        setup=Setup(db=db, apps=apps, reach=reach, sealer=sealer, public_url=keyless.audience),
         hooks=Hooks(db=db, reach=reach, sealer=sealer, public_url=keyless.audience),
         registry=UpstreamRegistry(settings.upstream_registry_url) if settings.upstream_registry_url else None,
         cache_days=settings.cache_days,

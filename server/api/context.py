@@ -26,6 +26,7 @@ from server.domain.rights import Right
 from server.services import reading
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
+from server.services.github_setup import Setup
 from server.services.hooks import Hooks
 from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.keyless import Keyless
@@ -114,6 +115,7 @@ class Site(Struct, frozen=True, kw_only=True):
     notifying: Notifying
     webhook_secrets: SecretBook
     hooks: Hooks
+    setup: Setup
     registry: UpstreamRegistry | None  # a registry beside this service, which keeps cases for packages
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 

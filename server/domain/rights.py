@@ -19,7 +19,7 @@ Scope = Literal["read", "run", "publish", "administer"]
 #   run         upload working folders, submit, cancel and repeat jobs
 #   see         lists of jobs, usage, ledger, members
 #   publish     publish packages, store suites, upload and verify results
-#   administer  members up to admin, the organisation's tokens, its trusted repositories
+#   administer  members up to admin, the organisation's tokens, its trusted repositories, webhooks, installations
 #   own         owners
 ROLE_RIGHTS: dict[str, frozenset[Right]] = {
     "member": frozenset({"follow", "run", "see"}),

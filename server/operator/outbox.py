@@ -64,16 +64,20 @@ def replay(row_id: int | None, target: UUID | None, all_dead: bool) -> None:
 
 @command.command("reseal")
 def reseal() -> None:
-    """Seal every target's address with the first key of PRPM_SECRET_KEY; then older keys can be taken out."""
+    """Seal all addresses, webhooks and Apps with the first key of PRPM_SECRET_KEY; then older keys can be taken out."""
 
     async def act(db: asyncpg.Pool, settings: Settings) -> tuple[int, int]:
         from server.services.notifying import Notifying
         from server.services.notifying import reseal as seal_anew
-        from server.services.sealing import sealer_of
+        from server.services.resealing import reseal_secrets
+        from server.services.sealing import Sealer
 
         if settings.secret_key is None:
             raise OperatorError("Set PRPM_SECRET_KEY as the service has it: the new key, a comma, the old one.")
-        return await seal_anew(Notifying(db=db, sealer=sealer_of(settings.secret_key)))
+        sealer = Sealer(settings.secret_key)
+        targets = await seal_anew(Notifying(db=db, sealer=sealer))
+        secrets = await reseal_secrets(db, sealer)
+        return targets[0] + secrets[0], targets[1] + secrets[1]
 
     done, lost = with_database(act)
     click.echo(f"{done:,} sealed with the first key.")

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
-from server.store import retention
+from server.store import retention, setup
 from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
@@ -105,6 +105,7 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
         ("notifications", ROWS_A_BATCH, functools.partial(retention.delete_notifications, db, days=keep.outbox_days)),
         ("sessions", ROWS_A_BATCH, functools.partial(retention.delete_sessions, db)),
         ("oidc_exchanges", ROWS_A_BATCH, functools.partial(retention.delete_oidc_exchanges, db)),
+        ("setup_tickets", ROWS_A_BATCH, functools.partial(setup.delete_tickets, db)),
     ]
 
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from server.services.apps import AppBook
 from server.services.hooks import secrets_of_hook
 from server.services.sealing import Sealer
 from server.store import hooks
+from server.store.trouble import DATABASE_TROUBLE
 from server.webhooks import SOURCES, Secrets
+
+log = structlog.get_logger()
 
 NO_HOOK = UUID(int=0)
 
@@ -41,5 +45,8 @@ class SecretBook:
         return await secrets_of_hook(self._db, self._sealer, source=source, hook_id=hook_id or NO_HOOK)
 
     async def note_delivery(self, hook_id: UUID) -> None:
-        """An authentic delivery of the hook was kept."""
-        await hooks.note_delivery(self._db, hook_id)
+        """An authentic delivery of the hook was kept. Best effort: what was kept stays accepted."""
+        try:
+            await hooks.note_delivery(self._db, hook_id)
+        except DATABASE_TROUBLE as error:
+            log.warning("delivery not noted", hook=str(hook_id), reason=type(error).__name__)

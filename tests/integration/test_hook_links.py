@@ -18,7 +18,10 @@ from server.services.handling import TryLater
 from server.services.hooks import Hooks, Issued, add_hook, remove_hook
 from server.services.installations import link_for_account
 from server.services.linking import change_links, find_link, link_of_job
+from server.services.resealing import reseal_secrets
+from server.services.retention import Keep, clean_up
 from server.services.sealing import Sealer
+from server.services.tickets import issue_ticket
 from tests.links import a_delivery, access_to, an_account
 from tests.service import SECRET_KEY
 from tests.standins.github_forge import GitHubForge
@@ -358,3 +361,32 @@ async def test_gitlab__a_project_that_left_the_group_is_the_groups_no_more(
         await found_by(db, access, issued, name="elsewhere/prompts")
 
     assert await db.fetchval("SELECT COUNT(*) FROM linked_repositories WHERE ended_at IS NULL") == 0
+
+
+async def test_reseal__hooks_and_apps_open_under_the_new_key_alone(db: asyncpg.Pool, site: Hooks, access: ForgeAccess):
+    issued = await a_hook(site, await an_account(db))
+    old = Sealer(Secret(SECRET_KEY))
+    app = {"private_key": "k", "client_secret": "c", "webhook_secret": "w"}
+    await db.execute(
+        "INSERT INTO forge_apps (forge, app_id, slug, client_id, page_url, sealed)"
+        " VALUES ('github', '', '', '', '', $1)",
+        old.seal_secrets("app:github", app),
+    )
+    new = "a new key for tests alone"
+
+    assert await reseal_secrets(db, Sealer(Secret(f"{new}, {SECRET_KEY}"))) == (2, 0)
+
+    fresh = Sealer(Secret(new))
+    sealed = await db.fetchval("SELECT sealed FROM hooks")
+    assert fresh.open_secrets(str(issued.hook.id), sealed)["token"] == TOKEN
+    assert fresh.open_secrets("app:github", await db.fetchval("SELECT sealed FROM forge_apps")) == app
+    assert await reseal_secrets(db, old) == (0, 2)
+
+
+async def test_retention__steps_of_a_set_up_that_ended_go(db: asyncpg.Pool):
+    await issue_ticket(db, "link", seconds=-1)
+    await issue_ticket(db, "link", seconds=60)
+
+    await clean_up(db, Keep())
+
+    assert await db.fetchval("SELECT COUNT(*) FROM setup_tickets") == 1

@@ -334,3 +334,19 @@ def test_logs__hold_neither_secrets_nor_tokens(door: Service):
     assert "hook removed" in logs
     assert hook["secret"] not in logs
     assert TOKEN not in logs
+
+
+def test_operator__sees_webhooks_and_takes_one_away(door: Service):
+    alice = door.an_account()
+    hook = add(alice)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "server.operator.main", "hook", *arguments],
+            env={**os.environ, **door.environment}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert f"{hook['id']}  {alice.username}  github {hook['name']}" in run("list").stdout
+    assert run("remove", hook["id"]).stdout == "Removed.\n"
+    assert deliver(door, hook).status_code == 404
+    assert run("remove", hook["id"]).returncode == 2

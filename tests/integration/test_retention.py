@@ -35,6 +35,7 @@ NOTHING = {
     "change_turns": 0,
     "deliveries": 0,
     "oidc_exchanges": 0,
+    "setup_tickets": 0,
     "body_hashes": 0,
     "notifications": 0,
     "sessions": 0,
