@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from server.services.linking import link_for_account
 from server.store.migrations import migrate
-from tests.conftest import with_database
 from tests.links import access_to
 from tests.service import Account, Service, in_loop, start_service
 from tests.standins.github_app import APP_ID, PRIVATE_KEY
@@ -142,6 +142,27 @@ class Story:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def settle(self, *, seconds: float = 20) -> None:
+        """Until nothing waits to be told."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self.service.fetch(
+                "SELECT id FROM outbox WHERE account_id = $1 AND state = 'pending'", self.account.id
+            ):
+                return
+            time.sleep(0.05)
+        raise AssertionError(
+            self.service.fetch("SELECT * FROM outbox WHERE account_id = $1 AND state = 'pending'", self.account.id)
+        )
+
+    def check(self, head: str, name: str = "prpm") -> tuple[str, str, str]:
+        """Conclusion, title and summary of the check, once everything was told."""
+        self.settle()
+        with self.forge.lock:
+            found = self.forge.checks(head)
+        assert name in found, sorted(found)
+        return found[name].get("conclusion"), found[name]["output"]["title"], found[name]["output"]["summary"]
+
     def charges(self) -> int:
         (row,) = self.service.fetch(
             "SELECT COALESCE(SUM(test_runs_count), 0)::INT AS runs FROM user_test_usage WHERE user_id = $1",
@@ -164,7 +185,8 @@ def forge_service(
         await connection.close()
 
     in_loop(make())
-    dsn = with_database(admin_dsn, name)
+    parts = urlsplit(admin_dsn)
+    dsn = urlunsplit(parts._replace(path=f"/{name}"))
     in_loop(migrate(dsn))
     with GitHubForge().running() as forge:
         for service in start_service(
