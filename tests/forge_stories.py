@@ -23,6 +23,11 @@ from tests.webhooks import a_payload, encoded, github_headers
 
 SECRET = "a github secret of these stories"
 SUITE = "tests:\n- description: greets\n  input: hello\n  assert: [{type: contains, value: hello}]\n"
+# Takes some seconds on the model `slow`.
+LONG_SUITE = SUITE.replace("input: hello", "input: hello\n  repeat: 100") + "".join(
+    f"- description: more {n}\n  input: hello {n}\n  repeat: 100\n  assert: [{{type: contains, value: hello}}]\n"
+    for n in range(3)
+)
 ZERO = "0" * 40
 ANN, BOB, EVE = ("ann", 5), ("bob", 6), ("eve", 66)  # may write, may triage, may nothing
 
@@ -95,9 +100,9 @@ class Story:
         payload = a_payload("github/push.new_branch", ref=ref, before=before, after=after, **self.about())
         return self.send("push", payload)
 
-    def ask_again(self, head: str, *, check_id: int = 5) -> str:
+    def ask_again(self, head: str, *, check_id: int = 5, key: str = "") -> str:
         payload = a_payload("github/check_run.rerequested", **self.about())
-        payload["check_run"] |= {"id": check_id, "head_sha": head}
+        payload["check_run"] |= {"id": check_id, "head_sha": head, "external_id": key}
         return self.send("check_run", payload)
 
     def about(self) -> dict[str, Any]:
