@@ -54,7 +54,7 @@ def show(api: Api, standing: Standing) -> Did:
     """The check run stands so. One that has ended with its job is left alone: what comes late says nothing new."""
     if api.target.head_sha is None or not api.target.check_run:
         return ()
-    found = yield from _find(api, name=check_name(standing.package, standing.suite), key=standing.key)
+    found, _ = yield from _find(api, name=check_name(standing.package, standing.suite), key=standing.key)
     if found is not None and found.is_completed and standing.is_waiting and found.key == standing.key != NO_JOB:
         return ()
     fields = _standing_fields(api, standing)
@@ -87,12 +87,16 @@ def _complete(
     api: Api, notice: Notice, findings: Findings, wanted: Sequence[Annotation], *, budget: Budget = CHECK_SUMMARY
 ) -> Did:
     name = check_name(notice.package, notice.suite)
-    found = yield from _find(api, name=name, key=notice.job_id)
+    found, others = yield from _find(api, name=name, key=notice.job_id)
     fields = _report_fields(api, notice, findings, budget)
     # What a check without a job showed is no annotation of this report.
     there = found.annotations if found is not None and found.key == notice.job_id else 0
+    # Two that told of one job at once made two of it.
+    still_open = [run for run in others if not run.is_completed]
+    for run in still_open:
+        yield from _write(api, run, fields)
     if found is not None and found.key == notice.job_id and found.is_completed and there >= len(wanted):
-        return ()
+        return ("closed a second check run",) if still_open else ()
     for start in range(there, max(len(wanted), there + 1), ANNOTATIONS_PER_REQUEST):
         batch = wanted[start : start + ANNOTATIONS_PER_REQUEST]
         output = {**fields["output"], "annotations": _annotation_fields(batch)}
@@ -100,18 +104,24 @@ def _complete(
     return ("wrote the check run",)
 
 
-def _find(api: Api, *, name: str, key: str) -> Generator[Request, Response, _CheckRun | None]:
-    """The check run of this very job, if an earlier try or the job's start made it; else one that no job is behind."""
+def _find(
+    api: Api, *, name: str, key: str
+) -> Generator[Request, Response, tuple[_CheckRun | None, Sequence[_CheckRun]]]:
+    """The check run of this very job, if an earlier try or the job's start made it; else one that no job is behind.
+
+    Of several it is the newest, which is the one that people see; with it come the others of the job.
+    """
     ours = f"&app_id={api.target.app_id}" if api.target.app_id is not None else ""
     query = f"check_name={quote(name, safe='')}&filter=all&per_page={PER_PAGE}{ours}"
     response = yield api.get(f"/commits/{api.target.head_sha}/check-runs?{query}")
     listed = require_success(response, doing="read the commit's check runs").json()
     runs = listed.get("check_runs") if isinstance(listed, dict) else None
     found = [run for item in (runs if isinstance(runs, list) else []) if (run := _check_run_of(item)) is not None]
-    for wanted in (key, NO_JOB):
-        if run := next((run for run in found if run.key == wanted), None):
-            return run
-    return None
+    found.sort(key=lambda run: run.id, reverse=True)
+    of_job = [run for run in found if run.key == key]
+    if of_job:
+        return of_job[0], of_job[1:]
+    return next((run for run in found if run.key == NO_JOB), None), ()
 
 
 def _check_run_of(item: object) -> _CheckRun | None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from evals.archives import pack, read_archive, snapshot_id
 from evals.errors import EngineError, InvalidSuite, UnsafeArchive
+from evals.narrowing import narrow
 from evals.packages import Package as ReadPackage
 from evals.packages import read_package
 from evals.suites import read_suite, suite_digest
@@ -78,9 +79,17 @@ async def publish_package(
     return Published(package_id=package_id, name=new.name, version=new.version)
 
 
-async def keep_snapshot(db: asyncpg.Pool, caller: Caller, *, archive: bytes) -> KeptSnapshot:
-    """Keep a working folder's files so that a job can run on them. Safe to call twice: the same files are kept once."""
-    return await _keep(db, caller.id, await _read(archive), archive=archive, told={})
+async def keep_snapshot(
+    db: asyncpg.Pool, caller: Caller, *, archive: bytes, package_name: str | None = None
+) -> KeptSnapshot:
+    """Keep a working folder's files so that a job can run on them. Safe to call twice: the same files are kept once.
+
+    Of several packages `package_name` says which one is kept, with its own files alone. Raises InvalidRequest.
+    """
+    files = await _read(archive)
+    if package_name is not None:
+        files, archive = await _narrow(files, package_name)
+    return await _keep(db, caller.id, files, archive=archive, told={})
 
 
 async def keep_files(
@@ -127,6 +136,17 @@ async def _read(archive: bytes) -> dict[str, bytes]:
         return await asyncio.to_thread(read_archive, archive)
     except UnsafeArchive as error:
         raise InvalidRequest(error.message, code="unsafe_archive", details=error.details) from None
+    except EngineError as error:
+        raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
+
+
+async def _narrow(files: dict[str, bytes], name: str) -> tuple[dict[str, bytes], bytes]:
+    def only() -> tuple[dict[str, bytes], bytes]:
+        found = narrow(files, name)
+        return found, pack(found)
+
+    try:
+        return await asyncio.to_thread(only)
     except EngineError as error:
         raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
 

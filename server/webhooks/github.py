@@ -373,5 +373,14 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
 }
 
 SOURCES.register(
-    "github", Source(secrets=(SECRET,), is_authentic=is_authentic, identify=identify, read=read, about=about)
+    "github",
+    Source(
+        secrets=(SECRET,),
+        is_authentic=is_authentic,
+        identify=identify,
+        read=read,
+        about=about,
+        proofs={"signature": SECRET},
+        events=("Pull requests", "Pushes", "Issue comments", "Repositories"),
+    ),
 )

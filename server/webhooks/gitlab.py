@@ -5,6 +5,7 @@ https://docs.gitlab.com/user/project/integrations/webhooks/ and .../webhook_even
 
 from __future__ import annotations
 
+import base64
 import binascii
 import hashlib
 from collections.abc import Callable
@@ -23,7 +24,19 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, InvalidDelivery, Named, Secrets, Source, decode, moment, peek
+from server.webhooks import (
+    MAX_NAME,
+    SOURCES,
+    Delivery,
+    InvalidDelivery,
+    Named,
+    Secrets,
+    Source,
+    decode,
+    moment,
+    peek,
+    plain_secret,
+)
 from server.webhooks._signatures import is_standard_webhook, is_token, signing_key
 
 SIGNING_SECRET: Final = "GITLAB_SIGNING_SECRET"  # noqa: S105 - the name of a setting
@@ -269,7 +282,22 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
     "note": _note,
 }
 
+
+def make_secret(setting: str, random: bytes) -> str:
+    """GitLab takes a signing token in the form of Standard Webhooks alone."""
+    return f"whsec_{base64.b64encode(random).decode()}" if setting == SIGNING_SECRET else plain_secret(setting, random)
+
+
 SOURCES.register(
     "gitlab",
-    Source(secrets=(SIGNING_SECRET, TOKEN), is_authentic=is_authentic, identify=identify, read=read, about=about),
+    Source(
+        secrets=(SIGNING_SECRET, TOKEN),
+        is_authentic=is_authentic,
+        identify=identify,
+        read=read,
+        about=about,
+        proofs={"signature": SIGNING_SECRET, "token": TOKEN},
+        make_secret=make_secret,
+        events=("Merge request events", "Push events", "Tag push events", "Comments"),
+    ),
 )
