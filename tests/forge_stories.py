@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from server.services.linking import link_for_account
+import asyncpg
+
+from server.services.installations import link_for_account
 from server.store.migrations import migrate
 from tests.links import access_to
 from tests.service import Account, Service, in_loop, start_service
@@ -127,8 +129,9 @@ class Story:
         """The account's jobs, the first first."""
         rows = self.service.fetch(
             "SELECT j.*, p.name AS package FROM test_jobs j JOIN packages p ON p.id = j.package_id "
-            "WHERE j.user_id = $1 ORDER BY j.created_at, j.id",
+            "WHERE j.user_id = $1 AND (j.change ->> 'repository_id')::BIGINT = $2 ORDER BY j.created_at, j.id",
             self.account.id,
+            self.forge.id,
         )
         return [dict(row) | {"change": json.loads(row["change"])} for row in rows]
 
@@ -176,22 +179,24 @@ class Story:
         return int(row["runs"])
 
 
-def forge_service(
-    admin_dsn: str, redis_url: str, folder: Path, **settings: str
-) -> Iterator[tuple[Service, GitHubForge]]:
-    """A service whose App is installed on a stand-in of GitHub."""
+def make_database(admin_dsn: str) -> str:
+    """An empty database of its own."""
     name = f"prpm_test_forge_{uuid.uuid4().hex[:8]}"
 
     async def make() -> None:
-        import asyncpg
-
         connection = await asyncpg.connect(admin_dsn)
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
 
     in_loop(make())
-    parts = urlsplit(admin_dsn)
-    dsn = urlunsplit(parts._replace(path=f"/{name}"))
+    return urlunsplit(urlsplit(admin_dsn)._replace(path=f"/{name}"))
+
+
+def forge_service(
+    admin_dsn: str, redis_url: str, folder: Path, **settings: str
+) -> Iterator[tuple[Service, GitHubForge]]:
+    """A service whose App is installed on a stand-in of GitHub."""
+    dsn = make_database(admin_dsn)
     in_loop(migrate(dsn))
     with GitHubForge().running() as forge:
         for service in start_service(
@@ -222,8 +227,6 @@ def a_story(service: Service, forge: GitHubForge, *, tier: str = "plus") -> Stor
         forge.violations.clear()
 
     async def link() -> None:
-        import asyncpg
-
         pool = await asyncpg.create_pool(service.dsn, min_size=0, max_size=2)
         access = access_to(pool, forge)
         try:
