@@ -125,6 +125,20 @@ class Story:
             time.sleep(0.05)
         raise AssertionError(row)
 
+    def put_off(self, delivery: str, *, seconds: float = 20) -> dict[str, Any]:
+        """The delivery once it was tried, and is to be tried again in `due_in` seconds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            (row,) = self.service.fetch(
+                "SELECT *, EXTRACT(EPOCH FROM next_at - NOW())::FLOAT8 AS due_in FROM deliveries "
+                "WHERE delivery_id = $1",
+                delivery,
+            )
+            if row["attempts"] and row["lease_until"] is None:
+                return dict(row)
+            time.sleep(0.05)
+        raise AssertionError(row)
+
     def jobs(self) -> list[dict[str, Any]]:
         """The account's jobs, the first first."""
         rows = self.service.fetch(

@@ -374,6 +374,18 @@ def test_rules__that_cannot_be_read_let_nothing_through_and_spend_nothing(story:
     assert story.jobs() == []
 
 
+def test_rules__that_a_change_would_break_are_told_before_it_is_merged(story: Story):
+    base = story.commit(a_package("one") | {".prpm-testing.yml": b"models: [echo]"}, branch="main")
+    head = story.commit({"prompt.md": b"x", ".prpm-testing.yml": b"models: 7"}, on=base)
+    story.propose(head, base)
+
+    assert story.ended(story.tell_of(head)) == ("handled", "1 job submitted.")
+
+    conclusion, title, summary = story.check(head)
+    assert (conclusion, title) == ("failure", "This change breaks the repository's rules")
+    assert ".prpm-testing.yml, line 1: models: must be" in summary
+
+
 def test_rules__an_unknown_model_is_said_and_nothing_is_run(story: Story):
     base = story.commit(a_package("one") | {".prpm-testing.yml": b"models: [gpt-9]"}, branch="main")
     head = story.commit({"prompt.md": b"x"}, on=base)
@@ -452,6 +464,23 @@ def test_fetching__a_forge_that_is_away_is_asked_later(story: Story):
     story.forge.faults = [Fault(answer=Answer(status=502), times=3, methods=("GET",), path="/git/trees/")]
 
     assert story.ended(story.tell_of(head), seconds=40) == ("handled", "1 job submitted.")
+
+
+def test_fetching__a_rate_limit_is_waited_for_as_long_as_the_forge_says(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one"), on=base)
+    story.propose(head, base)
+    limited = Answer(status=429, headers={"Retry-After": "600"}, body={"message": "API rate limit exceeded"})
+    story.forge.faults = [Fault(answer=limited, times=99, methods=("GET",), path="/git/trees/")]
+
+    delivery = story.tell_of(head)
+    row = story.put_off(delivery)
+    story.forge.faults = []
+
+    assert row["due_in"] > 590
+    assert "too many requests" in row["reason"]
+    assert len([seen for seen in story.forge.log if "/git/trees/" in seen.path]) == 1
+    assert story.ended(delivery) == ("handled", "1 job submitted.")
 
 
 def test_W19_an_app_that_was_removed_ends_the_event_and_says_nothing_there(story: Story):
