@@ -51,6 +51,11 @@ async def report_state(
     )
 
 
+async def was_reported(db: asyncpg.Pool, change: Change, *, package: str | None, suite_name: str) -> bool:
+    """Whether the check of this commit, package and suite has shown a state."""
+    return await outbox.was_told(db, check_key(change, package=package, suite_name=suite_name))
+
+
 def check_key(change: Change, *, package: str | None, suite_name: str) -> str:
     """Names the row of one check: forge, repository, commit, package and suite."""
     named = [change.forge, change.repository_id, change.head_sha, package, suite_name]

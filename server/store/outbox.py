@@ -124,6 +124,11 @@ async def look_again(db: asyncpg.Pool, *, most: int) -> int:
     return len(await db.fetch(SQL["look_again"], most))
 
 
+async def was_told(db: asyncpg.Pool, dedupe_key: str) -> bool:
+    """Whether something of this name was kept to be told."""
+    return await db.fetchval(SQL["was_told"], dedupe_key) is True
+
+
 async def report_state(db: asyncpg.Pool, *, dedupe_key: str, account_id: UUID, facts: str) -> bool:
     """False when it is shown so already, or about to be."""
     return await db.fetchval(SQL["report_state"], dedupe_key, account_id, facts) is not None

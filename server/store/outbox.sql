@@ -1,5 +1,10 @@
 -- The outbox: who takes what is to be told, and what became of it. Times are the database's.
 
+-- name: was_told
+-- Whether there is a row of this name, by the unique key.
+-- $1 dedupe_key
+SELECT EXISTS (SELECT FROM outbox WHERE dedupe_key = $1);
+
 -- name: claim_notification
 -- The next that is due, held by us for a while. The pending lanes are walked by their index, one look each, so that what
 -- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by.
