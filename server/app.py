@@ -38,7 +38,7 @@ from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
 from server.services.watching import JobWatch
 from server.settings import Settings
-from server.tasks.wakeups import ArqWakeups, connect_redis
+from server.tasks.wakeups import ArqWakeups, RareWakeups, connect_redis
 
 
 class LeanLitestar(Litestar):
@@ -139,6 +139,7 @@ async def open_site(
         queue=queue,
         admission=Admission(db, queue),
         wakeups=wakeups,
+        inbox_wakeups=RareWakeups(wakeups, pause_seconds=0.1),
         jwt_rules=JwtRules(
             shared_secret=settings.jwt_secret.reveal() if settings.jwt_secret else None,
             keys=SigningKeys(settings.jwks_url) if settings.jwks_url else None,
@@ -164,5 +165,6 @@ async def open_site(
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        await doorkeeper.aclose()
         await wakeups.aclose()
         await db.close()

@@ -49,7 +49,7 @@ async def deliver(source: str, request: Request[Any, Any, Any], site: Site) -> D
         address=address,
     )
     if receipt.is_new:
-        await site.wakeups.wake()
+        await site.inbox_wakeups.wake()
     return DeliveryAnswer()
 
 
