@@ -84,7 +84,7 @@ class MissedLoop:
     async def one_round(self, forge: str) -> Round | None:
         """What was done; None where nothing was due, or the forge could not be asked."""
         app = FORGES[forge].app
-        if app is None or app.sending is None or await self._access.app_keys(forge) is None:
+        if app is None or app.sending is None or not await self._access.has_app(forge):
             return None
         look = await missed.claim_look(self._db, forge, lease_seconds=LEASE_SECONDS)
         if look is None:

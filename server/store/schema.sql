@@ -167,6 +167,20 @@ CREATE INDEX package_suites_newest ON package_suites (package_id, id);
 -- Serves "does a package need this suite?".
 CREATE INDEX package_suites_suite ON package_suites USING hash (suite_id);
 
+-- Suites that a model wrote for packages without one: for an account's jobs on the same files.
+CREATE TABLE generated_suites (
+  snapshot_id TEXT NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE,
+  account_id UUID NOT NULL REFERENCES users (id),
+  suite_id TEXT NOT NULL REFERENCES suites (id) ON DELETE CASCADE,
+  trials INT NOT NULL,              -- on one model
+  model TEXT NOT NULL,              -- that wrote it
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (snapshot_id, account_id)
+);
+
+-- Serves the clean-up of suites.
+CREATE INDEX generated_suites_suite ON generated_suites USING hash (suite_id);
+
 -- Results that were uploaded for people to see.
 CREATE TABLE package_test_results (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -198,7 +212,7 @@ CREATE TABLE test_jobs (
   -- Test configuration
   snapshot_id TEXT NOT NULL REFERENCES snapshots (id),
   suite_id TEXT NOT NULL REFERENCES suites (id),
-  suite_source TEXT NOT NULL,                           -- request, package, stored
+  suite_source TEXT NOT NULL,                           -- request, package, stored, registry, generated
   models_requested TEXT[] NOT NULL,
   plugins_requested TEXT[],
   framework VARCHAR(50) NOT NULL,                       -- what runs: litellm, claude-agent
@@ -255,6 +269,7 @@ CREATE TABLE test_jobs (
   change_line TEXT,                                     -- by change_line(): heads that follow each other
   superseded_by UUID REFERENCES test_jobs (id),         -- the job of a newer head, that ended this one
   against JSONB,                                        -- of domain.baselines.Against: what it is compared with, and gates
+  report JSONB,                                         -- of domain.reporting.ReportSettings; NULL: as by default
   CONSTRAINT test_jobs_fresh CHECK (cause = 'submit' OR NOT use_cache AND cached_from IS NULL)
 );
 
@@ -777,9 +792,9 @@ CREATE TABLE outbox (
   lane TEXT NOT NULL,                   -- rows of one lane are delivered one after the other
   account_id UUID NOT NULL REFERENCES users (id),
   target_id UUID REFERENCES notify_targets (id) ON DELETE CASCADE,  -- NULL: the forge of the job's change
-  event TEXT NOT NULL CHECK (event IN ('job', 'warning', 'check')),
+  event TEXT NOT NULL CHECK (event IN ('job', 'warning', 'check', 'state')),
   job_id UUID REFERENCES test_jobs (id),
-  facts JSONB,                          -- of a warning: domain.notifications.Warned
+  facts JSONB,                          -- of a warning: domain.notifications.Warned; of a state: domain.reporting.CheckState
   state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'quiet', 'dead')),
   attempts INT NOT NULL DEFAULT 0,
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
@@ -789,6 +804,8 @@ CREATE TABLE outbox (
   last_error TEXT,                      -- in words of ours
   created_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
   settled_at TIMESTAMPTZ,
+  news INT NOT NULL DEFAULT 0,          -- grows with each change of what a forge's row shows
+  again_at TIMESTAMPTZ,                 -- settled -> pending then, though nothing is written
   CHECK ((event = 'job') = (job_id IS NOT NULL)),
   CHECK ((state = 'pending') = (settled_at IS NULL))
 );
@@ -801,6 +818,8 @@ CREATE INDEX outbox_target ON outbox (target_id, id);
 CREATE INDEX outbox_dead ON outbox (id) WHERE state = 'dead';
 -- Serves the clean-up.
 CREATE INDEX outbox_settled ON outbox (settled_at) WHERE state <> 'pending';
+-- Serves the look for what is due again.
+CREATE INDEX outbox_again ON outbox (again_at) WHERE again_at IS NOT NULL;
 
 -- What a target was told last of one subject: a pull request or branch with a package's suite, else the suite alone.
 CREATE TABLE told_states (
@@ -813,8 +832,36 @@ CREATE TABLE told_states (
   PRIMARY KEY (target_id, subject)
 );
 
+-- What the forge shows of a job is no longer true. One row a job, that is pending again with each change: who tells it
+-- reads the job as it is then. What the forge asked to wait for is still waited for. By primary key and unique key.
+CREATE FUNCTION report_job(job test_jobs) RETURNS VOID AS $$
+  INSERT INTO outbox AS o (dedupe_key, lane, account_id, event, job_id)
+  SELECT 'job:' || job.id || ':forge', 'forge:' || job.change_line, job.user_id, 'job', job.id
+  FROM reported_repositories r
+  WHERE r.forge = job.change ->> 'forge' AND r.repository_id = (job.change ->> 'repository_id')::BIGINT
+    AND r.account_id = job.user_id
+  ON CONFLICT (dedupe_key) DO UPDATE SET state = 'pending', settled_at = NULL, news = o.news + 1, again_at = NULL,
+    attempts = 0, lane = EXCLUDED.lane,
+    next_at = CASE WHEN o.state = 'pending' AND o.last_status IN (403, 429) THEN o.next_at ELSE NOW() END;
+$$ LANGUAGE sql;
+
+CREATE FUNCTION report_of_job() RETURNS TRIGGER AS $$
+BEGIN
+  PERFORM report_job(NEW);
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_report AFTER INSERT ON test_jobs FOR EACH ROW
+WHEN (NEW.change IS NOT NULL AND NEW.status = 'queued')
+EXECUTE FUNCTION report_of_job();
+
+CREATE TRIGGER test_jobs_report_start AFTER UPDATE OF status ON test_jobs FOR EACH ROW
+WHEN (NEW.change IS NOT NULL AND OLD.status = 'queued' AND NEW.status = 'running')
+EXECUTE FUNCTION report_of_job();
+
 -- A job has ended, whichever statement ended it: what is to be told is written with that. Few targets an account, found
--- by the unique index that begins with it; repositories by their primary key.
+-- by the unique index that begins with it. A repository's configuration may choose among them.
 CREATE FUNCTION tell_of_job() RETURNS TRIGGER AS $$
 BEGIN
   INSERT INTO outbox (dedupe_key, lane, account_id, target_id, event, job_id)
@@ -822,15 +869,11 @@ BEGIN
   FROM notify_targets t
   WHERE t.account_id = NEW.user_id AND t.stopped_at IS NULL
     AND (SELECT p.name FROM packages p WHERE p.id = NEW.package_id) LIKE TRANSLATE(t.package_glob, '*?', '%_')
+    AND (NEW.report -> 'notify' IS NULL OR NEW.report -> 'notify' ? t.id::TEXT)
   ORDER BY t.id
   ON CONFLICT (dedupe_key) DO NOTHING;
   IF NEW.change IS NOT NULL THEN
-    INSERT INTO outbox (dedupe_key, lane, account_id, event, job_id)
-    SELECT 'job:' || NEW.id || ':forge', 'forge:' || NEW.change_line, NEW.user_id, 'job', NEW.id
-    FROM reported_repositories r
-    WHERE r.forge = NEW.change ->> 'forge' AND r.repository_id = (NEW.change ->> 'repository_id')::BIGINT
-      AND r.account_id = NEW.user_id
-    ON CONFLICT (dedupe_key) DO NOTHING;
+    PERFORM report_job(NEW);
   END IF;
   RETURN NULL;
 END;
@@ -939,6 +982,35 @@ CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received'
 CREATE INDEX deliveries_age ON deliveries (received_at);
 -- Serves the operator's list of what needs a person, and its replay.
 CREATE INDEX deliveries_failed ON deliveries (received_at) WHERE state = 'failed';
+
+-- What each pull or merge request, branch or tag pointed to. An approval is for one head of one pull request.
+CREATE TABLE change_heads (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,        -- the forge's number
+  line TEXT NOT NULL,                   -- 'pull:12' or 'ref:main'
+  head_sha TEXT NOT NULL,
+  made_at TIMESTAMPTZ NOT NULL,         -- when it became the head, by the forge's clock
+  seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  approval TEXT,                        -- what approved it: 'comment:7' or 'label:7'; the next head clears it
+  approved_by TEXT,                     -- for people
+  approved_at TIMESTAMPTZ,
+  PRIMARY KEY (forge, repository_id, line, head_sha),
+  CHECK ((approval IS NULL) = (approved_by IS NULL) AND (approval IS NULL) = (approved_at IS NULL))
+);
+-- Serves what asks for a commit once more: of which changes is it a head?
+CREATE INDEX change_heads_commit ON change_heads (forge, repository_id, head_sha);
+-- Serves the clean-up.
+CREATE INDEX change_heads_age ON change_heads (seen_at);
+
+-- Who submits for a line just now: looking for its head and submitting it are one step, so that heads keep their order.
+CREATE TABLE change_turns (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,
+  line TEXT NOT NULL,
+  holder UUID NOT NULL,
+  until TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (forge, repository_id, line)
+);
 
 -- Installations of the service's own App. One belongs to one account at most.
 CREATE TABLE installations (
