@@ -209,7 +209,7 @@ async def test_inbox__one_whose_forge_is_slow_holds_up_no_other(db: asyncpg.Pool
     await keep(db, "slow")
     first = asyncio.Event()
 
-    async def act(meaning: Meaning) -> Ended:
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
         if not first.is_set():
             first.set()
             await asyncio.sleep(60)
@@ -230,7 +230,7 @@ async def test_inbox__what_is_held_when_it_stops_is_another_ones_at_once(db: asy
     await keep(db, "one")
     begun = asyncio.Event()
 
-    async def act(meaning: Meaning) -> Ended:
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
         begun.set()
         await asyncio.sleep(60)
         raise AssertionError
@@ -248,7 +248,7 @@ async def test_inbox__a_lease_is_renewed_as_long_as_its_delivery_is_handled(db: 
     await keep(db, "one")
     calls = 0
 
-    async def act(meaning: Meaning) -> Ended:
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
         nonlocal calls
         calls += 1
         await asyncio.sleep(1.0)
@@ -266,7 +266,7 @@ async def test_inbox__what_another_has_by_now_is_let_go(db: asyncpg.Pool):
     await keep(db, "one")
     let_go = asyncio.Event()
 
-    async def act(meaning: Meaning) -> Ended:
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
         await db.execute("UPDATE deliveries SET fence = fence + 1, lease_until = NOW() + INTERVAL '1 minute'")
         try:
             await asyncio.sleep(60)
