@@ -56,6 +56,11 @@ async def read_told_job(db: asyncpg.Pool, job_id: UUID) -> ToldJob:
     )
 
 
+async def extend_lease(db: asyncpg.Pool, notification: ClaimedNotification, *, lease_seconds: float) -> bool:
+    """False when it is another's, or settled."""
+    return await db.fetchval(SQL["extend_lease"], notification.id, notification.fence, lease_seconds) is not None
+
+
 async def settle_notification(
     db: asyncpg.Pool,
     notification: ClaimedNotification,
