@@ -26,13 +26,14 @@ from action_entry.identity import Identity
 from action_entry.inputs import DEFAULT_SERVER_URL, INPUTS, Inputs, read_inputs
 from action_entry.outputs import output_values
 from action_entry.packing import Folder, pack, package_name, read_package
-from action_entry.projects import Project, case_lines, find_projects, is_choice, touched
+from action_entry.projects import Project, find_projects, is_choice, touched
 from action_entry.service import Job, Service
 from action_entry.telling import Chat, chats, notice_of, notice_without_outcome, tell_change, tell_chats
 from action_entry.wire import Clock, Wire
 from action_entry.writing import SIGNS, save_reports, summary_of
 from notifiers import InvalidOutcome, Notice, read_outcome
 from notifiers._annotations import annotate
+from notifiers._case_lines import case_lines
 from notifiers._chat import row_details, row_name
 from notifiers._findings import cost_text, sort_rows
 from notifiers._text import counted, one_line, percent

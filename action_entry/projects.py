@@ -167,26 +167,3 @@ def _suite_name(path: str) -> str:
     """A name for a suite's history and comment, by its file: `checks/strict.yaml` is `checks/strict`."""
     stem = posixpath.splitext(posixpath.normpath(path.replace("\\", "/")))[0]
     return re.sub(r"[^A-Za-z0-9._/-]+", "-", stem).strip("-./_")[-SUITE_NAME_CHARS:].lstrip("-./_") or DEFAULT_SUITE
-
-
-_DESCRIBED = re.compile(r"""^[\s\-{,]*["']?(?:description|title)["']?\s*:\s*(?P<title>.+?)\s*,?\s*$""")
-
-
-def case_lines(text: bytes) -> dict[str, int]:
-    """Title -> line, as far as a look at single lines can tell; cases without a title of their own are left out."""
-    found: dict[str, int] = {}
-    for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), start=1):
-        if match := _DESCRIBED.match(line):
-            found.setdefault(_unquoted(match["title"]), number)
-    return found
-
-
-def _unquoted(text: str) -> str:
-    if text[:1] == text[-1:] == '"' and len(text) > 1:
-        try:
-            return str(json.loads(text))
-        except ValueError:
-            return text[1:-1]
-    if text[:1] == text[-1:] == "'" and len(text) > 1:
-        return text[1:-1].replace("''", "'")
-    return text.partition(" #")[0].rstrip()

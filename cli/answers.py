@@ -167,6 +167,7 @@ class Job(Struct, frozen=True, kw_only=True):
     results: Summary | None = None
     error: str | None = None
     code: str | None = None
+    superseded_by: str | None = None
     progress: Progress | None = None
     position_in_queue: int | None = None
 

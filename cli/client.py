@@ -7,10 +7,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-import httpx
 import msgspec
 
 from cli import answers
@@ -18,6 +18,10 @@ from cli.errors import AuthenticationRequired, CannotReachServer, InvalidAnswer,
 from cli.event_stream import ServerEvent, read_events
 from cli.user_config import is_loopback
 from evals.models import Secret
+
+# Imported where it is used, as it takes a third of a second: a command says what it does before it asks anybody.
+if TYPE_CHECKING:
+    import httpx
 
 Answer = TypeVar("Answer")
 
@@ -47,18 +51,25 @@ class RegistryClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._token = token
+        self._timeout_seconds = timeout_seconds
         self._sleep = sleep
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(timeout_seconds, connect=10.0),
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        return httpx.Client(
+            timeout=httpx.Timeout(self._timeout_seconds, connect=10.0),
             # The environment's proxies are for the world outside: asked for 127.0.0.1, one looks at itself.
-            trust_env=not is_loopback(base_url),
+            trust_env=not is_loopback(self.base_url),
             follow_redirects=False,
             headers={"User-Agent": "prpm-testing", "Accept": "application/json"},
         )
 
     def close(self) -> None:
-        """Connections are closed. Safe to call twice."""
-        self._http.close()
+        """Connections are closed, if any was made. Safe to call twice."""
+        if "_http" in self.__dict__:
+            self._http.close()
 
     def submit_test_job(self, request: Mapping[str, Any]) -> answers.SubmittedJob:
         """A job is queued, once: one Idempotency-Key covers all tries; a lost answer costs no second run."""
@@ -132,6 +143,8 @@ class RegistryClient:
         Raises NoEvents where there are none to be had, and CannotReachServer when the connection breaks or is
         silent for so long.
         """
+        import httpx
+
         self._need_token("Authentication required")
         url = f"{self.base_url}/api/v1/test-jobs/{quote(job_id, safe='')}/events"
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
@@ -399,6 +412,8 @@ def _query(**values: str | int | None) -> str:
 @contextmanager
 def _as_unreachable(url: str) -> Iterator[None]:
     """Whatever breaks on the way to `url` is a CannotReachServer."""
+    import httpx
+
     try:
         yield
     except httpx.TimeoutException as error:
@@ -446,6 +461,8 @@ def _host(url: str) -> str:
 
 
 def _cause(error: Exception) -> str:
+    import httpx
+
     if isinstance(error, httpx.ConnectError):
         return "no connection"
     return "connection lost" if isinstance(error, httpx.TransportError) else "invalid address"

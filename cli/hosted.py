@@ -19,6 +19,7 @@ from cli.errors import (
     InvalidUse,
     JobFailed,
     RequestRefused,
+    Superseded,
     TimedOut,
 )
 from cli.following import JobFollower, Listener
@@ -205,7 +206,7 @@ class HostedRun:
         with following(self._terminal, live=live) as listener:
             job = self._wait(job_id, listener, timeout_seconds=timeout_seconds)
         if job.status == "failed":
-            raise self._with_job(JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code), job_id)
+            raise self._with_job(_not_done(job), job_id)
         if job.results is None:
             raise InvalidAnswer("The job is completed, but the server sent no results.")
         body = self._client.get_test_results(job_id)
@@ -280,13 +281,19 @@ class HostedRun:
             self._terminal.say(line)
 
 
+def _not_done(job: answers.Job) -> CommandError:
+    """Why a failed job has no results: its package is not to blame where a newer head took its place."""
+    if job.code == Superseded.code:
+        where = f": `prpm job {job.superseded_by}`" if job.superseded_by else ""
+        return Superseded(f"A newer commit of this change is tested in its place{where}.")
+    return JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code)
+
+
 def refuse_local_only(request: RunRequest) -> None:
     """Raises InvalidUse for what only local testing can do."""
     hosted_baseline(request)
     if isinstance(request.base, Registered):
         raise InvalidUse("--base takes a folder or an archive here; for a published one --baseline version:1.2.3.")
-    if request.generate:
-        raise InvalidUse("--generate is for runs on this machine. Add --local, or write a suite with --init first.")
     if request.all_repeats:
         raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 

@@ -233,7 +233,9 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
     )
     return msgspec.structs.replace(
         outcome,
-        provenance=provenance_of(plan.instructions, plan.suite, plan.models, trials, agent=plan.agent),
+        provenance=provenance_of(
+            plan.instructions, plan.suite, plan.models, trials, agent=plan.agent, early_stop=plan.early_stop
+        ),
         record=record_of(plan.suite, plan.models, trials, base_trials=base_trials),
     )
 

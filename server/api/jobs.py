@@ -14,7 +14,7 @@ from litestar.params import Body, Parameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.outcome import Outcome, Summary
-from server.api.context import Site, allows
+from server.api.context import Site, allows, limit_submits
 from server.api.errors import refusals
 from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
@@ -74,7 +74,9 @@ class JobPackage(Struct, kw_only=True):
 class JobConfig(Struct, kw_only=True):
     models: Annotated[list[str], Meta(examples=[["claude-sonnet-4"]])]
     framework: Annotated[str, Meta(examples=["litellm"])]
-    suite_source: Annotated[str, Meta(examples=["package"], description="request, package or stored")]
+    suite_source: Annotated[
+        str, Meta(examples=["package"], description="request, package, stored, registry or generated")
+    ]
     plugins: list[str] | UnsetType = UNSET
 
 
@@ -128,6 +130,7 @@ class JobAnswer(Struct, kw_only=True):
 @post(
     "/api/v1/test-jobs/run",
     opt=allows("run"),
+    guards=[limit_submits],
     status_code=202,
     tags=TAGS,
     summary="Submit a test job",
@@ -139,6 +142,7 @@ class JobAnswer(Struct, kw_only=True):
         413,
         415,
         422,
+        429,
         described={
             403: "Free tier, or no right to upload for this package.",
             409: "The Idempotency-Key was used for another request.",
@@ -165,7 +169,9 @@ async def run_test_job(
     """
     key = check_key(idempotency_key)
     if data.dry_run:
-        found = await estimating.estimate(site.db, credential, data, models=await site.models.read())
+        found = await estimating.estimate(
+            site.db, credential, data, models=await site.models.read(), registry=site.registry
+        )
         # The one answer of another kind; the framework wants to know of one only.
         return cast(Response[SubmitAnswer], Response(estimate_answer(found), status_code=200))
     submission = await submitting.submit(
@@ -177,6 +183,7 @@ async def run_test_job(
         models=await site.models.read(),
         cache_days=site.cache_days,
         idempotency_key=key,
+        registry=site.registry,
     )
     return Response(submit_answer(submission))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import delete, get, post
+from litestar import Request, delete, get, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.api.context import AccountName, Site, allows
@@ -91,9 +91,15 @@ async def get_audience(site: Site) -> AudienceAnswer:
         }
     ),
 )
-async def exchange(data: ExchangeRequest, site: Site) -> ExchangeAnswer:
+async def exchange(data: ExchangeRequest, site: Site, request: Request[Any, Any, Any]) -> ExchangeAnswer:
     """Each token once. Which repository and which owner is decided by their numbers, never by names or `sub`."""
-    done = await keyless.exchange(site.db, site.keyless, data.token)
+    address = site.address_of(request.scope)
+    done = await keyless.exchange(
+        site.db,
+        site.keyless,
+        data.token,
+        admit=lambda repository: site.doorkeeper.exchange(repository, address=address),
+    )
     return ExchangeAnswer(
         token=done.token, expires_at=iso(done.expires_at), account=done.account, repository=done.repository
     )

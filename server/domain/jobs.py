@@ -13,17 +13,25 @@ from server.domain.accounts import Credential
 from server.domain.baselines import Against
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.packages import PackageRef
+from server.domain.reporting import ReportSettings
 
 Status = Literal["queued", "running", "completed", "failed"]
 Cause = Literal["submit", "schedule", "baseline", "rerun"]  # only a submit may be answered by a cache
 
 
+SuiteSource = Literal["request", "registry", "generated"]
+
+
 class SentSuite(Struct, frozen=True, kw_only=True):
-    """A suite that came with the request."""
+    """A suite that comes with the request, or was found for it outside of the package.
+
+    `generated` with no cases: a model will write them, and `trials` is how many there may be.
+    """
 
     id: str
     body: str  # canonical JSON
     trials: int  # on one model
+    source: SuiteSource = "request"
 
 
 class NewJob(Struct, frozen=True, kw_only=True):
@@ -53,6 +61,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     suite_name: str = DEFAULT_SUITE
     against: Against | None = None  # what it is compared with, and gates; None: nothing was said
     account: str | None = None  # the organisation that is billed; None: the caller's own account
+    report: ReportSettings | None = None  # how its change's forge is told; None: as by default
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):
@@ -141,6 +150,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     account_id: UUID
     use_cache: bool  # False: every model is asked anew
     is_public: bool  # anybody may see what is asked: a published package's own suite
+    suite_source: str = "request"
     suite_name: str = DEFAULT_SUITE
     change: Change | None = None
     against: Against | None = None

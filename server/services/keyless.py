@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -78,14 +78,23 @@ def _named(part: str, kinds: Mapping[str, IssuerKind]) -> tuple[str, str]:
     return name, url
 
 
-async def exchange(db: asyncpg.Pool, keyless: Keyless, unverified_token: str) -> Exchanged:
+async def exchange(
+    db: asyncpg.Pool,
+    keyless: Keyless,
+    unverified_token: str,
+    *,
+    admit: Callable[[str], Awaitable[None]] | None = None,
+) -> Exchanged:
     """A token of ours for the workflow that shows this one, once.
 
-    Raises NotAuthenticated for a token that is not good or was used before, NotAllowed for one whose repository or
-    event is not trusted, Unavailable while its issuer's keys are not known.
+    `admit` is told whose verified token it is, and may raise. Raises NotAuthenticated for a token that is not good or
+    was used before, NotAllowed for one whose repository or event is not trusted, Unavailable while its issuer's keys
+    are not known.
     """
     claims, issuer = await _verified(keyless, unverified_token)
     workflow = issuer.kind.read(claims)
+    if admit is not None:
+        await admit(f"{issuer.url} {workflow.repository_id}")
     found = await trust.read_trust(db, issuer.url, workflow.repository_id)
     ends_at = _check_times(claims, now=found.now)
     trusted = judge(workflow, found.trust, risky_events=issuer.kind.risky_events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -88,7 +89,27 @@ async def keep_snapshot(
     files = await _read(archive)
     if package_name is not None:
         files, archive = await _narrow(files, package_name)
-    package = await _understand(files)
+    return await _keep(db, caller.id, files, archive=archive, told={})
+
+
+async def keep_files(
+    db: asyncpg.Pool, account_id: UUID, *, files: dict[str, bytes], told: Mapping[str, str]
+) -> KeptSnapshot:
+    """As `keep_snapshot`, for files that were fetched. `told`: name, format, subtype, where the files do not say them.
+
+    Raises InvalidRequest.
+    """
+    try:
+        archive = await asyncio.to_thread(pack, files)
+    except EngineError as error:
+        raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
+    return await _keep(db, account_id, files, archive=archive, told=told)
+
+
+async def _keep(
+    db: asyncpg.Pool, account_id: UUID, files: dict[str, bytes], *, archive: bytes, told: Mapping[str, str]
+) -> KeptSnapshot:
+    package = await _understand(files, **told)
     digest = snapshot_id(files)
     new = await asyncio.to_thread(
         _new_version,
@@ -99,7 +120,7 @@ async def keep_snapshot(
         version=f"0.0.0-snapshot.{digest[:12]}",
         visibility="private",
     )
-    kept = await packages.keep_snapshot(db, caller.id, new)
+    kept = await packages.keep_snapshot(db, account_id, new)
     return KeptSnapshot(
         snapshot_id=digest,
         package_id=kept.package_id,
