@@ -64,6 +64,9 @@ async def gitlab_out(db: asyncpg.Pool, gitlab: GitLabForge) -> AsyncIterator[Out
     await access.aclose()
 
 
+Forge = GitHubForge | GitLabForge
+
+
 async def submitted(db: asyncpg.Pool, account: uuid.UUID, forge: Forge, **changes: Any) -> uuid.UUID:
     return await a_job(db, account, **{"key": None, "change": the_change(forge), **changes})
 
