@@ -35,6 +35,13 @@ WHERE id = (
 )
 RETURNING id, fence, news, attempts, event, job_id, target_id, account_id, facts, created_at;
 
+-- name: extend_lease
+-- Its holder still works on it. No row: it is another's, or settled. By the primary key.
+-- $1 id, $2 fence, $3 lease seconds
+UPDATE outbox SET lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3)
+WHERE id = $1 AND fence = $2 AND state = 'pending' AND lease_until IS NOT NULL
+RETURNING id;
+
 -- name: read_target
 -- A target as its notification needs it, with what it was told last of this subject.
 -- $1 target id, $2 subject or NULL
