@@ -28,7 +28,6 @@ from tests.standins.anthropic_server import (
     AnthropicServer,
     anthropic_server_in_thread,
     call,
-    obedient,
     script,
     text,
 )
