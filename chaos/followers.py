@@ -20,7 +20,7 @@ class Followed(Struct, frozen=True, kw_only=True):
     job_id: UUID
     ended: str | None
     trials: int  # distinct places that a trial was told for
-    repeated: int  # events that came again
+    repeated: int  # events that came again, but for places in the queue: a place is a state, and may be had twice
     connections: int
     until: datetime
 
@@ -36,7 +36,7 @@ async def follow(job_id: UUID, *, session: aiohttp.ClientSession) -> Followed:
                 connections += 1
                 try:
                     async for event_id, name in _events(job_id, last_id, session=session):
-                        repeated += event_id in heard
+                        repeated += event_id in heard and name != "queued"
                         heard[event_id] = name
                         last_id = event_id
                         ended = name if name in ("completed", "failed") else None

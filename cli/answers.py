@@ -167,6 +167,7 @@ class Job(Struct, frozen=True, kw_only=True):
     results: Summary | None = None
     error: str | None = None
     code: str | None = None
+    superseded_by: str | None = None
     progress: Progress | None = None
     position_in_queue: int | None = None
 
@@ -494,6 +495,27 @@ class NotifyLast(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
+class TrustedRepository(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A repository whose workflows need no key. `proof`: why it is believed to be the account's."""
+
+    id: str
+    account: str
+    repository: str
+    issuer: str = ""
+    repository_id: int = 0
+    owner_id: int = 0
+    scopes: tuple[str, ...] = ()
+    proof: str = ""
+    workflow: str | None = None
+    allowed_events: tuple[str, ...] | None = None
+
+
+class TrustedRepositories(Struct, frozen=True, kw_only=True):
+    """All of an account's."""
+
+    trusted_repositories: tuple[TrustedRepository, ...]
+
+
 class NotifyTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where an account is told. `secret` is there once, when the target is new."""
 
@@ -541,3 +563,30 @@ class NotifyMessages(Struct, frozen=True, kw_only=True):
     """A target's latest messages, newest first."""
 
     notifications: tuple[NotifyMessage, ...]
+
+
+class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A webhook. `secret` is there once, when it is new."""
+
+    id: str
+    forge: str
+    name: str
+    url: str
+    is_group: bool = False
+    proof: str = "signature"
+    created_at: str = ""
+    created_by: str = ""
+    repository_id: int | None = None
+    token: str | None = None
+    rotated_at: str | None = None
+    old_secret_until: str | None = None
+    last_delivery_at: str | None = None
+    secret: str | None = None
+    content_type: str | None = None
+    events: tuple[str, ...] = ()
+
+
+class Hooks(Struct, frozen=True, kw_only=True):
+    """All of an account's webhooks."""
+
+    hooks: tuple[Hook, ...]

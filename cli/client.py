@@ -30,6 +30,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ARCHIVE_BYTES = 10 * 1024 * 1024
 SUBMIT_TRIES = 3
 TARGETS = "/api/v1/notify-targets"
+TRUSTED = "/api/v1/trusted-repositories"
+HOOKS = "/api/v1/hooks"
 _TRY_AGAIN = frozenset({502, 503, 504})
 
 
@@ -95,15 +97,17 @@ class RegistryClient:
         body = self._call("POST", "/api/v1/test-jobs/run", content=msgspec.json.encode(request), headers=headers)
         return self._decode(body, answers.Estimate)
 
-    def upload_snapshot(self, archive: bytes, *, account: str | None = None) -> answers.Snapshot:
+    def upload_snapshot(
+        self, archive: bytes, *, account: str | None = None, package: str | None = None
+    ) -> answers.Snapshot:
         """A working folder's tar.gz is stored by its content; sending it twice changes nothing.
 
-        `account`: the organisation that it is stored for.
+        `account`: the organisation that it is stored for. `package`: which one, where the folder holds several.
         """
         self._need_token("Authentication required for hosted testing")
         body = self._call(
             "POST",
-            "/api/v1/package-snapshots" + _query(account=account),
+            "/api/v1/package-snapshots" + _query(account=account, package=package),
             content=archive,
             headers={"Content-Type": "application/gzip"},
         )
@@ -184,6 +188,30 @@ class RegistryClient:
         self._need_token("Authentication required")
         self._call("POST", f"/api/v1/test-jobs/{quote(job_id, safe='')}/cancel", sentence="Failed to cancel the job")
 
+    def prove_repository(self, proof: Mapping[str, Any]) -> answers.TrustedRepository:
+        """Workflows of a repository that the token in `proof` administers at its forge need no key from now on."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            f"{TRUSTED}/proofs",
+            content=msgspec.json.encode(proof),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to link the repository",
+        )
+        return self._decode(body, answers.TrustedRepository)
+
+    def list_trusted_repositories(self, *, account: str | None = None) -> answers.TrustedRepositories:
+        """The account's repositories whose workflows need no key."""
+        self._need_token("Authentication required")
+        body = self._call("GET", TRUSTED + _query(account=account), sentence="Failed to list the repositories")
+        return self._decode(body, answers.TrustedRepositories)
+
+    def remove_trusted_repository(self, trust_id: str, *, account: str | None = None) -> None:
+        """Its workflows' tokens end at once."""
+        self._need_token("Authentication required")
+        path = f"{TRUSTED}/{quote(trust_id, safe='')}" + _query(account=account)
+        self._call("DELETE", path, sentence="Failed to remove the repository")
+
     def list_notify_targets(self, *, account: str | None = None) -> answers.NotifyTargets:
         """Where I am told of tests."""
         self._need_token("Authentication required")
@@ -232,6 +260,36 @@ class RegistryClient:
             "GET", _target_path(target_id, "notifications", account=account), sentence="Failed to list messages"
         )
         return self._decode(body, answers.NotifyMessages)
+
+    def list_hooks(self, *, account: str | None = None) -> answers.Hooks:
+        """Webhooks with a secret of their own."""
+        self._need_token("Authentication required")
+        body = self._call("GET", HOOKS + _query(account=account), sentence="Failed to list webhooks")
+        return self._decode(body, answers.Hooks)
+
+    def add_hook(self, hook: Mapping[str, Any], *, account: str | None = None) -> answers.Hook:
+        """A new webhook; its secret is in this answer alone."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            HOOKS + _query(account=account),
+            content=msgspec.json.encode(hook),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to add the webhook",
+        )
+        return self._decode(body, answers.Hook)
+
+    def rotate_hook(self, hook_id: str, *, account: str | None = None) -> answers.Hook:
+        """Another secret, in this answer alone."""
+        self._need_token("Authentication required")
+        path = f"{HOOKS}/{quote(hook_id, safe='')}/rotate" + _query(account=account)
+        return self._decode(self._call("POST", path, sentence="Failed to change the secret"), answers.Hook)
+
+    def remove_hook(self, hook_id: str, *, account: str | None = None) -> None:
+        """Its address is there no more."""
+        self._need_token("Authentication required")
+        path = f"{HOOKS}/{quote(hook_id, safe='')}" + _query(account=account)
+        self._call("DELETE", path, sentence="Failed to remove the webhook")
 
     def get_test_usage(self, *, account: str | None = None) -> answers.UsageReport:
         """What this month holds, of the user's own account or of an organisation's."""

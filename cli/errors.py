@@ -9,6 +9,7 @@ CommandError                exit 2: could not run
 ├── InvalidAnswer           the server answered something that is not this API
 ├── NoEvents                no events from this server, or not through the proxy before it; ask it otherwise
 ├── NoLocalModels           local testing finds no proxy that it could ask
+├── Superseded              a newer head of the same change is tested in this one's place
 ├── JobFailed               exit 1: the run could not be done
 ├── TimedOut                exit 1: nothing moved for too long, the job goes on
 └── Interrupted             exit 130: Ctrl-C, the job is cancelled
@@ -88,6 +89,10 @@ class NoEvents(CommandError):
 
 class NoLocalModels(CommandError):
     code = "no_local_models"
+
+
+class Superseded(CommandError):
+    code = "superseded"
 
 
 class JobFailed(CommandError):

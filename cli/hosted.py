@@ -19,6 +19,7 @@ from cli.errors import (
     InvalidUse,
     JobFailed,
     RequestRefused,
+    Superseded,
     TimedOut,
 )
 from cli.following import JobFollower, Listener
@@ -138,24 +139,24 @@ class HostedRun:
             case Registered(name=name, version=version):
                 package = self._client.get_package_by_name(name)
                 return {"package_id": package.id} | ({"package_version": version} if version else {})
-            case Folder(path=path):
-                archive = self._packed(path)
-            case ArchiveFile(path=path):
-                archive = read_archive_file(path)
-        return {"snapshot_id": self._client.upload_snapshot(archive, account=request.org).snapshot_id}
+            case Folder() | ArchiveFile() as files:
+                return {"snapshot_id": self._kept(files, request)}
 
     def _base_fields(self, request: RunRequest) -> dict[str, Any]:
         """The package as it was, uploaded now."""
         match request.base:
             case None:
                 return {}
-            case Folder(path=path):
-                archive = self._packed(path)
-            case ArchiveFile(path=path):
-                archive = read_archive_file(path)
+            case Folder() | ArchiveFile() as files:
+                return {"base_snapshot_id": self._kept(files, request)}
             case Registered():
                 return {}  # refused before
-        return {"base_snapshot_id": self._client.upload_snapshot(archive).snapshot_id}
+
+    def _kept(self, subject: Folder | ArchiveFile, request: RunRequest) -> str:
+        """The id of the snapshot that the service keeps for whoever pays: of several packages the chosen one."""
+        archive = self._packed(subject.path) if isinstance(subject, Folder) else read_archive_file(subject.path)
+        kept = self._client.upload_snapshot(archive, account=request.org, package=subject.package)
+        return kept.snapshot_id
 
     def _suite(self, request: RunRequest) -> dict[str, Any] | None:
         if request.suite_file is None:
@@ -205,7 +206,7 @@ class HostedRun:
         with following(self._terminal, live=live) as listener:
             job = self._wait(job_id, listener, timeout_seconds=timeout_seconds)
         if job.status == "failed":
-            raise self._with_job(JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code), job_id)
+            raise self._with_job(_not_done(job), job_id)
         if job.results is None:
             raise InvalidAnswer("The job is completed, but the server sent no results.")
         body = self._client.get_test_results(job_id)
@@ -278,6 +279,14 @@ class HostedRun:
     def _say(self, *lines: str) -> None:
         for line in lines:
             self._terminal.say(line)
+
+
+def _not_done(job: answers.Job) -> CommandError:
+    """Why a failed job has no results: its package is not to blame where a newer head took its place."""
+    if job.code == Superseded.code:
+        where = f": `prpm job {job.superseded_by}`" if job.superseded_by else ""
+        return Superseded(f"A newer commit of this change is tested in its place{where}.")
+    return JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code)
 
 
 def refuse_local_only(request: RunRequest) -> None:

@@ -9,6 +9,7 @@
         require_success(response, doing="post the message")
         return Receipt(did=("posted a message",))
 
+One that can show what has not ended yet has a generator for that (`stand=`, of `Standing`).
 One whose target is made of an address alone may have a second generator, for what is no job (`say=`), and its target
 the fields `when`, `secret` and `message_id`: the service fills those that are there.
 
@@ -38,6 +39,7 @@ from notifiers._http import (
 )
 from notifiers._notice import Baseline, Mode, Notice
 from notifiers._outcome import InvalidOutcome, Outcome, read_outcome
+from notifiers._standing import Standing
 from notifiers._urls import InvalidTarget, TargetUrl, checked_url
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "Receipt",
     "Request",
     "Response",
+    "Standing",
     "TargetUrl",
     "checked_url",
     "notifier",
@@ -70,7 +73,8 @@ class Notifier:
     """One entry of the family.
 
     `tell` takes the notice and a target of the notifier's own. `from_url` makes that target of a web address and is
-    None where an address alone is not enough (a forge needs a token, too). `say` takes an announcement and the target.
+    None where an address alone is not enough (a forge needs a token, too). `say` takes an announcement and the target,
+    `stand` how a check stands that has no outcome.
     `example` is a target that leads nowhere and is told everything, for `python -m notifiers`.
     """
 
@@ -80,6 +84,7 @@ class Notifier:
     example: Any
     from_url: Callable[[TargetUrl], Any] | None = None
     say: Callable[[Announcement, Any], Messages] | None = None
+    stand: Callable[[Standing, Any], Messages] | None = None
 
 
 class _Family(Mapping[str, Notifier]):
@@ -126,12 +131,15 @@ def notifier(
     example: object,
     from_url: Callable[[TargetUrl], Any] | None = None,
     say: Callable[[Announcement, Any], Messages] | None = None,
+    stand: Callable[[Standing, Any], Messages] | None = None,
 ) -> Callable[[Tell], Tell]:
     """Register a generator function as the notifier `name`."""
 
     def register(tell: Tell) -> Tell:
         summary = (tell.__doc__ or "").strip().partition("\n")[0]
-        NOTIFIERS.register(Notifier(name=name, summary=summary, tell=tell, example=example, from_url=from_url, say=say))
+        NOTIFIERS.register(
+            Notifier(name=name, summary=summary, tell=tell, example=example, from_url=from_url, say=say, stand=stand)
+        )
         return tell
 
     return register

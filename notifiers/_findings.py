@@ -10,6 +10,8 @@ from notifiers._outcome import Outcome, Rate, Row, Summary
 from notifiers._text import counted, dollars, percent, points, useful_piece
 
 SIGNS = {"passed": "✅", "failed": "❌", "inconclusive": "⚠️"}
+# Why a run has no conclusion, by the code of its error.
+ENDED_BY = {"superseded": "superseded by a newer commit", "cancelled": "cancelled"}
 COLOURS = {"passed": 0x2DA44E, "failed": 0xCF222E, "inconclusive": 0xBF8700}
 
 
@@ -87,6 +89,8 @@ def headline(notice: Notice, findings: Findings) -> str:
     if decided or notice.conclusion == "failed":
         return ", ".join(decided) or "failed"
     if notice.conclusion != "passed":
+        if notice.error_code:
+            return ENDED_BY.get(notice.error_code, "could not be run")
         total = len(notice.outcome.test_cases)
         return f"{len(findings.without_verdict):,} of {counted(total, 'row')} without a verdict" if total else "no rows"
     return _good_news(findings, len(notice.outcome.test_cases))

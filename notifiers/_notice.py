@@ -63,6 +63,11 @@ class Notice:
     def conclusion(self) -> str:
         return self.outcome.summary.conclusion
 
+    @property
+    def is_superseded(self) -> bool:
+        """Whether a newer commit ended it."""
+        return self.error_code == "superseded"
+
     def is_news(self, mode: Mode) -> bool:
         """Whether to tell it where nothing can be edited.
 

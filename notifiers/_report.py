@@ -25,6 +25,7 @@ from notifiers._findings import (
 from notifiers._markdown import Budget, Table, assemble, code, link
 from notifiers._notice import Notice
 from notifiers._outcome import Row, RowKey
+from notifiers._standing import Standing
 from notifiers._text import NOTHING, age, counted, dollars, percent, seconds
 
 # Rows of one kind that stand unfolded.
@@ -35,6 +36,9 @@ REASON_CHARS = 160
 QUOTE_CHARS = 120
 NOTE_CHARS = 300
 MOST_NOTES = 3
+MOST_LINES = 40
+MOST_LINE_CHARS = 1_000
+STANDING_SIGNS = {"queued": "⏳", "in_progress": "⏳", "neutral": "⚪", "failure": "❌", "action_required": "✋"}
 
 
 def report(notice: Notice, findings: Findings, *, budget: Budget, marker: str = "") -> str:
@@ -50,7 +54,23 @@ def report(notice: Notice, findings: Findings, *, budget: Budget, marker: str = 
 def title_line(notice: Notice, findings: Findings) -> str:
     """`❌ 2 regressions, score 81 % (−12 points)`: the verdict first, in words of ours alone."""
     sign = SIGNS.get(notice.conclusion, "⚠️")
-    return f"{sign} {headline(notice, findings)}, score {score_text(notice)}"
+    score = f", score {score_text(notice)}" if notice.outcome.test_cases else ""
+    return f"{sign} {headline(notice, findings)}{score}"
+
+
+def standing_text(standing: Standing, *, budget: Budget, marker: str = "") -> str:
+    """What is to be said of a check without an outcome; other people's text only as code, a line a line of it."""
+    about = " · ".join(code(text, limit=214) for text in (standing.package or "", standing.suite) if text)
+    parts = [f"### {STANDING_SIGNS.get(standing.state, '⚠️')} {code(standing.title, limit=TITLE_CHARS * 2)}\n", about]
+    parts += [code(line, limit=MOST_LINE_CHARS) for line in standing.summary.splitlines()[:MOST_LINES] if line.strip()]
+    if standing.url:
+        parts.append(link("**details**", standing.url))
+    text = marker
+    for part in parts:
+        longer = f"{text}\n{part}\n" if text else f"{part}\n"
+        if budget.holds(longer):
+            text = longer
+    return text
 
 
 def _head(notice: Notice, findings: Findings) -> str:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Protocol
 
 from notifiers._http import CannotNotify, Request, Response
-from notifiers._notice import Notice
 
 # A refused edit or a second creation makes us look again; more often than this nothing but a fault would.
 LOOKS = 5
@@ -52,11 +51,14 @@ class Kept:
     comment: Comment | None
 
 
-def first_line(mac: str, notice: Notice) -> str:
-    """The marker line. `mac` is an HMAC in hex over what the comment is about; raises ValueError for anything else."""
+def first_line(mac: str, accepted_at: datetime) -> str:
+    """The marker line. `mac` is an HMAC in hex over what the comment is about; raises ValueError for anything else.
+
+    `accepted_at`, with its zone, says which of two comments is the newer.
+    """
     if not _CODE.fullmatch(mac):
         raise ValueError("the marker has to be an HMAC of 32 to 128 lower-case hex digits")
-    accepted = notice.accepted_at.astimezone(timezone.utc)
+    accepted = accepted_at.astimezone(timezone.utc)
     return f"{_beginning(mac)} accepted={accepted.isoformat(timespec='microseconds').replace('+00:00', 'Z')} -->"
 
 

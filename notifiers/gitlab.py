@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from notifiers import Messages, Mode, Notice, Receipt, Request, Response, notifier, require_success
+from notifiers import Messages, Mode, Notice, Receipt, Request, Response, Standing, notifier, require_success
 from notifiers._findings import Findings, deserves_comment, sort_rows
 from notifiers._http import LIST_ANSWER_BYTES, USER_AGENT, CannotNotify, json_request
 from notifiers._markdown import Budget
-from notifiers._report import report, title_line
+from notifiers._report import report, standing_text, title_line
+from notifiers._standing import NO_JOB
 from notifiers._sticky import Comment, first_line, keep_one, made
 from notifiers._text import cut, one_line
 from notifiers._urls import linkable
@@ -24,6 +25,10 @@ PER_PAGE = 100
 MOST_PAGES = 300
 # GitLab knows no neutral; a skipped status lets a pipeline go on and claims no success.
 STATES = {"passed": "success", "failed": "failed"}
+STANDING_STATES = {"queued": "pending", "in_progress": "running", "action_required": "pending", "failure": "failed",
+                   "neutral": "skipped"}  # fmt: skip
+# What needs somebody's doing is said in a note, too: a status has no room for it.
+SAID = ("action_required", "failure")
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -32,7 +37,7 @@ class GitLabTarget:
     """A project, what to write there, and with which token.
 
     `author` is the user name that the token writes as, `marker` an HMAC in hex over (forge, project, merge request,
-    package, suite). A status for a fork's merge request goes to the project that has the commit.
+    package, suite). `is_from_fork`: the commit may be in another project, where the token sets no status.
     """
 
     project: str  # numeric id or whole path
@@ -43,6 +48,7 @@ class GitLabTarget:
     head_sha: str | None = None
     comment: Mode = "changes"
     commit_status: bool = True
+    is_from_fork: bool = False
     api_url: str = "https://gitlab.com/api/v4"
 
     def __post_init__(self) -> None:
@@ -61,7 +67,14 @@ EXAMPLE = GitLabTarget(
 )
 
 
-@notifier("gitlab", example=EXAMPLE)
+def stand(standing: Standing, target: GitLabTarget) -> Messages:
+    """The commit's status stands so; what needs somebody's doing is a note, too, that is kept true."""
+    api = _Api(target)
+    did = [*(yield from _standing_note(api, standing)), *(yield from _standing_status(api, standing))]
+    return Receipt(did=tuple(did)) if did else Receipt.quiet("it is shown already")
+
+
+@notifier("gitlab", example=EXAMPLE, stand=stand)
 def tell(notice: Notice, target: GitLabTarget) -> Messages:
     """GitLab: a note on the merge request that stays true, a commit status."""
     findings = sort_rows(notice.outcome)
@@ -72,9 +85,11 @@ def tell(notice: Notice, target: GitLabTarget) -> Messages:
         try:
             did += yield from step(api, notice, findings)
         except CannotNotify as error:
-            if error.retryable:
-                raise
+            if error.retry_after_seconds is not None:
+                raise  # nothing more is to be asked for now
             refused.append(error)
+    if late := next((error for error in refused if error.retryable), None):
+        raise late
     if refused:
         raise CannotNotify(
             " ".join(error.message for error in refused),
@@ -140,9 +155,10 @@ def _note_of(item: object) -> Comment | None:
 
 def _note(api: _Api, notice: Notice, findings: Findings) -> Step:
     target = api.target
-    if target.merge_request is None or target.comment == "never":
+    # What a newer commit ended says nothing about the change; its own result comes.
+    if target.merge_request is None or target.comment == "never" or notice.is_superseded:
         return ()
-    body = report(notice, findings, budget=NOTE, marker=first_line(target.marker, notice))
+    body = report(notice, findings, budget=NOTE, marker=first_line(target.marker, notice.accepted_at))
     kept = yield from keep_one(
         api,
         author=target.author,
@@ -154,21 +170,51 @@ def _note(api: _Api, notice: Notice, findings: Findings) -> Step:
 
 
 def _commit_status(api: _Api, notice: Notice, findings: Findings) -> Step:
+    state = "canceled" if notice.error_code == "cancelled" else STATES.get(notice.conclusion, "skipped")
+    name = _status_name(notice.package, notice.suite)
+    return (yield from _set_status(api, state, name, title_line(notice, findings), notice.url))
+
+
+def _standing_note(api: _Api, standing: Standing) -> Step:
+    target = api.target
+    if target.merge_request is None or (standing.is_waiting and standing.key != NO_JOB):
+        return ()
+    body = standing_text(standing, budget=NOTE, marker=first_line(target.marker, standing.accepted_at))
+    kept = yield from keep_one(
+        api, author=target.author, mac=target.marker, body=body, may_create=standing.state in SAID
+    )
+    return kept.did
+
+
+def _standing_status(api: _Api, standing: Standing) -> Step:
+    name = _status_name(standing.package, standing.suite)
+    return (yield from _set_status(api, STANDING_STATES[standing.state], name, one_line(standing.title), standing.url))
+
+
+def _status_name(package: str | None, suite: str) -> str:
+    words = ["prpm", one_line(package), one_line(suite)] if package is not None else ["prpm"]
+    return cut(" / ".join(words), STATUS_FIELD_CHARS)
+
+
+def _set_status(api: _Api, state: str, name: str, description: str, url: str) -> Step:
     if api.target.head_sha is None or not api.target.commit_status:
         return ()
-    address = linkable(notice.url)
+    address = linkable(url)
     response = yield api.send(
         "POST",
         f"/statuses/{api.target.head_sha}",
         {
-            "state": STATES.get(notice.conclusion, "skipped"),
-            "name": cut(f"prpm / {one_line(notice.package)} / {one_line(notice.suite)}", STATUS_FIELD_CHARS),
-            "description": cut(title_line(notice, findings), STATUS_FIELD_CHARS),
+            "state": state,
+            "name": name,
+            "description": cut(description, STATUS_FIELD_CHARS),
             **({"target_url": address} if address and len(address) <= STATUS_FIELD_CHARS else {}),
         },
     )
     # Setting the state that it has already is a 400 with these words on real instances.
     if response.status == 400 and b"Cannot transition status" in response.body:
+        return ()
+    # A fork's commit is not in the project, or not for this token; what there is to say stands in the note.
+    if response.status in (403, 404) and api.target.is_from_fork:
         return ()
     require_success(response, doing="set the commit's status")
     return ("set the commit's status",)

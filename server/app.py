@@ -7,11 +7,13 @@ import contextlib
 import importlib
 import pkgutil
 from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from redis.exceptions import RedisError
 
 from server.api.context import DEPENDENCIES, ModelBook, Site, StreamCounts
@@ -24,18 +26,39 @@ from server.database import connect_database, connect_directly
 from server.open_files import free_files
 from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
+from server.services.apps import AppBook
 from server.services.forecasting import QueueBook
+from server.services.hooks import Hooks
 from server.services.identity import JwtRules
 from server.services.keyless import Keyless, read_issuers
+from server.services.limiting import Doorkeeper, RateLimits
 from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
+from server.services.proving import api_urls
+from server.services.rates import RateBook
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
 from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
+from server.services.webhook_secrets import SecretBook
 from server.settings import Settings
 from server.tasks.wakeups import ArqWakeups, connect_redis
+
+
+class LeanLitestar(Litestar):
+    """Without the plug-ins for pydantic and attrs, which it loads by itself where other libraries have brought them.
+
+    That is a tenth of the process's memory, for nothing.
+    """
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
+if TYPE_CHECKING:
+    from server.services.forge_access import ForgeAccess
 
 
 def find_handlers(*packages: str) -> list[Any]:
@@ -47,14 +70,25 @@ def find_handlers(*packages: str) -> list[Any]:
     return found
 
 
+def rate_limits(settings: Settings) -> RateLimits:
+    """How often each caller may come to the doors."""
+    return RateLimits(
+        submits=settings.submits_per_minute,
+        exchanges=settings.exchanges_per_minute,
+        requests=settings.requests_per_minute,
+        deliveries=settings.deliveries_per_minute,
+        bad_deliveries=settings.bad_deliveries_per_minute,
+    )
+
+
 def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> ASGIApp:
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
     guesses = GuessBook(settings.guesses_per_minute, proxies=read_proxies(settings.trusted_proxies))
     keyless = Keyless(
-        issuers=read_issuers(settings.oidc_issuers),
+        issuers=read_issuers(settings.oidc_issuers, api_urls=api_urls(settings.plugin_secrets)),
         audience=settings.public_url or f"http://{settings.host}:{settings.port}",
     )
-    litestar = Litestar(
+    litestar = LeanLitestar(
         route_handlers=find_handlers("server.api", "server.pages"),
         lifespan=[lambda app: open_site(app, settings, stopping or asyncio.Event(), keyless=keyless, guesses=guesses)],
         dependencies=DEPENDENCIES,
@@ -94,7 +128,19 @@ async def open_site(
         except (RedisError, OSError):
             return False
 
+    sealer = sealer_of(settings.secret_key)
+    apps = AppBook(db, settings=settings.plugin_secrets, sealer=sealer)
+    reached: list[ForgeAccess] = []
+
+    def reach() -> ForgeAccess:
+        from server.reaching import make_forge_access  # here, as it brings the HTTP client along
+
+        if not reached:
+            reached.append(make_forge_access(db, settings, apps=apps))
+        return reached[0]
+
     queue = QueueBook(db)
+    doorkeeper = Doorkeeper(RateBook(redis), rate_limits(settings))
     watch = JobWatch(db, connect=lambda: connect_directly(settings), most_readers=free_files())
 
     async def end_waits() -> None:
@@ -103,9 +149,11 @@ async def open_site(
 
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
     if settings.notify_from == "api":
-        from server.telling import make_outbox_loop, tell  # here, as it brings the HTTP client along
+        from server.reaching import look_for_missed  # here, as it brings the HTTP client along
+        from server.telling import tell_alone  # as above
 
-        watching.append(asyncio.create_task(tell(db, make_outbox_loop(db, settings)), name="outbox"))
+        watching.append(asyncio.create_task(tell_alone(db, settings), name="outbox"))
+        watching.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
     app.state.site = Site(
         db=db,
         queue=queue,
@@ -120,12 +168,13 @@ async def open_site(
         streams=StreamCounts(most=settings.streams_per_token),
         redis_answers=redis_answers,
         keyless=keyless,
+        doorkeeper=doorkeeper,
+        address_of=guesses.address_of,
         public_url=settings.public_url,
         signing_key=signing_key(settings.signing_key),
-        notifying=Notifying(
-            db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
-        ),
-        source_secrets=source_secrets(settings.plugin_secrets),
+        notifying=Notifying(db=db, sealer=sealer, allowed_origins=settings.notify_allowed_origins),
+        webhook_secrets=SecretBook(db, by_settings=source_secrets(settings.plugin_secrets), apps=apps, sealer=sealer),
+        hooks=Hooks(db=db, reach=reach, sealer=sealer, public_url=keyless.audience),
         registry=UpstreamRegistry(settings.upstream_registry_url) if settings.upstream_registry_url else None,
         cache_days=settings.cache_days,
     )
@@ -135,5 +184,7 @@ async def open_site(
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        for access in reached:
+            await access.aclose()
         await wakeups.aclose()
         await db.close()

@@ -43,6 +43,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     oidc_issuers: str | None  # whose tokens of workflows are exchanged
     trusted_proxies: str | None  # whose word on a client's address counts
     guesses_per_minute: int  # bad tokens that one address may send
+    submits_per_minute: int  # of one token
+    exchanges_per_minute: int  # of one repository
+    requests_per_minute: int  # submits, and exchanges, of one address
+    deliveries_per_minute: int  # of one webhook, installation or project that are handled; the rest later
+    bad_deliveries_per_minute: int  # of one address
     log_format: str
     log_level: str
     worker_jobs: int  # jobs that one worker process runs side by side
@@ -144,6 +149,11 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         guesses_per_minute=number("GUESSES_PER_MINUTE", 60, least=1, most=1_000_000),
         notify_allowed_origins=origins("NOTIFY_ALLOWED_ORIGINS"),
         notify_from=word("NOTIFY_FROM", "worker", "api"),
+        submits_per_minute=number("SUBMITS_PER_MINUTE", 600, least=1, most=1_000_000),
+        exchanges_per_minute=number("EXCHANGES_PER_MINUTE", 120, least=1, most=1_000_000),
+        requests_per_minute=number("REQUESTS_PER_MINUTE", 12_000, least=1, most=1_000_000),
+        deliveries_per_minute=number("DELIVERIES_PER_MINUTE", 600, least=1, most=1_000_000),
+        bad_deliveries_per_minute=number("BAD_DELIVERIES_PER_MINUTE", 600, least=1, most=1_000_000),
         log_format=text("LOG_FORMAT") or "json",
         log_level=(text("LOG_LEVEL") or "info").upper(),
         worker_jobs=number("WORKER_JOBS", 20, least=1, most=1000),

@@ -111,7 +111,10 @@ def service_error(_: Request[Any, Any, Any] | None, error: ServiceError) -> Resp
         details=list(error.details) or UNSET,
         resets_at=error.more.get("resets_at", UNSET),
     )
-    return error_response(status, body, headers=_headers(status))
+    headers = _headers(status)
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return error_response(status, body, headers=headers)
 
 
 def validation_error(_: Request[Any, Any, Any], error: ValidationException) -> Response[ErrorBody]:

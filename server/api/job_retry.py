@@ -7,7 +7,7 @@ from typing import Annotated
 from litestar import post
 from litestar.params import Parameter
 
-from server.api.context import Site, allows
+from server.api.context import Site, allows, limit_submits
 from server.api.errors import refusals
 from server.api.jobs import TAGS, SubmitAnswer, check_key, parse_job_id, submit_answer
 from server.domain.accounts import Caller, Credential
@@ -17,6 +17,7 @@ from server.services import retrying
 @post(
     "/api/v1/test-jobs/{job_id:str}/retry",
     opt=allows("run"),
+    guards=[limit_submits],
     status_code=202,
     tags=TAGS,
     summary="Run a job again",
@@ -26,6 +27,7 @@ from server.services import retrying
         402,
         404,
         422,
+        429,
         described={
             403: "Free tier, or another account's job.",
             409: "The job has not ended, or the Idempotency-Key was used for another request.",

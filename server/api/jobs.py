@@ -14,7 +14,7 @@ from litestar.params import Body, Parameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evals.outcome import Outcome, Summary
-from server.api.context import Site, allows
+from server.api.context import Site, allows, limit_submits
 from server.api.errors import refusals
 from server.api.estimates import EstimateAnswer, estimate_answer
 from server.api.timestamps import iso, iso_if
@@ -130,6 +130,7 @@ class JobAnswer(Struct, kw_only=True):
 @post(
     "/api/v1/test-jobs/run",
     opt=allows("run"),
+    guards=[limit_submits],
     status_code=202,
     tags=TAGS,
     summary="Submit a test job",
@@ -141,6 +142,7 @@ class JobAnswer(Struct, kw_only=True):
         413,
         415,
         422,
+        429,
         described={
             403: "Free tier, or no right to upload for this package.",
             409: "The Idempotency-Key was used for another request.",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import delete, get, post
+from litestar import Request, delete, get, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.api.context import AccountName, Site, allows
@@ -91,9 +91,15 @@ async def get_audience(site: Site) -> AudienceAnswer:
         }
     ),
 )
-async def exchange(data: ExchangeRequest, site: Site) -> ExchangeAnswer:
+async def exchange(data: ExchangeRequest, site: Site, request: Request[Any, Any, Any]) -> ExchangeAnswer:
     """Each token once. Which repository and which owner is decided by their numbers, never by names or `sub`."""
-    done = await keyless.exchange(site.db, site.keyless, data.token)
+    address = site.address_of(request.scope)
+    done = await keyless.exchange(
+        site.db,
+        site.keyless,
+        data.token,
+        admit=lambda repository: site.doorkeeper.exchange(repository, address=address),
+    )
     return ExchangeAnswer(
         token=done.token, expires_at=iso(done.expires_at), account=done.account, repository=done.repository
     )
@@ -109,7 +115,7 @@ async def exchange(data: ExchangeRequest, site: Site) -> ExchangeAnswer:
 async def list_trusted_repositories(site: Site, caller: Caller, account: AccountName = None) -> TrustsAnswer:
     """Of the account, for its owners and admins."""
     found = await keyless.list_trusts(site.db, caller, account)
-    return TrustsAnswer(trusted_repositories=[_answer(one) for one in found])
+    return TrustsAnswer(trusted_repositories=[trust_answer(one) for one in found])
 
 
 @post(
@@ -132,7 +138,7 @@ async def add_trusted_repository(data: NewTrustRequest, site: Site, admin: Calle
         may_publish=data.may_publish,
         proof=f"administrator {admin.username}",
     )
-    return _answer(await keyless.add_trust(site.db, new))
+    return trust_answer(await keyless.add_trust(site.db, new))
 
 
 @delete(
@@ -147,7 +153,7 @@ async def remove_trusted_repository(trust_id: str, site: Site, caller: Caller, a
     await keyless.remove_trust(site.db, caller, account, trust_id)
 
 
-def _answer(one: Trust) -> TrustAnswer:
+def trust_answer(one: Trust) -> TrustAnswer:
     return TrustAnswer(
         id=str(one.id),
         account=one.account,

@@ -27,11 +27,20 @@ class ServiceError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, code: str | None = None, details: Sequence[str] = (), **more: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        details: Sequence[str] = (),
+        retry_after_seconds: int | None = None,
+        **more: str,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.error_code = code or self.code
         self.details = tuple(details)
+        self.retry_after_seconds = retry_after_seconds  # None: a moment
         self.more = more  # further public fields, such as resets_at
 
 

@@ -13,6 +13,7 @@ from server.domain.accounts import Credential
 from server.domain.baselines import Against
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.packages import PackageRef
+from server.domain.reporting import ReportSettings
 
 Status = Literal["queued", "running", "completed", "failed"]
 Cause = Literal["submit", "schedule", "baseline", "rerun"]  # only a submit may be answered by a cache
@@ -60,6 +61,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     suite_name: str = DEFAULT_SUITE
     against: Against | None = None  # what it is compared with, and gates; None: nothing was said
     account: str | None = None  # the organisation that is billed; None: the caller's own account
+    report: ReportSettings | None = None  # how its change's forge is told; None: as by default
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):

@@ -10,9 +10,10 @@ from uuid import UUID
 from msgspec import Struct
 
 from server.domain.changes import Change
+from server.domain.reporting import ReportSettings
 
 NotificationState = Literal["pending", "sent", "quiet", "dead"]
-Event = Literal["job", "warning", "check"]
+Event = Literal["job", "warning", "check", "state"]
 TargetMode = Literal["changes", "failures", "always"]
 
 
@@ -44,11 +45,13 @@ class ClaimedNotification(Struct, frozen=True, kw_only=True):
 
     id: int
     fence: int
+    news: int  # grows with each change of what is told
     attempts: int  # this one included
     event: Event
     job_id: UUID | None
     target_id: UUID | None  # None: the forge of the job's change
-    facts: str | None  # JSON of Warned
+    account_id: UUID
+    facts: str | None  # JSON of Warned, or of domain.reporting.CheckState
     created_at: datetime
 
 
@@ -66,7 +69,7 @@ class ReadTarget(Struct, frozen=True, kw_only=True):
 
 
 class ToldJob(Struct, frozen=True, kw_only=True):
-    """A job that ended, as it is told."""
+    """A job as it is told: to forges from its acceptance on, to all else when it has ended."""
 
     id: UUID
     account_id: UUID
@@ -76,12 +79,25 @@ class ToldJob(Struct, frozen=True, kw_only=True):
     change: Change | None
     subject: str
     created_at: datetime
-    completed_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
     status: str
     error_code: str | None
     error_message: str | None
     outcome: str | None  # JSON of evals.outcome.Outcome
     cached_at: datetime | None
+    snapshot_id: str
+    models: list[str]
+    report: ReportSettings
+    trials_total: int
+    trials_finished: int  # while it runs
+    trials_failed: int
+    read_at: datetime  # of the database's clock
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about it changes any more."""
+        return self.status in ("completed", "failed")
 
 
 class Told(Struct, frozen=True, kw_only=True):

@@ -10,21 +10,28 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 from msgspec import Struct
 
-from notifiers import NOTIFIERS, Announcement, CannotNotify, InvalidTarget, Messages, Receipt
+from notifiers import NOTIFIERS, Announcement, CannotNotify, InvalidTarget, Messages, Receipt, Standing
 from notifiers._http import Patience
+from server.domain.changes import Change
 from server.domain.notifications import ClaimedNotification, ReadTarget, Told, ToldJob
+from server.domain.reporting import CheckState, ReportSettings
+from server.services.forge_notices import with_baseline, with_lines
 from server.services.notices import (
     STATES,
     check_announcement,
     notice_of,
     notifier_target,
+    standing_of,
+    standing_of_state,
     warning_announcement,
 )
 from server.services.posting import SHORT_PATIENCE, post
@@ -49,31 +56,59 @@ LEASE_SECONDS = 120.0
 BETWEEN_MESSAGES_SECONDS = 1.0
 STOPPING_SECONDS = 2.0
 MOST_WARNINGS = 100  # at one look
+MOST_LOOKS = 100
+# How far a job is: told after ten seconds, then ever more seldom, as a forge's rate is of all jobs of an installation.
+PROGRESS_SECONDS, PROGRESS_SHARE = 10.0, 0.25
+# A forge's check must not stay as it is only because telling it failed: it is looked at again for some days.
+DEAD_AGAIN_SECONDS, DEAD_DAYS = 6 * 3600.0, 3
+# Longer than an inbox tries: whoever said that something is to come does not come any more.
+LONGEST_QUEUED = timedelta(hours=48)
+NEVER_STARTED = "The test did not start"
+NEVER_STARTED_SUMMARY = "Something went wrong on our side. Push again, or comment /prpm test."
 # The outbox itself tries again, so a slot is not held for it.
 ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
 
 
 class ForgeAddress(Struct, frozen=True, kw_only=True):
-    """How a change's forge is told: by which notifier, as which target, at which `scheme://host[:port]`."""
+    """How a change's forge is told: by which notifier, as which target, at which `scheme://host[:port]`.
+
+    `holder` names whose token the target has.
+    """
 
     kind: str
     target: Any  # the notifier's own, with its token
     origin: str
+    holder: str = ""
+
+
+class ToldChange(Struct, frozen=True, kw_only=True):
+    """A change that is reported on, and how its repository wants that."""
+
+    account_id: UUID
+    change: Change
+    settings: ReportSettings
 
 
 class Forges(Protocol):
     """Who can report on forges in the service's own name."""
 
-    async def address(self, job: ToldJob, *, marker: str) -> ForgeAddress:
+    async def address(self, told: ToldChange, *, marker: str) -> ForgeAddress:
         """Raises CannotNotify where there is no access, or none just now."""
+        ...
+
+    def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
+        """What it means that the forge refused, for this try and for the next ones."""
         ...
 
 
 class NoForges:
     """A service without any access of its own."""
 
-    async def address(self, job: ToldJob, *, marker: str) -> ForgeAddress:
+    async def address(self, told: ToldChange, *, marker: str) -> ForgeAddress:
         raise CannotNotify("This service has no access to the forge of this change.")
+
+    def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
+        return error
 
 
 class Outgoing(Struct, frozen=True, kw_only=True):
@@ -96,6 +131,8 @@ class Task(NamedTuple):
     told: Told | None = None
     patience: Patience = ONE_TRY
     quiet: str = ""
+    address: ForgeAddress | None = None  # of a forge
+    again_seconds: float | None = None  # it is looked at again then, though nobody says that there is more
 
 
 class OutboxLoop:
@@ -119,6 +156,7 @@ class OutboxLoop:
                 self._nudged.clear()
                 try:
                     await outbox.tell_warnings(self._db, most=MOST_WARNINGS)
+                    await outbox.look_again(self._db, most=MOST_LOOKS)
                     while len(self._running) < self._slots and (found := await self._claim()):
                         self._start(found)
                 except DATABASE_TROUBLE as error:
@@ -188,8 +226,16 @@ async def deliver(db: asyncpg.Pool, notification: ClaimedNotification, outgoing:
     told = _with_receipt(task.told, receipt)
     hold = BETWEEN_MESSAGES_SECONDS if receipt.did and notification.target_id else 0.0
     kept = await outbox.settle_notification(
-        db, notification, state=state, reason=receipt.reason or None, hold_seconds=hold, told=told
+        db,
+        notification,
+        state=state,
+        reason=receipt.reason or None,
+        hold_seconds=hold,
+        told=told,
+        again_seconds=task.again_seconds,
     )
+    if not kept:
+        await _heal(db, notification)
     log.info(
         "notification settled", notification=notification.id, state=state, kept=kept, attempts=notification.attempts,
         seconds=round(time.monotonic() - began, 3),
@@ -200,15 +246,28 @@ async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
     if task.messages is None:
         return Receipt.quiet(task.quiet)
     async with public_client(allowed_origins=task.origins, network=outgoing.network) as client:
-        return await post(task.messages, client=client, patience=task.patience)
+        try:
+            return await post(task.messages, client=client, patience=task.patience)
+        except CannotNotify as error:
+            if task.address is None:
+                raise
+            raise outgoing.forges.understand(task.address, error) from None
+
+
+async def _heal(db: asyncpg.Pool, notification: ClaimedNotification) -> None:
+    """What a forge shows may be ours, who came too late: whoever has the row now, or had it, tells it once more."""
+    if notification.target_id is None and await outbox.tell_again(db, notification):
+        log.warning("notification told too late", notification=notification.id)
 
 
 async def _prepare(db: asyncpg.Pool, notification: ClaimedNotification, outgoing: Outgoing) -> Task:
     """Raises CannotNotify."""
     job = await outbox.read_told_job(db, notification.job_id) if notification.job_id else None
+    if notification.target_id is None and job is None:
+        return await _for_state(db, notification, outgoing)
     if notification.target_id is None:
-        assert job is not None, "only ends of jobs are told to forges"  # noqa: S101 -- a constraint of the table
-        return await _for_forge(job, outgoing)
+        assert job is not None, "what is no state is a job's"  # noqa: S101 -- for the type checker
+        return await _for_forge(db, job, outgoing)
     target = await outbox.read_target(db, notification.target_id, subject=job.subject if job else None)
     if target is None:
         return Task(None, frozenset(), quiet="the target was removed")
@@ -263,16 +322,64 @@ def _open(target: ReadTarget, outgoing: Outgoing, *, edits: bool) -> Any:
         raise CannotNotify(f"The address is not allowed any more. {error}") from None
 
 
-async def _for_forge(job: ToldJob, outgoing: Outgoing) -> Task:
-    if outgoing.sealer is None:
-        raise CannotNotify("The operator has to set PRPM_SECRET_KEY: no comment can be marked.", retryable=True)
+async def _for_forge(db: asyncpg.Pool, job: ToldJob, outgoing: Outgoing) -> Task:
+    """The job as it is now, whatever it was when the row was written."""
     assert job.change is not None, "a forge is told of changes alone"  # noqa: S101 -- the trigger sees to it
-    marker = outgoing.sealer.marker(job.change, package=job.package_name, suite_name=job.suite_name)
-    address = await outgoing.forges.address(job, marker=marker)
+    marker = _sealer(outgoing).marker(job.change, package=job.package_name, suite_name=job.suite_name)
+    told = ToldChange(account_id=job.account_id, change=job.change, settings=job.report)
+    address = await outgoing.forges.address(told, marker=marker)
+    if not job.has_ended:
+        standing = standing_of(job, public_url=outgoing.public_url)
+        return _stand(standing, address, again_seconds=_progress_pause(job))
     notice = notice_of(job, previous=None, now=outgoing.now(), public_url=outgoing.public_url)
+    notice = await with_baseline(db, job, await with_lines(db, job, notice))
     messages = NOTIFIERS[address.kind].tell(notice, address.target)
     # Several requests, of which the last may be refused for now: begun again from the first would be more of them.
-    return Task(messages, frozenset({address.origin}), patience=SHORT_PATIENCE)
+    return Task(messages, frozenset({address.origin}), patience=SHORT_PATIENCE, address=address)
+
+
+async def _for_state(db: asyncpg.Pool, notification: ClaimedNotification, outgoing: Outgoing) -> Task:
+    """A check that no job stands behind."""
+    said = msgspec.json.decode(notification.facts or "", type=CheckState)
+    if await outbox.has_job_since(db, notification, said.at):
+        return Task(None, frozenset(), quiet="a job stands for it")
+    age = outgoing.now() - said.at
+    again_seconds = None
+    if said.state == "queued":
+        if age >= LONGEST_QUEUED:
+            said = msgspec.structs.replace(said, state="neutral", title=NEVER_STARTED, summary=NEVER_STARTED_SUMMARY)
+        else:
+            again_seconds = (LONGEST_QUEUED - age).total_seconds() + 1.0
+    marker = _sealer(outgoing).marker(said.change, package=said.package or "", suite_name=said.suite_name)
+    told = ToldChange(account_id=notification.account_id, change=said.change, settings=ReportSettings())
+    address = await outgoing.forges.address(told, marker=marker)
+    return _stand(standing_of_state(said), address, again_seconds=again_seconds)
+
+
+def _stand(standing: Standing, address: ForgeAddress, *, again_seconds: float | None) -> Task:
+    stand = NOTIFIERS[address.kind].stand
+    if stand is None:
+        return Task(None, frozenset(), quiet="only ends are told there")
+    return Task(
+        stand(standing, address.target),
+        frozenset({address.origin}),
+        patience=SHORT_PATIENCE,
+        address=address,
+        again_seconds=again_seconds,
+    )
+
+
+def _progress_pause(job: ToldJob) -> float | None:
+    """Seconds until the counts are told again; None while nothing runs, as its start is told by itself."""
+    if job.status != "running" or job.started_at is None:
+        return None
+    return max(PROGRESS_SECONDS, (job.read_at - job.started_at).total_seconds() * PROGRESS_SHARE)
+
+
+def _sealer(outgoing: Outgoing) -> Sealer:
+    if outgoing.sealer is None:
+        raise CannotNotify("The operator has to set PRPM_SECRET_KEY: no comment can be marked.", retryable=True)
+    return outgoing.sealer
 
 
 def _with_receipt(told: Told | None, receipt: Receipt) -> Told | None:
@@ -295,7 +402,7 @@ async def _keep_failure(
         again_in_seconds=round(pause) if pause is not None else None,
     )  # fmt: skip
     if pause is not None:
-        await outbox.delay_notification(
+        kept = await outbox.delay_notification(
             db,
             notification,
             seconds=pause,
@@ -304,9 +411,16 @@ async def _keep_failure(
             lets_others_pass=notification.attempts >= TRIES_IN_ORDER,
             hold_seconds=error.retry_after_seconds or BETWEEN_MESSAGES_SECONDS,
         )
+        if not kept:
+            await _heal(db, notification)
         return
     given_up = error.retryable
-    if not await outbox.settle_notification(db, notification, state="dead", status=error.status, reason=error.message):
+    again = DEAD_AGAIN_SECONDS if notification.target_id is None and _is_young(notification, outgoing) else None
+    kept = await outbox.settle_notification(
+        db, notification, state="dead", status=error.status, reason=error.message, again_seconds=again
+    )
+    if not kept:
+        await _heal(db, notification)
         return
     if notification.target_id is None:
         return
@@ -315,6 +429,10 @@ async def _keep_failure(
     elif given_up and not await outbox.was_told_since(db, notification):
         reason = f"Nothing could be told there for 34 hours. The last try said: {error.message}"
         await outbox.stop_target(db, notification.target_id, reason=reason)
+
+
+def _is_young(notification: ClaimedNotification, outgoing: Outgoing) -> bool:
+    return outgoing.now() - notification.created_at < timedelta(days=DEAD_DAYS)
 
 
 def pause_before(tries: int, error: CannotNotify, *, jitter: Callable[[], float]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -34,6 +34,7 @@ class Issuer(Struct, frozen=True, kw_only=True):
     url: str
     kind: IssuerKind
     keys: SigningKeys
+    api_url: str | None  # of its forge, which is asked who administers a repository
 
 
 class Keyless(Struct, frozen=True, kw_only=True):
@@ -43,8 +44,10 @@ class Keyless(Struct, frozen=True, kw_only=True):
     audience: str
 
 
-def read_issuers(text: str | None) -> dict[str, Issuer]:
+def read_issuers(text: str | None, *, api_urls: Mapping[str, str] | None = None) -> dict[str, Issuer]:
     """The issuers of `github=https://..., gitlab=https://...`; without any, GitHub's and GitLab's own.
+
+    `api_urls`: a forge's API by the forge's name, for issuers whose address does not tell.
 
     Raises InvalidRequest.
     """
@@ -53,7 +56,12 @@ def read_issuers(text: str | None) -> dict[str, Issuer]:
         named = [(kind.name, kind.default_issuer) for kind in kinds.values()]
     else:
         named = [_named(part.strip(), kinds) for part in text.split(",") if part.strip()]
-    return {url: Issuer(url=url, kind=kinds[name], keys=SigningKeys(kinds[name].keys_url(url))) for name, url in named}
+    return {url: _issuer(kinds[name], url, api_urls=api_urls or {}) for name, url in named}
+
+
+def _issuer(kind: IssuerKind, url: str, *, api_urls: Mapping[str, str]) -> Issuer:
+    api_url = kind.api_url(url) or api_urls.get(kind.forge)
+    return Issuer(url=url, kind=kind, keys=SigningKeys(kind.keys_url(url)), api_url=api_url)
 
 
 def _named(part: str, kinds: Mapping[str, IssuerKind]) -> tuple[str, str]:
@@ -70,14 +78,23 @@ def _named(part: str, kinds: Mapping[str, IssuerKind]) -> tuple[str, str]:
     return name, url
 
 
-async def exchange(db: asyncpg.Pool, keyless: Keyless, unverified_token: str) -> Exchanged:
+async def exchange(
+    db: asyncpg.Pool,
+    keyless: Keyless,
+    unverified_token: str,
+    *,
+    admit: Callable[[str], Awaitable[None]] | None = None,
+) -> Exchanged:
     """A token of ours for the workflow that shows this one, once.
 
-    Raises NotAuthenticated for a token that is not good or was used before, NotAllowed for one whose repository or
-    event is not trusted, Unavailable while its issuer's keys are not known.
+    `admit` is told whose verified token it is, and may raise. Raises NotAuthenticated for a token that is not good or
+    was used before, NotAllowed for one whose repository or event is not trusted, Unavailable while its issuer's keys
+    are not known.
     """
     claims, issuer = await _verified(keyless, unverified_token)
     workflow = issuer.kind.read(claims)
+    if admit is not None:
+        await admit(f"{issuer.url} {workflow.repository_id}")
     found = await trust.read_trust(db, issuer.url, workflow.repository_id)
     ends_at = _check_times(claims, now=found.now)
     trusted = judge(workflow, found.trust, risky_events=issuer.kind.risky_events)
@@ -106,7 +123,8 @@ def judge(workflow: Workflow, trusted: Trust | None, *, risky_events: frozenset[
         raise NotAllowed("Code of a fork gets no token here; the fork's owner may trust it.", code="runs_for_fork")
     if trusted is None:
         raise NotAllowed(
-            f"The repository {workflow.repository} is linked to no account. The service's operator links it: "
+            f"The repository {workflow.repository} is linked to no account. Who administers it links it: "
+            f"`prpm trust add {workflow.repository}`, with --org NAME for an organisation. Or the service's operator: "
             f"`prpm-testing trust add ACCOUNT --repository {workflow.repository} --repository-id "
             f"{workflow.repository_id} --owner-id {workflow.owner_id}`.",
             code="repository_not_trusted",

@@ -8,10 +8,13 @@ from typing import Any
 
 import msgspec
 
-from notifiers import Announcement, Notice, Outcome, TargetUrl, checked_url, read_outcome, target_for
+from notifiers import Announcement, Notice, Outcome, Standing, TargetUrl, checked_url, read_outcome, target_for
 from notifiers._outcome import Summary
+from notifiers._standing import NO_JOB
+from notifiers._text import counted
 from server.domain.changes import Change
 from server.domain.notifications import ReadTarget, ToldJob, Warned
+from server.domain.reporting import CheckState
 from server.services.sealing import SealedAddress
 
 # Conclusions that say how a package stands; a run that could not be done leaves that as it was.
@@ -19,20 +22,56 @@ STATES = ("passed", "failed")
 
 
 def notice_of(job: ToldJob, *, previous: str | None, now: datetime, public_url: str | None) -> Notice:
-    """What there is to tell of the job at this moment."""
+    """What there is to tell of the job, which has ended, at this moment."""
     return Notice(
         outcome=_outcome(job),
         package=job.package_name,
         suite=job.suite_name,
         job_id=str(job.id),
         accepted_at=job.created_at,
-        finished_at=job.completed_at,
+        finished_at=job.completed_at or job.read_at,
         told_at=now,
         url=f"{public_url}/jobs/{job.id}" if public_url else "",
         ref=short_ref(job.change) if job.change else "",
         head_sha=job.change.head_sha if job.change else "",
         error_code=job.error_code or "",
         previous=previous,
+        suite_path=job.report.suite_path,
+    )
+
+
+def standing_of(job: ToldJob, *, public_url: str | None) -> Standing:
+    """How a job stands that has not ended."""
+    return Standing(
+        key=str(job.id),
+        package=job.package_name,
+        suite=job.suite_name,
+        state="queued" if job.started_at is None else "in_progress",
+        title=_progress(job),
+        accepted_at=job.created_at,
+        url=f"{public_url}/jobs/{job.id}" if public_url else "",
+    )
+
+
+def _progress(job: ToldJob) -> str:
+    if job.started_at is None:
+        return "Waiting for its turn"
+    if job.status == "queued":
+        return "Waiting to go on"
+    failed = f", {job.trials_failed:,} failed so far" if job.trials_failed else ""
+    return f"{job.trials_finished:,} of {counted(job.trials_total, 'trial')} done{failed}"
+
+
+def standing_of_state(said: CheckState) -> Standing:
+    """How a check stands that no job is behind."""
+    return Standing(
+        key=NO_JOB,
+        package=said.package,
+        suite=said.suite_name,
+        state=said.state,
+        title=said.title,
+        summary=said.summary,
+        accepted_at=said.at,
     )
 
 

@@ -48,16 +48,18 @@ def public_client(
     allowed_origins: frozenset[str] = frozenset(),
     network: Network = INTERNET,
     verify: ssl.SSLContext | None = None,
+    connections: int = 4,
+    kept: int = 1,
 ) -> httpx.AsyncClient:
     """A client for one delivery: public addresses only, no proxy from the environment (S9), no redirects (S3).
 
     One client serves one delivery, so that no connection that was made for one host is used for another that happens to
-    have the same address.
+    have the same address. `connections` at most, of which `kept` stay open.
     """
     inner = httpx.AsyncHTTPTransport(
         verify=verify or ssl_context(),
         trust_env=False,
-        limits=httpx.Limits(max_connections=4, max_keepalive_connections=1),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=kept),
     )
     return httpx.AsyncClient(
         transport=PublicTransport(inner, allowed_origins=allowed_origins, network=network),

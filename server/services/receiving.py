@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 from uuid import UUID
@@ -12,10 +13,13 @@ from msgspec import Struct
 
 from evals.models import Secret
 from server.domain.errors import NotAuthenticated, NotFound
+from server.services.limiting import Doorkeeper
 from server.store import deliveries
-from server.webhooks import SOURCES, Delivery, Secrets
+from server.webhooks import SOURCES, Delivery, Secrets, Source
 
 log = structlog.get_logger()
+
+LARGE_BYTES = 256 * 1024  # from here on a look at the body takes a millisecond or more
 
 
 class Receipt(Struct, frozen=True):
@@ -46,20 +50,28 @@ async def receive(
     secrets: Secrets | None,
     now: float,
     hook_id: UUID | None = None,
+    doorkeeper: Doorkeeper,
+    address: str,
 ) -> Receipt:
-    """The delivery is kept. `now` is Unix time.
+    """The delivery is kept. `now` is Unix time; `address` is whose connection it came on.
 
     Raises NotFound where no secret is set (W5), and NotAuthenticated, in the same words and with nothing kept,
-    for every proof that does not hold (W1 to W4).
+    for every proof that does not hold (W1 to W4); TooMany for an address that goes on with either.
     """
     if secrets is None or source not in SOURCES:
+        await doorkeeper.bad_delivery(address)
         raise NotFound("No webhook is set up at this address.", code="not_configured")
-    if not SOURCES[source].is_authentic(delivery, secrets, now):
+    about = await _about(delivery, SOURCES[source], secrets, now)
+    if about is None:
+        await doorkeeper.bad_delivery(address)
         raise NotAuthenticated(
             "The delivery's signature does not hold. Compare the webhook's secret with the one that is set here.",
             code="bad_signature",
         )
     named = SOURCES[source].identify(delivery)
+    # Never refused: forges give up addresses that answer 4xx. Beyond its rate it is handled when its turn comes.
+    whose = f"{source} {hook_id if hook_id is not None else about}"
+    in_seconds = await doorkeeper.delivery(whose, address=address)
     # A NUL is no text for PostgreSQL; a delivery without a name is named by what it holds.
     is_new = await deliveries.keep_delivery(
         db,
@@ -68,9 +80,19 @@ async def receive(
         delivery_id=_text(named.id) or f"body:{hashlib.sha256(delivery.body).hexdigest()}",
         event=_text(named.event),
         body=delivery.body,
+        in_seconds=in_seconds,
     )
     log.info("delivery kept" if is_new else "delivery known", source=source, delivery_event=_text(named.event)[:60])
     return Receipt(is_new)
+
+
+async def _about(delivery: Delivery, source: Source, secrets: Secrets, now: float) -> str | None:
+    """Whose delivery it is, None for one that is not authentic. What takes a while is done beside the event loop."""
+
+    def look() -> str | None:
+        return source.about(delivery.body) if source.is_authentic(delivery, secrets, now) else None
+
+    return await asyncio.to_thread(look) if len(delivery.body) > LARGE_BYTES else look()
 
 
 def _text(value: str) -> str:

@@ -31,6 +31,7 @@ from server.domain.jobs import (
 )
 from server.domain.money import nano_usd
 from server.domain.queue import Outlook
+from server.domain.reporting import ReportSettings
 from server.domain.rights import roles_with, scopes_with
 from server.store.queries import read_queries
 
@@ -71,6 +72,7 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     change: Change | None = None
     suite_name: str
     against: Against | None = None
+    report: ReportSettings | None = None
     account_name: str | None = None
 
 
@@ -138,6 +140,7 @@ def _submit_row(job: NewJob) -> SubmitRow:
         change=job.change,
         suite_name=job.suite_name,
         against=job.against,
+        report=job.report,
         account_name=job.account,
     )
 

@@ -15,12 +15,12 @@ WITH sent AS MATERIALIZED (
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
     suite_id TEXT, suite_body TEXT, suite_trials INT, suite_source TEXT, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
     cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC,
-    change JSONB, suite_name TEXT, against JSONB, account_name TEXT
+    change JSONB, suite_name TEXT, against JSONB, account_name TEXT, report JSONB
   )
 ), request AS MATERIALIZED (
   SELECT s.job_id, s.request_sha256, s.force, CASE WHEN written.suite_id IS NULL THEN s.suite_body END AS suite_body, s.suite_trials, s.models, s.framework, s.plugins, s.upload, s.verify,
     s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
-    cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, s.against,
+    cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, s.against, s.report,
     line.name AS change_line,
     a.id AS account_id, a.subscription_tier, a.run_limit, a.start_bonus, a.month, a.money_per_month_usd,
     asker.id AS asker_id, own.caller_id,
@@ -208,7 +208,7 @@ WITH sent AS MATERIALIZED (
     models_requested, framework, plugins_requested, upload_results, verify_results, trials_total, start_key,
     submit_position, submit_wait_seconds, submit_runs_used, submit_run_limit, submit_tier, max_cost_usd,
     cause, use_cache, cached_from, status, conclusion, results, started_at, completed_at, tokens_used, cost_usd,
-    suite_name, change, change_line, against, submit_money_level
+    suite_name, change, change_line, against, report, submit_money_level
   )
   SELECT r.job_id, r.account_id, r.asker_id, r.package_id, r.version, r.snapshot_id, r.suite_id, r.source,
     -- Agents' outcomes are never kept, so what answers for an identical job was no agent.
@@ -221,7 +221,7 @@ WITH sent AS MATERIALIZED (
     charge.test_runs_count, r.run_limit, r.subscription_tier, r.max_cost_usd,
     r.cause, r.use_cache, r.cached_from, CASE WHEN r.cached_from IS NULL THEN 'queued' ELSE 'completed' END, r.conclusion,
     r.results, ended.at, ended.at, CASE WHEN r.cached_from IS NOT NULL THEN 0 END,
-    CASE WHEN r.cached_from IS NOT NULL THEN 0 END, r.suite_name, r.change, r.change_line, r.against,
+    CASE WHEN r.cached_from IS NOT NULL THEN 0 END, r.suite_name, r.change, r.change_line, r.against, r.report,
     warning_level(charge.cost_usd, r.money_per_month_usd)
   FROM admitted r
   CROSS JOIN LATERAL (SELECT CASE WHEN r.cached_from IS NOT NULL THEN NOW() END AS at) ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,7 @@ from server.domain.notifications import (
     Told,
     ToldJob,
 )
+from server.domain.reporting import ReportSettings
 from server.store.queries import read_queries
 
 SQL = read_queries("outbox")
@@ -48,12 +50,23 @@ async def read_target(db: asyncpg.Pool, target_id: UUID, *, subject: str | None)
 async def read_told_job(db: asyncpg.Pool, job_id: UUID) -> ToldJob:
     """Jobs are kept for good."""
     row = dict(await db.fetchrow(SQL["read_told_job"], job_id))
-    change = row.pop("change")
+    change, report = row.pop("change"), row.pop("report")
     return ToldJob(
         account_id=row.pop("user_id"),
         change=msgspec.json.decode(change, type=Change) if change else None,
+        report=msgspec.json.decode(report, type=ReportSettings) if report else ReportSettings(),
         **row,
     )
+
+
+async def read_baseline_score(db: asyncpg.Pool, job: ToldJob, *, kind: str, name: str) -> float | None:
+    """0 to 1; None where the baseline's newest run is not known, or asked other models."""
+    repository = f"{job.change.forge}:{job.change.repository_id}" if job.change else None
+    score: float | None = await db.fetchval(
+        SQL["read_baseline_score"], job.account_id, job.package_name, job.suite_name, kind, name, repository,
+        job.models, job.completed_at,
+    )  # fmt: skip
+    return score
 
 
 async def settle_notification(
@@ -65,12 +78,14 @@ async def settle_notification(
     reason: str | None = None,
     hold_seconds: float = 0.0,
     told: Told | None = None,
+    again_seconds: float | None = None,
 ) -> bool:
-    """False when it is another's."""
+    """False when it is another's. It stays pending where there is more to tell since it was claimed."""
     row = await db.fetchrow(
         SQL["settle_notification"],
         notification.id, notification.fence, state, status, reason, hold_seconds,
         *((told.subject, told.conclusion, told.accepted_at, told.message_id) if told else (None, None, None, None)),
+        notification.news, again_seconds,
     )  # fmt: skip
     return row is not None
 
@@ -97,6 +112,26 @@ async def delay_notification(
         hold_seconds,
     )
     return row is not None
+
+
+async def tell_again(db: asyncpg.Pool, notification: ClaimedNotification) -> bool:
+    """It is pending again, unless it is still ours."""
+    return await db.fetchval(SQL["tell_again"], notification.id, notification.fence) is not None
+
+
+async def look_again(db: asyncpg.Pool, *, most: int) -> int:
+    """How many that were settled are pending from now on."""
+    return len(await db.fetch(SQL["look_again"], most))
+
+
+async def report_state(db: asyncpg.Pool, *, dedupe_key: str, account_id: UUID, facts: str) -> bool:
+    """False when it is shown so already, or about to be."""
+    return await db.fetchval(SQL["report_state"], dedupe_key, account_id, facts) is not None
+
+
+async def has_job_since(db: asyncpg.Pool, notification: ClaimedNotification, since: datetime) -> bool:
+    """Whether a job stands for the check of this state by now."""
+    return bool(await db.fetchval(SQL["has_job_since"], notification.account_id, notification.facts, since))
 
 
 async def stop_target(db: asyncpg.Pool, target_id: UUID, *, reason: str) -> int:

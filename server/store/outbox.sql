@@ -28,7 +28,7 @@ WHERE id = (
   ORDER BY h.next_at, o.id LIMIT 1
   FOR UPDATE OF o SKIP LOCKED
 )
-RETURNING id, fence, attempts, event, job_id, target_id, facts, created_at;
+RETURNING id, fence, news, attempts, event, job_id, target_id, account_id, facts, created_at;
 
 -- name: read_target
 -- A target as its notification needs it, with what it was told last of this subject.
@@ -38,24 +38,51 @@ FROM notify_targets t LEFT JOIN told_states s ON s.target_id = t.id AND s.subjec
 WHERE t.id = $1;
 
 -- name: read_told_job
--- What is told of a job that ended. By primary keys.
+-- What is told of a job, whose trials are counted while it runs. By primary keys.
 -- $1 job id
-SELECT j.id, j.user_id, p.name AS package_name, j.package_version, j.suite_name, j.change, j.created_at, j.completed_at,
-  j.status, j.error_code, j.error_message, o.outcome, source.completed_at AS cached_at,
+SELECT j.id, j.user_id, p.name AS package_name, j.package_version, j.suite_name, j.change, j.created_at, j.started_at,
+  j.completed_at, j.status, j.error_code, j.error_message, j.snapshot_id, j.models_requested AS models, j.report,
+  j.trials_total, counts.finished AS trials_finished, counts.failed AS trials_failed,
+  CLOCK_TIMESTAMP() AS read_at, o.outcome, source.completed_at AS cached_at,
   COALESCE(j.change_line, ENCODE(SHA256(CONVERT_TO(JSONB_BUILD_ARRAY(p.name, j.suite_name)::TEXT, 'UTF8')), 'hex'))
     AS subject
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id
 LEFT JOIN test_jobs source ON source.id = j.cached_from
 LEFT JOIN job_outcomes o ON o.job_id = COALESCE(source.id, j.id)
+LEFT JOIN LATERAL (
+  SELECT COUNT(*)::INT AS finished, COUNT(*) FILTER (WHERE t.state = 'failed')::INT AS failed
+  FROM trials t WHERE t.job_id = j.id AND j.status = 'running'
+) counts ON TRUE
 WHERE j.id = $1;
 
+-- name: read_baseline_score
+-- What the newest run of a baseline came to before a job ended, on the same suite and models: its overall score. By
+-- history_jobs_package from that moment back, or the job's primary key.
+-- $1 account, $2 package name, $3 suite name, $4 kind, $5 name, $6 forge and number of the repository or NULL, $7 models,
+-- $8 before
+SELECT (j.results::JSONB ->> 'overall_score')::FLOAT8 FROM (
+  (SELECT h.job_id, h.ended_at FROM history_jobs h
+    WHERE h.user_id = $1 AND h.package_name = $2 AND h.suite_name = $3 AND h.ended_at < $8
+      AND CASE $4 WHEN 'branch' THEN h.branch = $5 AND h.repository IS NOT DISTINCT FROM $6
+        WHEN 'version' THEN h.version = $5 ELSE FALSE END
+    ORDER BY h.ended_at DESC LIMIT 1)
+  UNION ALL
+  SELECT n.id, n.completed_at FROM test_jobs n WHERE $4 = 'job' AND n.id::TEXT = $5 AND n.user_id = $1
+) past JOIN test_jobs j ON j.id = past.job_id
+WHERE j.status = 'completed' AND j.models_requested @> $7::TEXT[] AND j.models_requested <@ $7::TEXT[];
+
 -- name: settle_notification
--- pending -> sent, quiet or dead, by its holder alone; what the target knows now is kept with it, and its rate.
+-- pending -> sent, quiet or dead, by its holder alone; what the target knows now is kept with it, and its rate. Where there
+-- is more to tell since it was claimed it stays pending.
 -- $1 id, $2 fence, $3 state, $4 HTTP status or NULL, $5 reason or NULL, $6 seconds until the target may be called again,
--- $7 subject or NULL: nothing was told of one, $8 conclusion or NULL, $9 accepted_at of the job, $10 message id or NULL
+-- $7 subject or NULL: nothing was told of one, $8 conclusion or NULL, $9 accepted_at of the job, $10 message id or NULL,
+-- $11 its news as it was claimed, $12 seconds until it is due again, or NULL
 WITH done AS (
-  UPDATE outbox SET state = $3, settled_at = CLOCK_TIMESTAMP(), lease_until = NULL, last_status = $4, last_error = $5
+  UPDATE outbox SET state = CASE WHEN news = $11 THEN $3 ELSE 'pending' END,
+    settled_at = CASE WHEN news = $11 THEN CLOCK_TIMESTAMP() END,
+    again_at = CASE WHEN news = $11 THEN CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $12) END,
+    lease_until = NULL, last_status = $4, last_error = $5
   WHERE id = $1 AND fence = $2 AND state = 'pending'
   RETURNING target_id
 ), held AS (
@@ -84,6 +111,45 @@ WITH late AS (
   FROM late l WHERE t.id = l.target_id AND $7::FLOAT8 > 0
 )
 SELECT 1 FROM late;
+
+-- name: tell_again
+-- What the forge shows is made true once more: its holder wrote there when the row was another's already.
+-- $1 id, $2 the fence of that time
+UPDATE outbox SET state = 'pending', settled_at = NULL, news = news + 1, again_at = NULL, attempts = 0, next_at = NOW()
+WHERE id = $1 AND fence <> $2
+RETURNING id;
+
+-- name: look_again
+-- settled -> pending, for what is due to be looked at again. By the index of those.
+-- $1 how many
+UPDATE outbox SET state = 'pending', settled_at = NULL, news = news + 1, again_at = NULL, attempts = 0, next_at = NOW()
+WHERE id IN (
+  SELECT id FROM outbox WHERE again_at <= CLOCK_TIMESTAMP() ORDER BY again_at LIMIT $1 FOR UPDATE SKIP LOCKED
+) AND again_at IS NOT NULL AND state <> 'pending'
+RETURNING id;
+
+-- name: report_state
+-- What a forge shows of a commit where there is no job. One row a check, which a later state replaces; the same state
+-- once more changes nothing. Its lane is that of the jobs that take its place.
+-- $1 dedupe key, $2 account, $3 JSON of domain.reporting.CheckState
+INSERT INTO outbox AS o (dedupe_key, lane, account_id, event, facts)
+SELECT $1, 'forge:' || change_line(s.facts -> 'change', s.facts ->> 'package', s.facts ->> 'suite_name'), $2, 'state',
+  s.facts
+FROM (SELECT $3::JSONB AS facts) s
+ON CONFLICT (dedupe_key) DO UPDATE SET facts = EXCLUDED.facts, account_id = EXCLUDED.account_id, state = 'pending',
+  settled_at = NULL, news = o.news + 1, again_at = NULL, attempts = 0, lane = EXCLUDED.lane,
+  next_at = CASE WHEN o.state = 'pending' AND o.last_status IN (403, 429) THEN o.next_at ELSE NOW() END
+WHERE o.facts - 'at' IS DISTINCT FROM EXCLUDED.facts - 'at'
+RETURNING id;
+
+-- name: has_job_since
+-- Whether a job stands for the check of a state since it was said. By the index of lines.
+-- $1 account, $2 JSON of domain.reporting.CheckState, $3 since
+SELECT EXISTS (
+  SELECT FROM test_jobs j WHERE j.user_id = $1
+    AND j.change_line = change_line($2::JSONB -> 'change', $2::JSONB ->> 'package', $2::JSONB ->> 'suite_name')
+    AND j.change ->> 'head_sha' = $2::JSONB -> 'change' ->> 'head_sha' AND j.created_at >= $3
+);
 
 -- name: stop_target
 -- active -> stopped; what waits for it is dead. Its owner sees the reason.

@@ -269,6 +269,7 @@ CREATE TABLE test_jobs (
   change_line TEXT,                                     -- by change_line(): heads that follow each other
   superseded_by UUID REFERENCES test_jobs (id),         -- the job of a newer head, that ended this one
   against JSONB,                                        -- of domain.baselines.Against: what it is compared with, and gates
+  report JSONB,                                         -- of domain.reporting.ReportSettings; NULL: as by default
   CONSTRAINT test_jobs_fresh CHECK (cause = 'submit' OR NOT use_cache AND cached_from IS NULL)
 );
 
@@ -387,12 +388,13 @@ DECLARE
 BEGIN
   FOR account IN
     -- A lease that ran out counts until the sweep has taken it back: its holder may only have been frozen, and extend it.
-    -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order.)
+    -- Whoever waits and had no start for ten minutes, the longest first. (The two lists are read in this order. An index is
+    -- asked only for what stays the same within a statement, as this clock does.)
     (SELECT w.user_id AS id, GREATEST(t.concurrent_jobs, 1) AS slots
     FROM waiting_accounts w
     JOIN users a ON a.id = w.user_id
     JOIN tiers t ON t.name = a.subscription_tier
-    WHERE w.due_at <= CLOCK_TIMESTAMP() AND (
+    WHERE w.due_at <= STATEMENT_TIMESTAMP() AND (
       SELECT COUNT(*) FROM test_jobs r
       WHERE r.user_id = w.user_id AND r.status = 'running'
     ) < GREATEST(t.concurrent_jobs, 1)
@@ -790,9 +792,9 @@ CREATE TABLE outbox (
   lane TEXT NOT NULL,                   -- rows of one lane are delivered one after the other
   account_id UUID NOT NULL REFERENCES users (id),
   target_id UUID REFERENCES notify_targets (id) ON DELETE CASCADE,  -- NULL: the forge of the job's change
-  event TEXT NOT NULL CHECK (event IN ('job', 'warning', 'check')),
+  event TEXT NOT NULL CHECK (event IN ('job', 'warning', 'check', 'state')),
   job_id UUID REFERENCES test_jobs (id),
-  facts JSONB,                          -- of a warning: domain.notifications.Warned
+  facts JSONB,                          -- of a warning: domain.notifications.Warned; of a state: domain.reporting.CheckState
   state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'quiet', 'dead')),
   attempts INT NOT NULL DEFAULT 0,
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
@@ -802,6 +804,8 @@ CREATE TABLE outbox (
   last_error TEXT,                      -- in words of ours
   created_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
   settled_at TIMESTAMPTZ,
+  news INT NOT NULL DEFAULT 0,          -- grows with each change of what a forge's row shows
+  again_at TIMESTAMPTZ,                 -- settled -> pending then, though nothing is written
   CHECK ((event = 'job') = (job_id IS NOT NULL)),
   CHECK ((state = 'pending') = (settled_at IS NULL))
 );
@@ -814,6 +818,8 @@ CREATE INDEX outbox_target ON outbox (target_id, id);
 CREATE INDEX outbox_dead ON outbox (id) WHERE state = 'dead';
 -- Serves the clean-up.
 CREATE INDEX outbox_settled ON outbox (settled_at) WHERE state <> 'pending';
+-- Serves the look for what is due again.
+CREATE INDEX outbox_again ON outbox (again_at) WHERE again_at IS NOT NULL;
 
 -- What a target was told last of one subject: a pull request or branch with a package's suite, else the suite alone.
 CREATE TABLE told_states (
@@ -826,8 +832,36 @@ CREATE TABLE told_states (
   PRIMARY KEY (target_id, subject)
 );
 
+-- What the forge shows of a job is no longer true. One row a job, that is pending again with each change: who tells it
+-- reads the job as it is then. What the forge asked to wait for is still waited for. By primary key and unique key.
+CREATE FUNCTION report_job(job test_jobs) RETURNS VOID AS $$
+  INSERT INTO outbox AS o (dedupe_key, lane, account_id, event, job_id)
+  SELECT 'job:' || job.id || ':forge', 'forge:' || job.change_line, job.user_id, 'job', job.id
+  FROM reported_repositories r
+  WHERE r.forge = job.change ->> 'forge' AND r.repository_id = (job.change ->> 'repository_id')::BIGINT
+    AND r.account_id = job.user_id
+  ON CONFLICT (dedupe_key) DO UPDATE SET state = 'pending', settled_at = NULL, news = o.news + 1, again_at = NULL,
+    attempts = 0, lane = EXCLUDED.lane,
+    next_at = CASE WHEN o.state = 'pending' AND o.last_status IN (403, 429) THEN o.next_at ELSE NOW() END;
+$$ LANGUAGE sql;
+
+CREATE FUNCTION report_of_job() RETURNS TRIGGER AS $$
+BEGIN
+  PERFORM report_job(NEW);
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_report AFTER INSERT ON test_jobs FOR EACH ROW
+WHEN (NEW.change IS NOT NULL AND NEW.status = 'queued')
+EXECUTE FUNCTION report_of_job();
+
+CREATE TRIGGER test_jobs_report_start AFTER UPDATE OF status ON test_jobs FOR EACH ROW
+WHEN (NEW.change IS NOT NULL AND OLD.status = 'queued' AND NEW.status = 'running')
+EXECUTE FUNCTION report_of_job();
+
 -- A job has ended, whichever statement ended it: what is to be told is written with that. Few targets an account, found
--- by the unique index that begins with it; repositories by their primary key.
+-- by the unique index that begins with it. A repository's configuration may choose among them.
 CREATE FUNCTION tell_of_job() RETURNS TRIGGER AS $$
 BEGIN
   INSERT INTO outbox (dedupe_key, lane, account_id, target_id, event, job_id)
@@ -835,15 +869,11 @@ BEGIN
   FROM notify_targets t
   WHERE t.account_id = NEW.user_id AND t.stopped_at IS NULL
     AND (SELECT p.name FROM packages p WHERE p.id = NEW.package_id) LIKE TRANSLATE(t.package_glob, '*?', '%_')
+    AND (NEW.report -> 'notify' IS NULL OR NEW.report -> 'notify' ? t.id::TEXT)
   ORDER BY t.id
   ON CONFLICT (dedupe_key) DO NOTHING;
   IF NEW.change IS NOT NULL THEN
-    INSERT INTO outbox (dedupe_key, lane, account_id, event, job_id)
-    SELECT 'job:' || NEW.id || ':forge', 'forge:' || NEW.change_line, NEW.user_id, 'job', NEW.id
-    FROM reported_repositories r
-    WHERE r.forge = NEW.change ->> 'forge' AND r.repository_id = (NEW.change ->> 'repository_id')::BIGINT
-      AND r.account_id = NEW.user_id
-    ON CONFLICT (dedupe_key) DO NOTHING;
+    PERFORM report_job(NEW);
   END IF;
   RETURN NULL;
 END;
@@ -950,3 +980,147 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received';
 -- Serves the clean-up and the operator's list.
 CREATE INDEX deliveries_age ON deliveries (received_at);
+-- Serves the operator's list of what needs a person, and its replay.
+CREATE INDEX deliveries_failed ON deliveries (received_at) WHERE state = 'failed';
+
+-- What each pull or merge request, branch or tag pointed to. An approval is for one head of one pull request.
+CREATE TABLE change_heads (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,        -- the forge's number
+  line TEXT NOT NULL,                   -- 'pull:12' or 'ref:main'
+  head_sha TEXT NOT NULL,
+  made_at TIMESTAMPTZ NOT NULL,         -- when it became the head, by the forge's clock
+  seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  approval TEXT,                        -- what approved it: 'comment:7' or 'label:7'; the next head clears it
+  approved_by TEXT,                     -- for people
+  approved_at TIMESTAMPTZ,
+  PRIMARY KEY (forge, repository_id, line, head_sha),
+  CHECK ((approval IS NULL) = (approved_by IS NULL) AND (approval IS NULL) = (approved_at IS NULL))
+);
+-- Serves what asks for a commit once more: of which changes is it a head?
+CREATE INDEX change_heads_commit ON change_heads (forge, repository_id, head_sha);
+-- Serves the clean-up.
+CREATE INDEX change_heads_age ON change_heads (seen_at);
+
+-- Who submits for a line just now: looking for its head and submitting it are one step, so that heads keep their order.
+CREATE TABLE change_turns (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,
+  line TEXT NOT NULL,
+  holder UUID NOT NULL,
+  until TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (forge, repository_id, line)
+);
+
+-- Installations of the service's own App. One belongs to one account at most.
+CREATE TABLE installations (
+  forge TEXT NOT NULL,
+  installation_id BIGINT NOT NULL,      -- the forge's number
+  account_id UUID NOT NULL REFERENCES users (id),
+  owner_id BIGINT,                      -- the forge's number of who installed it
+  owner TEXT NOT NULL DEFAULT '',       -- its name, for people
+  proof TEXT NOT NULL,                  -- why it is believed to be the account's
+  linked_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  suspended_at TIMESTAMPTZ,             -- active -> suspended -> active, as the forge says
+  removed_at TIMESTAMPTZ,               -- -> removed, for good; another account may link it then
+  PRIMARY KEY (forge, installation_id)
+);
+-- Serves the list of an account's installations.
+CREATE INDEX installations_account ON installations (account_id, linked_at);
+
+-- Webhooks with an address and a secret of their own.
+CREATE TABLE hooks (
+  id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  account_id UUID NOT NULL REFERENCES users (id),
+  forge TEXT NOT NULL,
+  name TEXT NOT NULL,                   -- of the repository or group, as it was added
+  is_group BOOLEAN NOT NULL DEFAULT FALSE,
+  place_id BIGINT,                      -- the forge's number of it; NULL until its first delivery says it
+  owner_id BIGINT,                      -- the forge's number of its owner, where the forge was asked
+  proof TEXT NOT NULL CHECK (proof IN ('signature', 'token')),  -- which of a delivery's proofs is looked at
+  sealed BYTEA,                         -- of services.sealing.Sealer: secrets and token; NULL once removed
+  token_shown TEXT,                     -- the token as people may see it; NULL without one
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  created_by TEXT NOT NULL,             -- who added it, for people
+  rotated_at TIMESTAMPTZ,
+  old_until TIMESTAMPTZ,                -- until then the secret before holds too
+  delivered_at TIMESTAMPTZ,             -- of its latest authentic delivery, to the minute
+  removed_at TIMESTAMPTZ                -- active -> removed, for good
+);
+-- Serves the list of an account's hooks, and keeps the same from being added twice.
+CREATE UNIQUE INDEX hooks_account ON hooks (account_id, forge, LOWER(name)) WHERE removed_at IS NULL;
+
+-- Repositories that are an account's by proof. A number belongs to one account at most.
+CREATE TABLE linked_repositories (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,        -- the forge's number
+  account_id UUID NOT NULL REFERENCES users (id),
+  installation_id BIGINT,               -- by the App; else by a hook; else by the service's own settings
+  hook_id UUID REFERENCES hooks (id),
+  owner_id BIGINT,
+  name TEXT NOT NULL,                   -- the latest that the forge said
+  default_branch TEXT NOT NULL DEFAULT '',
+  reports BOOLEAN NOT NULL,             -- the service may write there
+  linked_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  ended_at TIMESTAMPTZ,                 -- linked -> ended; -> linked, by a proof of then
+  ended_reason TEXT,                    -- a sentence for people
+  PRIMARY KEY (forge, repository_id),
+  FOREIGN KEY (forge, installation_id) REFERENCES installations (forge, installation_id),
+  CHECK (installation_id IS NULL OR hook_id IS NULL),
+  CHECK ((ended_at IS NULL) = (ended_reason IS NULL))
+);
+-- Serves the end of an installation's links.
+CREATE INDEX linked_repositories_installation ON linked_repositories (forge, installation_id)
+WHERE installation_id IS NOT NULL;
+-- Serves the end of a hook's links.
+CREATE INDEX linked_repositories_hook ON linked_repositories (hook_id) WHERE hook_id IS NOT NULL;
+-- Serves the list of an account's links.
+CREATE INDEX linked_repositories_account ON linked_repositories (account_id, forge, name);
+
+-- Apps that were made on the set-up page. Settings of the same name win.
+CREATE TABLE forge_apps (
+  forge TEXT PRIMARY KEY,
+  app_id TEXT NOT NULL,
+  slug TEXT NOT NULL,                   -- its name in addresses
+  client_id TEXT NOT NULL,
+  page_url TEXT NOT NULL,               -- for people
+  sealed BYTEA NOT NULL,                -- of services.sealing.Sealer: its keys and secrets
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+
+-- What opens a step of a set-up once: an operator's token, or the state that a forge brings back.
+CREATE TABLE setup_tickets (
+  ticket_hash VARCHAR(64) PRIMARY KEY,  -- hex SHA-256
+  purpose TEXT NOT NULL,
+  holder TEXT NOT NULL,                 -- whose browser it is for: the hash of its cookie, '' for whoever has it
+  facts JSONB NOT NULL DEFAULT '{}',    -- what the step before it said
+  expires_at TIMESTAMPTZ NOT NULL
+);
+-- Serves the clean-up.
+CREATE INDEX setup_tickets_end ON setup_tickets (expires_at);
+
+-- How far what a forge says that it sent was looked through, by whoever holds the lease.
+CREATE TABLE delivery_looks (
+  source TEXT PRIMARY KEY,
+  looked_until TIMESTAMPTZ NOT NULL,    -- by the forge's clock: all that was sent before was seen
+  walk_until TIMESTAMPTZ,               -- what a walk that is under way will have seen when it ends
+  cursor TEXT NOT NULL DEFAULT '',      -- where that walk goes on
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_until TIMESTAMPTZ,              -- one process looks until then
+  fence BIGINT NOT NULL                 -- of the latest one; an older one may not write
+);
+
+-- What a forge sent and nobody took. A row goes when the delivery is here, or nobody can have it any more.
+CREATE TABLE missed_deliveries (
+  source TEXT NOT NULL,
+  delivery_id TEXT NOT NULL,            -- which stays when it is sent again
+  attempt_id BIGINT NOT NULL,           -- the forge's number of its latest try, by which it is asked for again
+  event TEXT NOT NULL,
+  trouble TEXT NOT NULL,                -- what the forge says of that try
+  sent_at TIMESTAMPTZ NOT NULL,         -- of the first try that was seen
+  asked SMALLINT NOT NULL DEFAULT 0,    -- how often it was asked for
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (source, delivery_id)
+);
+-- Serves who asks again: what is due of a source, the oldest first.
+CREATE INDEX missed_deliveries_due ON missed_deliveries (source, sent_at);

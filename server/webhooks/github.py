@@ -27,7 +27,7 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode
+from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode, moment, peek
 from server.webhooks._signatures import is_hmac_hex
 
 SECRET: Final = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a setting
@@ -54,6 +54,25 @@ def read(event: str, body: bytes) -> Meaning:
     """What the event means here. Raises InvalidDelivery."""
     reader = _READERS.get(event)
     return reader(body) if reader is not None else Uninteresting("This kind of event starts nothing.")
+
+
+def about(body: bytes) -> str:
+    """The installation; without one, as from a repository's own webhook, the repository."""
+    found = peek(body, _About)
+    if found is None:
+        return ""
+    if found.installation is not None:
+        return f"installation {found.installation.id}"
+    return f"repository {found.repository.id}" if found.repository is not None else ""
+
+
+class _Numbered(Struct, frozen=True):
+    id: int
+
+
+class _About(Struct, frozen=True):
+    installation: _Numbered | None = None
+    repository: _Numbered | None = None
 
 
 class _Account(Struct, frozen=True):
@@ -87,6 +106,7 @@ class _PullRequest(Struct, frozen=True):
     head: _Side
     base: _Side
     draft: bool = False
+    updated_at: str = ""
 
 
 class _Label(Struct, frozen=True):
@@ -114,6 +134,7 @@ class _Push(Struct, frozen=True):
 class _CheckRun(Struct, frozen=True):
     id: int
     head_sha: str
+    external_id: str | None = None
 
 
 class _CheckSuite(Struct, frozen=True):
@@ -145,6 +166,7 @@ class _Comment(Struct, frozen=True):
     id: int
     user: _Account | None
     body: str = ""
+    created_at: str = ""
 
 
 class _CommentEvent(Struct, frozen=True):
@@ -194,6 +216,7 @@ def _pull_request(body: bytes) -> Meaning:
             head_sha=pull.head.sha,
             author_id=event.sender.id,
             author=event.sender.login,
+            at=moment(pull.updated_at),
         )
     if event.action not in _PROPOSALS:
         return _no_action()
@@ -208,6 +231,7 @@ def _pull_request(body: bytes) -> Meaning:
         base_ref=pull.base.ref,
         base_sha=pull.base.sha,
         is_draft=pull.draft,
+        at=moment(pull.updated_at),
     )
 
 
@@ -241,6 +265,7 @@ def _check_run(body: bytes) -> Meaning:
         asked=f"check_run:{event.check_run.id}",
         head_sha=event.check_run.head_sha,
         check_id=event.check_run.id,
+        key=event.check_run.external_id or "",
     )
 
 
@@ -275,6 +300,7 @@ def _issue_comment(body: bytes) -> Meaning:
         author_id=event.comment.user.id,
         author=event.comment.user.login,
         text=event.comment.body,
+        at=moment(event.comment.created_at),
     )
 
 
@@ -346,4 +372,15 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
     "ping": _ping,
 }
 
-SOURCES.register("github", Source(secrets=(SECRET,), is_authentic=is_authentic, identify=identify, read=read))
+SOURCES.register(
+    "github",
+    Source(
+        secrets=(SECRET,),
+        is_authentic=is_authentic,
+        identify=identify,
+        read=read,
+        about=about,
+        proofs={"signature": SECRET},
+        events=("Pull requests", "Pushes", "Issue comments", "Repositories"),
+    ),
+)

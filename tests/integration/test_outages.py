@@ -20,6 +20,9 @@ from server.store.migrations import migrate
 from tests.events import events_of
 from tests.packages import PASSING_SUITE, an_archive
 from tests.service import Account, Service, finished_job, in_loop, start_service
+from tests.webhooks import a_payload, encoded, github_headers
+
+SECRET = "a github secret"
 
 
 @dataclass
@@ -47,6 +50,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         dsn=postgres.dsn,
         redis_url=valkey.url,
         folder=tmp_path_factory.mktemp("outages"),
+        PRPM_GITHUB_WEBHOOK_SECRET=SECRET,
         PRPM_LEASE_SECONDS="3",  # a claim whose answer was lost is found that soon
     )
     made = Stack(folder, postgres, valkey, next(running))
@@ -68,6 +72,24 @@ def submit(account: Account, snapshot_id: str, **body) -> httpx.Response:
     return account.client.post(
         "/api/v1/test-jobs/run", json={"snapshot_id": snapshot_id, "suite": PASSING_SUITE, "force": True, **body}
     )
+
+
+def deliver(service: Service, name: str) -> httpx.Response:
+    """As GitHub would."""
+    body = encoded(a_payload("github/pull_request.opened"))
+    headers = github_headers(body, secret=SECRET, delivery=name)
+    return service.visitor().post("/webhooks/github", content=body, headers=headers)
+
+
+def handled(service: Service, name: str) -> str:
+    """How the delivery ended."""
+    deadline = time.monotonic() + 10
+    while True:
+        ((state,),) = service.fetch("SELECT state FROM deliveries WHERE delivery_id = $1", name)
+        if state != "received":
+            return str(state)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def ready(service: Service, status: int, *, seconds: float = 10) -> dict:
@@ -120,6 +142,40 @@ def test_outage__W23_without_postgresql_everything_is_a_503_and_it_recovers_by_i
     assert finished_job(alice, after.json()["job_id"])["conclusion"] == "passed"
     assert time.monotonic() - started < 5
     assert processes_live(service)
+
+
+def test_outage__W23_without_postgresql_a_delivery_is_a_503_that_the_forge_counts_as_failed(stack: Stack):
+    service = stack.service
+    assert deliver(service, "before").status_code == 202
+
+    stack.postgres.stop()
+    refused = deliver(service, "meanwhile")
+    stack.start_postgres()
+    ready(service, 200)
+
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.elapsed.total_seconds() < 2
+    assert service.fetch("SELECT 1 FROM deliveries WHERE delivery_id = 'meanwhile'") == []
+    # The forge is asked for it again, and it comes under the same name.
+    assert deliver(service, "meanwhile").status_code == 202
+    assert [handled(service, name) for name in ("before", "meanwhile")] == ["ignored", "ignored"]
+
+
+def test_outage__without_valkey_deliveries_are_accepted_and_handled(stack: Stack):
+    service = stack.service
+    stack.valkey.stop()
+
+    answers = [deliver(service, f"without valkey {number}") for number in range(5)]
+    began = time.monotonic()
+    states = [handled(service, f"without valkey {number}") for number in range(5)]
+    seconds = time.monotonic() - began
+    stack.start_valkey()
+
+    assert [answer.status_code for answer in answers] == [202] * 5
+    assert max(answer.elapsed.total_seconds() for answer in answers) < 1
+    assert states == ["ignored"] * 5
+    assert seconds < 4  # the inbox looks each second
 
 
 def test_outage__a_crash_of_postgresql_in_the_middle_of_a_job_costs_no_trial_twice(stack: Stack):

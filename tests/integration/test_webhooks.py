@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,9 +11,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+import psutil
 import pytest
 
 from server.store.migrations import migrate
+from server.webhooks import SOURCES
 from tests.conftest import with_database
 from tests.service import Service, in_loop, start_service
 from tests.webhooks import a_payload, encoded, github_headers, gitlab_headers
@@ -104,6 +108,15 @@ def test_door__bad_signatures_are_a_401_in_the_same_words_and_nothing_is_kept(
     assert door.fetch("SELECT COUNT(*) FROM deliveries") == before
 
 
+def test_door__W4_a_signature_header_that_came_twice_is_a_401(door: Service):
+    headers = list(github_headers(BODY, secret=SECRET).items())
+    headers.append(("X-Hub-Signature-256", "sha256=" + "0" * 64))
+
+    answer = door.visitor().post("/webhooks/github", content=BODY, headers=headers)
+
+    assert answer.status_code == 401
+
+
 def test_door__W9_the_secret_before_holds_as_long_as_it_is_set(door: Service):
     answer = door.visitor().post(
         "/webhooks/github", content=BODY, headers=github_headers(BODY, secret=OLD_SECRET, delivery="old secret")
@@ -160,6 +173,32 @@ def test_door__W10_other_content_types_are_a_415(door: Service, content_type: st
     assert answer.json()["error"].startswith(words)
 
 
+def test_door__W10_no_content_type_at_all_is_a_415(door: Service):
+    headers = github_headers(BODY, secret=SECRET)
+    del headers["Content-Type"]
+
+    assert door.visitor().post("/webhooks/github", content=BODY, headers=headers).status_code == 415
+
+
+def test_door__W11_huge_bodies_are_a_413_and_are_not_held(door: Service):
+    def pieces() -> Iterator[bytes]:
+        for _ in range(480):
+            yield bytes(65_536)
+
+    process = psutil.Process(door.api_pid)
+    deliver(door)
+    before = process.memory_info().rss
+    headers = github_headers(b"", secret=SECRET)
+
+    for length in ({}, {"Content-Length": str(480 * 65_536)}):
+        with contextlib.suppress(httpx.WriteError):  # the connection may end while we still send
+            answer = door.visitor().post("/webhooks/github", content=pieces(), headers=headers | length)
+            assert answer.status_code == 413
+
+    # A body of 11 MB may be read before it is known to be too large.
+    assert process.memory_info().rss - before < 24 * 2**20
+
+
 def test_door__W12_a_packed_body_is_a_415(door: Service):
     assert deliver(door, **{"Content-Encoding": "gzip"}).status_code == 415
 
@@ -176,6 +215,46 @@ def test_door__W13_W14_signed_rubbish_is_accepted_and_marked_invalid(door: Servi
     row = ended(door, name)
     assert row["state"] == "invalid"
     assert row["reason"].startswith("The payload ")
+
+
+@pytest.mark.parametrize(
+    ("case", "body"),
+    [
+        ("a million keys", b"{" + b",".join(b'"%d":0' % n for n in range(1_000_000)) + b"}"),
+        ("one key of 5 MB", b'{"' + b"k" * 5_000_000 + b'": 0}'),
+        ("nested 1,000,000 deep", b"[" * 1_000_000 + b"]" * 1_000_000),
+    ],
+)
+def test_door__W14_hostile_but_signed_bodies_are_kept_and_hurt_nobody(door: Service, case: str, body: bytes):
+    answer = deliver(door, body, **{"X-GitHub-Delivery": f"W14 {case}"})
+
+    assert answer.status_code == 202
+    assert ended(door, f"W14 {case}")["state"] == "invalid"
+    assert deliver(door).status_code == 202
+
+
+def test_door__W15_of_a_key_that_stands_there_twice_the_last_counts_for_its_rate_too(door: Service):
+    body = encoded(a_payload("github/pull_request.opened", installation={"id": 1}))
+    doubled = body[:-1] + b', "installation": {"id": 2}}'
+
+    assert SOURCES["github"].about(doubled) == "installation 2"
+    assert deliver(door, doubled, **{"X-GitHub-Delivery": "W15"}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "title", ["a\u0000b", "\ud800", "\u202egnp.exe", "\U0001f600", "\x1b[31mred", "x" * 100_000], ids=ascii
+)
+def test_door__W16_odd_characters_are_kept_byte_by_byte_and_handled(door: Service, title: str):
+    payload = a_payload("github/pull_request.opened", pull_request__title=title)
+    name = f"W16 {ascii(title)[:20]}"
+
+    answer = deliver(door, encoded(payload), **{"X-GitHub-Delivery": name})
+
+    assert answer.status_code == 202
+    row = ended(door, name)
+    assert row["body"] == encoded(payload)
+    # A lone surrogate is no text in JSON; what stands in a member that nobody reads is passed by.
+    assert row["state"] in ("ignored", "invalid")
 
 
 @pytest.mark.parametrize("event", ["ping", "sponsorship", "", "pull_request\u00a0"])
@@ -209,13 +288,24 @@ def test_door__W21_gitlab_is_held_to_its_signature(door: Service):
         ("PUT", "/webhooks/github", 405),
         ("DELETE", "/webhooks/github", 405),
         ("POST", "/webhooks", 404),
+        ("PATCH", "/webhooks/github", 405),
         ("POST", "/webhooks/github/extra/parts", 404),
+        ("POST", "/WEBHOOKS/github", 404),
     ],
 )
 def test_door__W22_other_methods_and_paths(door: Service, method: str, path: str, status: int):
     answer = door.visitor().request(method, path, content=BODY, headers=github_headers(BODY, secret=SECRET))
 
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize("path", ["/webhooks/github/", "//webhooks/github", "/webhooks//github", "/webhooks/github//"])
+def test_door__W22_slashes_too_many_lead_to_the_same_door(door: Service, path: str):
+    def send(secret: str) -> int:
+        headers = github_headers(BODY, secret=secret)
+        return door.visitor().post(f"{door.url}{path}", content=BODY, headers=headers).status_code
+
+    assert (send(SECRET), send("another")) == (202, 401)
 
 
 def test_door__logs_hold_neither_bodies_nor_secrets(door: Service):
@@ -230,20 +320,67 @@ def test_door__logs_hold_neither_bodies_nor_secrets(door: Service):
         assert secret not in logs
 
 
+def operate(door: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server.operator.main", "deliveries", *arguments],
+        env={**os.environ, **door.environment}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def numbers(listed: subprocess.CompletedProcess[str]) -> list[int]:
+    assert listed.returncode == 0, listed.stderr
+    return [int(line.split()[0]) for line in listed.stdout.splitlines()]
+
+
 def test_deliveries__an_operator_sees_and_replays_them(door: Service):
     deliver(door, **{"X-GitHub-Delivery": "for the operator"})
-    number = str(ended(door, "for the operator")["id"])
+    number = ended(door, "for the operator")["id"]
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "server.operator.main", "deliveries", *arguments],
-            env={**os.environ, **door.environment}, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+    listed = operate(door, "--state", "ignored")
+    shown = operate(door, "show", str(number))
+    body = operate(door, "show", str(number), "--body")
+    replayed = operate(door, "replay", str(number))
 
-    listed = run("--state", "ignored")
-    replayed = run("replay", number)
-
-    assert any(line.split()[0] == number and "ignored" in line for line in listed.stdout.splitlines())
+    assert number in numbers(listed)
+    assert [line.split(maxsplit=1)[1] for line in shown.stdout.splitlines() if line.startswith(("event", "state"))] == [
+        "pull_request", "ignored",
+    ]  # fmt: skip
+    assert body.stdout.encode() == BODY
     assert (replayed.returncode, replayed.stdout) == (0, "It is handled again within a second.\n")
     assert ended(door, "for the operator")["attempts"] == 1
-    assert run("replay", "999999999").returncode == 2
+
+
+def test_deliveries__those_that_failed_are_listed_with_their_reason_and_replayed_together(door: Service):
+    for name in ("failed 1", "failed 2"):
+        deliver(door, **{"X-GitHub-Delivery": name})
+        ended(door, name)
+    door.fetch(
+        "UPDATE deliveries SET state = 'failed', reason = 'GitHub does not answer.' WHERE delivery_id LIKE 'failed _'"
+    )
+
+    listed = operate(door, "--failed")
+    of_gitlab = operate(door, "--failed", "--source", "gitlab")
+    replayed = operate(door, "replay", "--all-failed")
+
+    assert len(numbers(listed)) == 2
+    assert all(line.endswith("failed  GitHub does not answer.") for line in listed.stdout.splitlines())
+    assert (of_gitlab.stdout, of_gitlab.stderr) == ("", "No deliveries.\n")
+    assert replayed.stdout == "2 deliveries are handled again within a second.\n"
+    assert [ended(door, name)["state"] for name in ("failed 1", "failed 2")] == ["ignored"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["replay", "999999999"], "There is no delivery 999999999 that has ended."),
+        (["replay"], "Say which: their numbers, or --all-failed."),
+        (["show", "999999999"], "There is no delivery 999999999."),
+        (["--failed", "--state", "handled"], "--failed and --state name two different states"),
+    ],
+)
+def test_deliveries__an_operators_mistake_is_told_in_a_sentence(door: Service, arguments: list[str], words: str):
+    answer = operate(door, *arguments)
+
+    assert answer.returncode == 2
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -19,7 +19,7 @@ OUTPUT_BYTES = 65_535
 
 
 class GitHub(StandIn):
-    """One repository, `owner/name`. `comments` and `check_runs` are its state, by id."""
+    """One repository, `owner/name`, with pull request 12. `comments` and `check_runs` are its state, by id."""
 
     repository = "acme/prompts"
     token = "ghs_" + "t" * 60
@@ -34,26 +34,50 @@ class GitHub(StandIn):
         self.ids = itertools.count(1001)
         self.files: list[str] = []  # what the pull request, or the push, changes
         self.read_only: tuple[str, ...] = ()  # parts of a path that the token may not write to
+        self.pull_numbers: set[int] = {12}
+        self.pull_of: dict[int, int] = {}  # comment -> pull request
+        self.app_id = 15368  # whose check runs these are
+        self.check_history: dict[int, list[tuple[str, str | None]]] = {}  # status and conclusion after each write
 
-    def add_comment(self, login: str, body: str) -> int:
+    def add_comment(self, login: str, body: str, *, pull: int = 12) -> int:
         """A comment by somebody."""
         number = next(self.ids)
+        self.pull_of[number] = pull
         self.comments[number] = {
             "id": number,
             "user": {"login": login, "type": "Bot" if login.endswith("[bot]") else "User"},
             "body": body,
-            "html_url": f"https://github.com/{self.repository}/pull/12#issuecomment-{number}",
+            "html_url": f"https://github.com/{self.repository}/pull/{pull}#issuecomment-{number}",
         }
         return number
 
-    def ours(self) -> list[str]:
-        """Bodies of the comments by our login."""
-        return [comment["body"] for comment in self.comments.values() if comment["user"]["login"] == self.login]
+    def ours(self, *, pull: int | None = None) -> list[str]:
+        """Bodies of the comments by our login, on one pull request or on all."""
+        return [
+            comment["body"]
+            for number, comment in self.comments.items()
+            if comment["user"]["login"] == self.login and pull in (None, self.pull_of[number])
+        ]
+
+    def add_check_run(self, name: str, sha: str, *, external_id: str, app_id: int) -> int:
+        """A check run of somebody's App."""
+        number = next(self.ids)
+        self.annotations[number] = []
+        self.check_history[number] = [("queued", None)]
+        self.check_runs[number] = {
+            "id": number, "name": name, "head_sha": sha, "external_id": external_id, "status": "queued",
+            "output": {"title": "", "summary": ""}, "app": {"id": app_id},
+        }  # fmt: skip
+        return number
 
     def answer(self, seen: Seen) -> Answer:
         self._check_headers(seen)
         if seen.path == "/graphql" and seen.method == "POST":
             return self._graphql(seen)
+        return self.answer_about_repository(seen)
+
+    def answer_about_repository(self, seen: Seen) -> Answer:
+        """What a request with a good token is answered."""
         prefix = f"/repos/{self.repository}"
         if not seen.path.startswith(prefix + "/"):
             return _not_found()
@@ -61,8 +85,8 @@ class GitHub(StandIn):
         if seen.method != "GET" and any(part in path for part in self.read_only):
             return Answer(status=403, body={"message": "Resource not accessible by integration"})
         routes = (
-            ("GET", r"/issues/12/comments", self._list_comments),
-            ("POST", r"/issues/12/comments", self._create_comment),
+            ("GET", r"/issues/(\d+)/comments", self._list_comments),
+            ("POST", r"/issues/(\d+)/comments", self._create_comment),
             ("PATCH", r"/issues/comments/(\d+)", self._edit_comment),
             ("DELETE", r"/issues/comments/(\d+)", self._delete_comment),
             ("GET", r"/commits/([0-9a-f]{40})/check-runs", self._list_check_runs),
@@ -113,9 +137,11 @@ class GitHub(StandIn):
             raise _refused(422, "per_page over 100")
         return size, page
 
-    def _list_comments(self, seen: Seen) -> Answer:
+    def _list_comments(self, seen: Seen, pull: str) -> Answer:
         size, page = self._page(seen, {"since"})
-        found = [self.comments[number] for number in sorted(self.comments)]
+        if int(pull) not in self.pull_numbers:
+            return _not_found()
+        found = [self.comments[number] for number in sorted(self.comments) if self.pull_of[number] == int(pull)]
         shown = found[(page - 1) * size : page * size]
         more = {"Link": f'<{self.url}/x?page={page + 1}>; rel="next"'} if page * size < len(found) else {}
         return Answer(body=shown, headers=more)
@@ -125,8 +151,10 @@ class GitHub(StandIn):
         _require(closed(body, {"body": text(COMMENT_CHARS, max_bytes=COMMENT_BYTES)}, required=("body",)))
         return str(body["body"])
 
-    def _create_comment(self, seen: Seen) -> Answer:
-        number = self.add_comment(self.login, self._require_comment(seen))
+    def _create_comment(self, seen: Seen, pull: str) -> Answer:
+        if int(pull) not in self.pull_numbers:
+            return _not_found()
+        number = self.add_comment(self.login, self._require_comment(seen), pull=int(pull))
         return Answer(status=201, body=self.comments[number])
 
     def _edit_comment(self, seen: Seen, number: str) -> Answer:
@@ -148,9 +176,11 @@ class GitHub(StandIn):
     def _list_check_runs(self, seen: Seen, sha: str) -> Answer:
         size, page = self._page(seen, {"check_name", "filter", "status", "app_id"})
         found = [
-            {**run, "output": {**run["output"], "annotations_count": len(self.annotations[number])}}
+            {**run, "output": {**run.get("output", {}), "annotations_count": len(self.annotations[number])}}
             for number, run in sorted(self.check_runs.items(), reverse=True)
-            if run["head_sha"] == sha and run["name"] == seen.query.get("check_name", run["name"])
+            if run["head_sha"] == sha
+            and run["name"] == seen.query.get("check_name", run["name"])
+            and seen.query.get("app_id", str(self._app_of(run))) == str(self._app_of(run))
         ]
         shown = found[(page - 1) * size : page * size]
         return Answer(body={"total_count": len(found), "check_runs": shown})
@@ -169,28 +199,46 @@ class GitHub(StandIn):
                 "action_required", "cancelled", "failure", "neutral", "success", "skipped", "timed_out"
             ),
             "output": lambda value: not _wrong_output(value, is_new=is_new),
+            "actions": lambda value: isinstance(value, list) and len(value) <= 3 and not any(map(_wrong_action, value)),
         }
         _require(closed(body, fields, required=("name", "head_sha") if is_new else ()))
         if "output" in body:
             _require(_wrong_output(body["output"], is_new=is_new))
         if body.get("status") == "completed" and "conclusion" not in body:
             raise _refused(422, "completed without a conclusion")
+        if body.get("status") != "completed" and "conclusion" in body:
+            raise _refused(422, "a conclusion without completed: the real one completes it by itself")
         return dict(body)
 
     def _create_check_run(self, seen: Seen) -> Answer:
         body = self._require_check_run(seen, is_new=True)
         number = next(self.ids)
         self.annotations[number] = body.get("output", {}).pop("annotations", [])
-        self.check_runs[number] = {"id": number, "status": "queued", **body}
+        self.check_runs[number] = {"id": number, "status": "queued", "app": {"id": self.app_id}, **body}
+        self._note_check(number)
         return Answer(status=201, body=self.check_runs[number])
 
     def _update_check_run(self, seen: Seen, number: str) -> Answer:
         if int(number) not in self.check_runs:
             return _not_found()
+        run = self.check_runs[int(number)]
+        if self._app_of(run) != self.app_id:
+            raise _refused(403, "Invalid app_id: the check run is another App's")
         body = self._require_check_run(seen, is_new=False)
+        if "status" in body and body["status"] != "completed":
+            run.pop("conclusion", None)  # opened again
         self.annotations[int(number)] += body.get("output", {}).pop("annotations", [])  # appended, as the real one does
-        self.check_runs[int(number)] |= body
-        return Answer(body=self.check_runs[int(number)])
+        output = {**run.get("output", {}), **body.get("output", {})}
+        run |= {**body, **({"output": output} if output else {})}
+        self._note_check(int(number))
+        return Answer(body=run)
+
+    def _app_of(self, run: dict[str, Any]) -> int:
+        return int(run.get("app", {"id": self.app_id})["id"])
+
+    def _note_check(self, number: int) -> None:
+        run = self.check_runs[number]
+        self.check_history.setdefault(number, []).append((run["status"], run.get("conclusion")))
 
     def _create_status(self, seen: Seen, sha: str) -> Answer:
         body = seen.json()
@@ -230,6 +278,11 @@ def _wrong_output(output: Any, *, is_new: bool) -> list[str]:
             required=("path", "start_line", "end_line", "annotation_level", "message"),
         )
     return wrong
+
+
+def _wrong_action(action: Any) -> list[str]:
+    fields = {"label": text(20), "description": text(40), "identifier": text(20)}
+    return closed(action, fields, required=("label", "description", "identifier"))
 
 
 def _is_url(value: Any) -> bool:

@@ -41,6 +41,10 @@ class GitHubApp(StandIn):
         self.tokens: dict[str, dict[str, str]] = {}  # what was granted to each
         self.truncates = False
         self.suspended = False
+        self.installed = True
+        self.given = True  # the installation has the repository
+        self.more_repositories: dict[int, str] = {}  # number -> name, beside the one that can be read
+        self.owner_id = 501
         self._numbers = itertools.count(1)
 
     def answer(self, seen: Seen) -> Answer:
@@ -53,7 +57,9 @@ class GitHubApp(StandIn):
         prefix = f"/repos/{self.name}"
         routes = (
             ("GET", rf"{prefix}/installation", self._installation),
+            ("GET", r"/app/installations/(\d+)", self._installation_by_number),
             ("POST", r"/app/installations/(\d+)/access_tokens", self._token),
+            ("GET", r"/installation/repositories", self._repositories),
             ("GET", rf"{prefix}/git/trees/([0-9a-f]+)", self._tree),
             ("GET", rf"{prefix}/git/blobs/([0-9a-f]+)", self._blob),
             ("GET", rf"{prefix}/compare/([0-9a-f]+)\.\.\.([0-9a-f]+)", self._compare),
@@ -90,17 +96,44 @@ class GitHubApp(StandIn):
 
     def _installation(self, seen: Seen) -> Answer:
         self._require_proof(seen)
-        return Answer(body={"id": self.installation_id, "app_id": int(APP_ID)})
+        return Answer(body=self._described()) if self.installed and self.given else not_found()
+
+    def _repositories(self, seen: Seen) -> Answer:
+        self._require_right(seen, "metadata")
+        self._query(seen, "per_page", "page")
+        listed = [(self.id, self.name), *self.more_repositories.items()] if self.given else []
+        start = (int(seen.query["page"]) - 1) * int(seen.query["per_page"])
+        page = [
+            {"id": number, "full_name": name, "default_branch": "main", "owner": {"id": self.owner_id}}
+            for number, name in listed[start : start + int(seen.query["per_page"])]
+        ]
+        return Answer(body={"total_count": len(listed), "repositories": page})
+
+    def _installation_by_number(self, seen: Seen, number: str) -> Answer:
+        self._require_proof(seen)
+        return Answer(body=self._described()) if self.installed and int(number) == self.installation_id else not_found()
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "id": self.installation_id,
+            "app_id": int(APP_ID),
+            "account": {"id": self.owner_id, "login": self.name.partition("/")[0], "type": "Organization"},
+            "suspended_at": "2026-01-02T03:04:05Z" if self.suspended else None,
+        }
 
     def _token(self, seen: Seen, number: str) -> Answer:
         self._require_proof(seen)
         body = seen.json()
-        if int(number) != self.installation_id:
+        if not self.installed or int(number) != self.installation_id:
             return not_found()
         if self.suspended:
             return Answer(status=403, body={"message": "This installation has been suspended"})
-        if set(body) != {"repository_ids", "permissions"} or body["repository_ids"] != [self.id]:
+        is_for_all = set(body) == {"permissions"} and body["permissions"] == {"metadata": "read"}
+        if not is_for_all and set(body) != {"repository_ids", "permissions"}:
             raise refused(422, "a token for one repository and named rights is asked for, nothing wider")
+        if not is_for_all and (body["repository_ids"] != [self.id] or not self.given):
+            # No violation: who asks whether a repository is still there, asks so.
+            return Answer(status=422, body={"message": "There is at least one repository that does not exist"})
         if any(GRANTED.get(right) not in (level, "write") for right, level in body["permissions"].items()):
             raise refused(422, "The permissions requested are not granted to this installation.")
         token = f"ghs_{APP_ID}_{next(self._numbers)}_" + "t" * 200

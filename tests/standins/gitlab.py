@@ -10,7 +10,7 @@ from tests.standins.web import Answer, Refused, Seen, StandIn, closed, one_of, t
 
 
 class GitLab(StandIn):
-    """One project, `acme/prompts`, with merge request 12. `notes` is its state, by id."""
+    """One project, `acme/prompts`, with merge request 12. `notes` and `statuses` are its state."""
 
     project = "acme/prompts"
     token = "glpat-" + "t" * 20
@@ -22,15 +22,22 @@ class GitLab(StandIn):
         self.statuses: list[dict[str, Any]] = []
         self.ids = itertools.count(501)
         self.repeats_refused = False  # as real instances do for a state that is there already
+        self.request_numbers: set[int] = {12}
+        self.request_of: dict[int, int] = {}  # note -> merge request
 
-    def add_note(self, login: str, body: str) -> int:
+    def add_note(self, login: str, body: str, *, request: int = 12) -> int:
         """A note by somebody."""
         number = next(self.ids)
+        self.request_of[number] = request
         self.notes[number] = {"id": number, "author": {"username": login}, "body": body, "system": False}
         return number
 
-    def ours(self) -> list[str]:
-        return [note["body"] for note in self.notes.values() if note["author"]["username"] == self.login]
+    def ours(self, *, request: int | None = None) -> list[str]:
+        return [
+            note["body"]
+            for number, note in self.notes.items()
+            if note["author"]["username"] == self.login and request in (None, self.request_of[number])
+        ]
 
     def answer(self, seen: Seen) -> Answer:
         if seen.headers.get("authorization") != f"Bearer {self.token}":
@@ -42,25 +49,32 @@ class GitLab(StandIn):
         prefix = "/api/v4/projects/acme%2Fprompts"  # the slash of a path has to be encoded
         if not seen.path.startswith(prefix + "/"):
             return _not_found()
+        return self.answer_about_project(seen, seen.path.removeprefix(prefix))
+
+    def answer_about_project(self, seen: Seen, path: str) -> Answer:
+        """What a request with a good token is answered; `path` begins behind the project."""
         routes = (
-            ("GET", r"/merge_requests/12/notes", self._list),
-            ("POST", r"/merge_requests/12/notes", self._create),
-            ("PUT", r"/merge_requests/12/notes/(\d+)", self._edit),
-            ("DELETE", r"/merge_requests/12/notes/(\d+)", self._delete),
+            ("GET", r"/merge_requests/(\d+)/notes", self._list),
+            ("POST", r"/merge_requests/(\d+)/notes", self._create),
+            ("PUT", r"/merge_requests/(\d+)/notes/(\d+)", self._edit),
+            ("DELETE", r"/merge_requests/(\d+)/notes/(\d+)", self._delete),
             ("POST", r"/statuses/([0-9a-f]{40})", self._set_status),
         )
         for method, pattern, handle in routes:
-            if seen.method == method and (found := re.fullmatch(pattern, seen.path.removeprefix(prefix))):
+            if seen.method == method and (found := re.fullmatch(pattern, path)):
                 return handle(seen, *found.groups())
         return _not_found()
 
-    def _list(self, seen: Seen) -> Answer:
+    def _list(self, seen: Seen, request: str) -> Answer:
+        if int(request) not in self.request_numbers:
+            return _not_found()
         if unknown := set(seen.query) - {"sort", "order_by", "page", "per_page"}:
             raise _refused(400, f"unknown query parameters {sorted(unknown)}")
         size, page = int(seen.query.get("per_page", 20)), int(seen.query.get("page", 1))
         if not 1 <= size <= 100:
             raise _refused(400, "per_page over 100")
-        found = sorted(self.notes.values(), key=lambda note: note["id"], reverse=seen.query.get("sort") != "asc")
+        of_request = [note for number, note in self.notes.items() if self.request_of[number] == int(request)]
+        found = sorted(of_request, key=lambda note: note["id"], reverse=seen.query.get("sort") != "asc")
         return Answer(body=found[(page - 1) * size : page * size])
 
     def _require_body(self, seen: Seen) -> str:
@@ -72,19 +86,22 @@ class GitLab(StandIn):
             self.violations.append(f"quick action: {body['body'][:200]!r}")
         return str(body["body"])
 
-    def _create(self, seen: Seen) -> Answer:
-        return Answer(status=201, body=self.notes[self.add_note(self.login, self._require_body(seen))])
+    def _create(self, seen: Seen, request: str) -> Answer:
+        if int(request) not in self.request_numbers:
+            return _not_found()
+        number = self.add_note(self.login, self._require_body(seen), request=int(request))
+        return Answer(status=201, body=self.notes[number])
 
-    def _edit(self, seen: Seen, number: str) -> Answer:
-        if int(number) not in self.notes:
+    def _edit(self, seen: Seen, request: str, number: str) -> Answer:
+        if self.request_of.get(int(number)) != int(request) or int(number) not in self.notes:
             return _not_found()
         if self.notes[int(number)]["author"]["username"] != self.login:
             raise _refused(403, "the note is another's")
         self.notes[int(number)]["body"] = self._require_body(seen)
         return Answer(body=self.notes[int(number)])
 
-    def _delete(self, seen: Seen, number: str) -> Answer:
-        if int(number) not in self.notes:
+    def _delete(self, seen: Seen, request: str, number: str) -> Answer:
+        if self.request_of.get(int(number)) != int(request) or int(number) not in self.notes:
             return _not_found()
         if self.notes[int(number)]["author"]["username"] != self.login:
             raise _refused(403, "the note is another's")

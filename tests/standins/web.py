@@ -26,6 +26,7 @@ class Seen:
     query: Mapping[str, str]
     headers: Mapping[str, str]  # names in lower case
     body: bytes
+    pairs: tuple[tuple[str, str], ...] = ()  # of the query, where a name may come twice
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -42,7 +43,7 @@ class Answer:
 
 @dataclass
 class Fault:
-    """What is answered in place of the truth, `times` times, for requests of these methods.
+    """What is answered in place of the truth, `times` times, for requests of these methods whose path holds `path`.
 
     `after`: the request is carried out first, and only its answer is lost.
     """
@@ -53,6 +54,10 @@ class Fault:
     delay_seconds: float = 0.0
     after: bool = False
     endless: bool = False
+    path: str = ""
+
+    def is_for(self, seen: Seen) -> bool:
+        return (not self.methods or seen.method in self.methods) and self.path in seen.path
 
 
 class Refused(Exception):
@@ -85,7 +90,7 @@ class StandIn:
             self.before_answer(seen)
         with self.lock:
             self.log.append(seen)
-            fault = next((one for one in self.faults if not one.methods or seen.method in one.methods), None)
+            fault = next((one for one in self.faults if one.is_for(seen)), None)
             if fault is not None:
                 fault.times -= 1
                 self.faults = [one for one in self.faults if one.times > 0]
@@ -125,6 +130,7 @@ def _handler_of(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
                 method=self.command,
                 path=parts.path,
                 query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+                pairs=tuple(parse_qsl(parts.query, keep_blank_values=True)),
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=self.rfile.read(int(self.headers.get("content-length", 0))),
             )

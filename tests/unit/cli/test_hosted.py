@@ -338,6 +338,15 @@ def test_hosted__a_failed_job_ends_with_1(alice: User, service: Service) -> None
     assert ran.code == 1
 
 
+def test_hosted__a_superseded_job_ends_with_2_and_names_the_newer_one(alice: User, service: Service) -> None:
+    service.set(STATUS, Reply(a_job("failed", error="Superseded.", code="superseded", superseded_by="j-2")))
+
+    ran = alice.runs("test", "@alice/review")
+
+    assert ran.err.startswith("❌ A newer commit of this change is tested in its place: `prpm job j-2`.\n")
+    assert ran.code == 2
+
+
 def test_hosted__a_standstill_ends_with_1_and_the_way_to_look_later(alice: User, service: Service) -> None:
     service.set(STATUS, Reply(a_job("queued")))
 

@@ -53,7 +53,7 @@ async def test_token__is_for_one_repository_and_the_rights_that_are_needed(app: 
 
 
 async def test_installation__is_found_by_the_apps_own_word(app: GitHubApp):
-    assert await carried_out(installation_of(app.url, proof(), app.name)) == app.installation_id
+    assert (await carried_out(installation_of(app.url, proof(), app.name))).id == app.installation_id
 
 
 async def test_token__W19_of_a_suspended_installation_is_none(app: GitHubApp):

@@ -77,7 +77,7 @@ ALLOWED_TAGS = {
 
 
 def markdown_of(notice: Notice, budget: Budget = COMMENT) -> str:
-    return report(notice, sort_rows(notice.outcome), budget=budget, marker=first_line("a" * 64, notice))
+    return report(notice, sort_rows(notice.outcome), budget=budget, marker=first_line("a" * 64, notice.accepted_at))
 
 
 def require_harmless(markdown: str) -> None:

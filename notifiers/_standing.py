@@ -1,0 +1,37 @@
+"""How a check stands where there is no outcome: a job that waits or runs, or the reason why there is no job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+# Of a check that no job stands behind: the same for all of them, so that a job can take the place of one.
+NO_JOB = "state"
+WAITING = ("queued", "in_progress")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One check of a commit, as a forge is to show it now. Title and summary may hold other people's text.
+
+    `key` names the check among those of its commit: the job's id, or `NO_JOB`. `state` is queued, in_progress, neutral,
+    failure or action_required.
+    """
+
+    key: str
+    package: str | None  # None: of all
+    suite: str
+    state: str
+    title: str
+    accepted_at: datetime  # with its zone
+    summary: str = ""
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        if self.accepted_at.tzinfo is None:
+            raise ValueError("accepted_at needs a zone, such as UTC")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is still to come."""
+        return self.state in WAITING

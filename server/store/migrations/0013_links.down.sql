@@ -1,0 +1,1 @@
+DROP TABLE setup_tickets, forge_apps, linked_repositories, hooks, installations;
