@@ -9,7 +9,7 @@ import msgspec
 
 from evals.archives import read_archive
 from evals.choosing import AUTO
-from evals.generating import generate_suite
+from evals.generating import CannotGenerate, generate_suite
 from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.suites import parse_suite_value, suite_digest
@@ -36,6 +36,8 @@ async def write_suite(job: ClaimedJob, archive: bytes, *, models: ModelPool) -> 
     Raises CannotGenerate, CapReached, and EngineError for a package that cannot be read.
     """
     model = models.catalogue.default if job.models == (AUTO,) else job.models[0]
+    if not models.catalogue.resolve(model).can_judge:
+        raise CannotGenerate(f"The model {model} is too small to write cases; name another one first.")
     instructions = await asyncio.to_thread(_instructions, archive, job)
     generated = await generate_suite(instructions, model=model, pool=models)
     suite = await asyncio.to_thread(parse_suite_value, generated.value, path="generated")

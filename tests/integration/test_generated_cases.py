@@ -30,6 +30,7 @@ from server.services.upstream_registry import UpstreamRegistry
 from server.store import generated_suites, jobs
 from server.store.accounts import read_caller_by_id
 from tests.packages import a_package
+from tests.service import Service, finished_job
 from tests.standins.model_server import ModelServer, model_server
 from tests.standins.service import Reply
 from tests.standins.service import Service as Registry
@@ -41,6 +42,10 @@ models:
     context_tokens: 1000
     deployments:
       - {{backend: openai_compatible, model: mock-a, base_url: "{url}", price: {{input: 1000, output: 1000}}}}
+  toy:
+    context_tokens: 1000
+    can_judge: false
+    deployments: [{{backend: openai_compatible, model: mock-b, base_url: "{url}", free: true}}]
   slow:
     context_tokens: 1000
     deployments: [{{backend: openai_compatible, model: slow-60000-a, base_url: "{url}", free: true}}]
@@ -257,6 +262,31 @@ async def test_generate__what_cannot_be_used_fails_the_job_and_gives_the_run_bac
     assert row["cost_usd"] > 0
     runs = await hosted.db.fetchval("SELECT SUM(runs) FROM usage_ledger WHERE job_id = $1", job_id)
     assert runs == 0
+
+
+async def test_generate__a_model_that_is_too_small_is_not_asked(hosted: Hosted) -> None:
+    job_id = await hosted.submits(generate=True, models=["toy", "writer"])
+    await hosted.works()
+
+    row = await hosted.row(job_id)
+    assert row["error_message"] == (
+        "There are no cases to run: The model toy is too small to write cases; name another one first. "
+        "The run was given back."
+    )
+    assert hosted.mock.requests == 0
+
+
+def test_generate__over_http_says_why_there_are_no_cases(service: Service) -> None:
+    account = service.an_account()
+    files = {"Content-Type": "application/gzip"}
+    sent = account.client.post("/api/v1/package-snapshots", content=pack(a_package(suite=None)), headers=files)
+
+    asked = {"snapshot_id": sent.json()["snapshot_id"], "generate": True}
+    job = finished_job(account, account.client.post("/api/v1/test-jobs/run", json=asked).json()["job_id"])
+
+    # The echo says what it was told, which are no cases.
+    assert (job["status"], job["code"], job["config"]["suite_source"]) == ("failed", "no_cases", "generated")
+    assert "wrote no usable cases in 2 tries" in job["error"]
 
 
 async def test_generate__writing_stays_within_the_money_cap(hosted: Hosted) -> None:
