@@ -65,8 +65,9 @@ def origin_note(job: ClaimedJob, suite: Suite) -> str | None:
         are = "is" if count == 1 else "are"
         return f"The package has no tests of its own; the registry's {cases} {are} run."
     if job.suite_source == "generated":
+        were, them = ("was", "it") if count == 1 else ("were", "them")
         return (
-            f"The {cases} of this run were generated: {suite.generated_by or 'a model'} wrote them from the package's "
-            "text, and nobody has checked them."
+            f"The {cases} of this run {were} generated: {suite.generated_by or 'a model'} wrote {them} from the "
+            f"package's text, and nobody has checked {them}."
         )
     return None

@@ -318,9 +318,29 @@ async def test_generate__cannot_choose_among_cases_that_nobody_has_written(hoste
 
     with pytest.raises(NoSuite, match="nobody can tell what they take"):
         await estimate(
-            hosted.db, hosted.credential, RunRequest(package_id=hosted.package, generate=True), models=hosted.announced
+            hosted.db,
+            hosted.credential,
+            RunRequest(package_id=hosted.package, generate=True, dry_run=True),
+            models=hosted.announced,
         )
     assert await hosted.db.fetchval("SELECT COUNT(*) FROM test_jobs") == 0
+
+
+async def test_generate__chooses_among_cases_and_estimates_them_once_they_are_written(hosted: Hosted) -> None:
+    hosted.mock.answers.append(json.dumps(WRITTEN))
+    await hosted.submits(generate=True)
+    await hosted.works()
+
+    job_id = await hosted.submits(generate=True, cases=["Bye"])
+    await hosted.works()
+
+    outcome = await hosted.outcome(job_id)
+    assert [case["title"] for case in outcome["test_cases"]] == ["Bye"]
+    assert outcome["summary"]["notes"][0].startswith("The 1 case of this run was generated: writer wrote it")
+    request = RunRequest(package_id=hosted.package, generate=True, dry_run=True)
+    told = await estimate(hosted.db, hosted.credential, request, models=hosted.announced)
+    assert (told.suite_source, told.cases) == ("generated", 2)
+    assert hosted.times_written == 1
 
 
 async def test_generate__unasked_a_package_without_tests_is_refused_with_what_to_do(hosted: Hosted) -> None:
