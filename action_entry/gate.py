@@ -9,6 +9,7 @@ from action_entry.inputs import Inputs
 from notifiers import Outcome
 from notifiers._findings import Findings, headline, sort_rows
 from notifiers._notice import Notice
+from notifiers._outcome import Gate
 from notifiers._text import counted, percent
 
 PASSED, FAILED, WITHOUT_VERDICT, SKIPPED = "passed", "failed", "without verdict", "skipped"
@@ -30,7 +31,9 @@ class Verdict:
 def judge(notice: Notice, inputs: Inputs) -> Verdict:
     """The verdict of a job that ran to its end.
 
-    Without a comparison there are no regressions to tell, so that `fail-on: regressions` looks at failures.
+    It is the service's, which was told `fail-on` and `min-score`, so that comment, check and step say the same. A job
+    that somebody else had submitted with another gate is judged here. Without a comparison there are no regressions to
+    tell, so that `fail-on: regressions` looks at failures.
     """
     outcome = notice.outcome
     findings = sort_rows(outcome)
@@ -48,6 +51,8 @@ def judge(notice: Notice, inputs: Inputs) -> Verdict:
 
 def _state(notice: Notice, findings: Findings, inputs: Inputs) -> tuple[str, str]:
     words = headline(notice, findings)
+    if (gate := notice.outcome.gate) is not None and _is_as_asked(gate, inputs):
+        return _by_conclusion(notice, gate, words)
     if inputs.fail_on == "never":
         return PASSED, f"{words}; fail-on is `never`"
     if found := _counts_against(notice, findings, inputs.fail_on):
@@ -55,10 +60,29 @@ def _state(notice: Notice, findings: Findings, inputs: Inputs) -> tuple[str, str
     score = notice.outcome.summary.overall_score
     has_score = len(findings.without_verdict) < len(notice.outcome.test_cases)
     if inputs.min_score is not None and has_score and score < inputs.min_score:
-        return FAILED, f"the score is {percent(score)}, below min-score {inputs.min_score:g}"
+        return FAILED, _too_low(score, inputs.min_score)
     if notice.conclusion == "inconclusive":
         return WITHOUT_VERDICT, words
     return PASSED, words
+
+
+def _is_as_asked(gate: Gate, inputs: Inputs) -> bool:
+    return gate.asked == inputs.fail_on and gate.min_score == inputs.min_score
+
+
+def _by_conclusion(notice: Notice, gate: Gate, words: str) -> tuple[str, str]:
+    """The service's conclusion, with what decided it."""
+    if gate.decided_by == "never" and notice.conclusion == "passed":
+        return PASSED, f"{words}; fail-on is `never`"
+    if notice.conclusion != "failed":
+        return (PASSED if notice.conclusion == "passed" else WITHOUT_VERDICT), words
+    if gate.decided_by == "min_score" and gate.min_score is not None:
+        return FAILED, _too_low(notice.outcome.summary.overall_score, gate.min_score)
+    return FAILED, " ".join(gate.reasons) if gate.decided_by == "cases" else words
+
+
+def _too_low(score: float, least: float) -> str:
+    return f"the score is {percent(score)}, below min-score {least:g}"
 
 
 def _counts_against(notice: Notice, findings: Findings, fail_on: str) -> str:

@@ -15,6 +15,7 @@ import re
 import stat
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,55 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     if len(packed) > MAX_ARCHIVE_BYTES:
         raise Misused(_too_large())
     return packed
+
+
+@dataclass(frozen=True)
+class Several:
+    """One of several packages in a folder. `own`: the files and folders that are its alone, below that folder."""
+
+    name: str
+    own: tuple[str, ...]
+
+
+def several_packages(root: Path) -> tuple[Several, ...]:
+    """The packages of a folder that holds more than one; none for any other, and for what cannot be read."""
+    folder = Folder(root)
+    try:
+        found = _in_manifest(folder) if folder.has(layouts()["manifest"]) else _in_layouts(folder)
+    except (Misused, ValueError, RecursionError):
+        return ()  # what is wrong is said where the package is read
+    names = dict.fromkeys(one.name for one in found)
+    joined = [Several(name, tuple(path for one in found if one.name == name for path in one.own)) for name in names]
+    return tuple(joined) if len(joined) > 1 else ()
+
+
+def _in_manifest(folder: Folder) -> list[Several]:
+    value = json.loads(folder.read(layouts()["manifest"]))
+    entries = value.get("packages") if isinstance(value, dict) else None
+    packages = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return [
+        Several(str(entry["name"]), tuple(_name_of(item) for item in entry.get("files") or ()))
+        for entry in packages
+        if isinstance(entry.get("name"), str) and isinstance(entry.get("files") or [], list)
+    ]
+
+
+def _in_layouts(folder: Folder) -> list[Several]:
+    """Those of the most particular layout, which is the one that counts, by the names that it gives them."""
+    left = [path for path in folder.walk("") if not _is_companion(path)]
+    for layout in layouts()["layouts"]:
+        if groups := _groups(layout, left):
+            return [
+                Several(name, (start,) if start else tuple(sorted(paths))) for (start, name), paths in groups if name
+            ]
+    return []
+
+
+def belongs(path: str, one: Several, folder: Folder) -> bool:
+    """Whether a changed path, below the folder, changes what is tested of this one of several packages."""
+    if any(path == own or path.startswith(f"{own.rstrip('/')}/") for own in one.own):
+        return True
+    return path == layouts()["manifest"] or path in layouts()["suites"] or path in _companions(folder)
 
 
 def package_name(root: Path) -> str:
@@ -153,15 +203,22 @@ def _guessed(folder: Folder) -> list[str]:
 
 
 def _taken(layout: Mapping[str, str], paths: list[str]) -> set[str]:
+    return {path for _, group in _groups(layout, paths) for path in group}
+
+
+def _groups(layout: Mapping[str, str], paths: list[str]) -> list[tuple[tuple[str, str | None], set[str]]]:
+    """The layout's packages by folder and name, with their files."""
     groups: dict[tuple[str, str | None], set[str]] = {}
     for path in paths:
         if match := re.fullmatch(layout["pattern"], path):
             parts = match.groupdict()
             groups.setdefault((parts.get("folder") or "", parts.get("name")), set()).add(path)
     required = layout.get("required")
-    return {
-        path for (start, _), group in groups.items() if required is None or start + required in group for path in group
-    }
+    return [
+        ((start, name), group)
+        for (start, name), group in groups.items()
+        if required is None or start + required in group
+    ]
 
 
 def _is_companion(path: str) -> bool:

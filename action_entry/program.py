@@ -155,10 +155,10 @@ class Program:
 
     def _changed(self, projects: tuple[Project, ...], inputs: Inputs, event: Event) -> tuple[Project, ...]:
         """The projects that the change touches; all of them where that is not known or one was named."""
-        if event.change is None or not is_choice(inputs):
+        if event.change is None or not is_choice(inputs, projects):
             return projects
         changed = self._ci.changed_files(event.change, inputs=inputs, send=self._send)
-        return projects if changed is None else touched(projects, changed)
+        return projects if changed is None else touched(projects, changed, workspace=self._ci.workspace)
 
     def _connect(self, inputs: Inputs, event: Event) -> Service:
         self._clock.deadline = self._clock.now() + inputs.timeout_seconds
@@ -196,7 +196,8 @@ class Program:
             files = read_package(
                 self._ci.workspace / project.folder, suite=project.suite.as_packed if project.suite else None
             )
-            snapshot = service.keep_snapshot(pack(files))
+            chosen = project.several.name if project.several else ""
+            snapshot = service.keep_snapshot(pack(files), package=chosen, account=inputs.account)
             request["snapshot_id"] = snapshot.id
             package, in_package = snapshot.package or package, snapshot.suite_path
             suite_path = "/".join(part for part in (project.folder, in_package) if part) if in_package else ""
@@ -240,6 +241,7 @@ class Program:
         self._ci.begin_group(f"{started.package} · {started.suite}")
         url = job_page(inputs.server_url, started.job_id)
         self._ci.quote([f"Job {started.job_id}", url])
+        job: Job | None = None
         try:
             job = follow(service, started.job_id, clock=self._clock, heard=self._hear)
             self._open.remove(started.job_id)
@@ -248,7 +250,9 @@ class Program:
             notice = _notice(results, started, job, event, url=url)
         except CannotTest as error:
             self._ci.end_group()
-            return self._could_not(error, inputs, event, project=started.project, job_id=started.job_id, url=url)
+            return self._could_not(
+                error, inputs, event, project=started.project, job=job, job_id=started.job_id, url=url
+            )
         self._warn_of_other_models(job, inputs)
         verdict = judge(notice, inputs)
         self._ci.quote([*_failures(notice), _headline(verdict, notice)])
@@ -289,6 +293,7 @@ class Program:
         event: Event | None,
         *,
         project: Project | None = None,
+        job: Job | None = None,
         job_id: str = "",
         url: str = "",
     ) -> Done:
@@ -302,16 +307,18 @@ class Program:
         else:
             self._ci.warn(f"No verdict: {sentences}")
         name = project.name if project else self._subject(inputs)
-        if not isinstance(error, NotAllowed) and inputs is not None and event is not None and event.change is not None:
-            self._tell_neutral(sentences, inputs, event, project=project, name=name)
+        told: tuple[str, ...] = ()
+        if not isinstance(error, NotAllowed) and inputs is not None and event is not None:
+            told = self._tell_neutral(sentences, inputs, event, project=project, job=job, name=name)
         whole = replace(verdict, why=sentences)
-        return Done(verdict=verdict, summary=summary_of(whole, name=name, notice=None, told=(), suites=1))
+        return Done(verdict=verdict, summary=summary_of(whole, name=name, notice=None, told=told, suites=1))
 
-    def _tell_neutral(self, why: str, inputs: Inputs, event: Event, *, project: Project | None, name: str) -> None:
+    def _tell_neutral(
+        self, why: str, inputs: Inputs, event: Event, *, project: Project | None, job: Job | None, name: str
+    ) -> tuple[str, ...]:
         """A check run without a verdict. Only where the run itself is what a branch would wait for."""
-        assert event.change is not None, "looked at by the caller"  # noqa: S101 -- for the type checker
-        if project is None and is_choice(inputs):
-            return
+        if event.change is None or (project is None and is_choice(inputs)):
+            return ()
         notice = notice_without_outcome(
             why,
             package=name,
@@ -320,7 +327,7 @@ class Program:
             change=event.change,
             label=event.label,
         )
-        tell_change(notice, event.change, self._ci, inputs, job=None, send=self._send)
+        return tell_change(notice, event.change, self._ci, inputs, job=job, has_outcome=False, send=self._send)
 
     def _suite_of(self, project: Project | None) -> str:
         """The suite's name as a run that worked would have it, as far as that is known without the service."""
@@ -399,10 +406,13 @@ def _run_fields(project: Project, inputs: Inputs, event: Event) -> dict[str, obj
         "plugins": list(inputs.plugins),
         "framework": inputs.framework,
         "baseline": inputs.baseline,
+        "gate": inputs.fail_on,
         "account": inputs.account,
         "change": _change_fields(event.change),
     }
     always: dict[str, object] = {"upload_results": inputs.upload, "verify_results": inputs.verify}
+    if inputs.min_score is not None:
+        always["min_score"] = inputs.min_score
     named = {"suite_name": project.suite_name} if event.change is not None or project.suite is not None else {}
     return {name: value for name, value in optional.items() if value} | always | named
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from action_entry.errors import Misused, NotNow
 from action_entry.inputs import Inputs
-from action_entry.packing import Folder, layouts, package_name, path_matches, shown
+from action_entry.packing import Folder, Several, belongs, layouts, package_name, path_matches, several_packages, shown
 
 _SIGNS = "*?["
 MOST_PROJECTS = 50
@@ -52,6 +52,7 @@ class Project:
 
     name: str  # of the package, for people
     folder: str = ""
+    several: Several | None = None  # the one that is meant, where the folder holds several
     registered: str = ""  # "@author/name" or with a version: a published package
     suite: Suite | None = None
     suite_name: str = DEFAULT_SUITE
@@ -74,27 +75,42 @@ def find_projects(inputs: Inputs, *, workspace: Path) -> tuple[Project, ...]:
     folders = list(dict.fromkeys(folder for path in inputs.paths for folder in _folders(path, workspace=workspace)))
     if not folders:
         raise NotNow(f"No folder with a package fits {', '.join(map(shown, inputs.paths))}.", code="no_match")
-    if len(folders) > MOST_PROJECTS:
-        raise Misused(f"{len(folders)} packages fit; at most {MOST_PROJECTS} are tested at once. Narrow `path`.")
-    return tuple(
-        Project(name=package_name(workspace / folder), folder=folder, suite=suite, suite_name=suite_name)
+    found = tuple(
+        Project(name=name, folder=folder, several=one, suite=suite, suite_name=suite_name)
         for folder in folders
+        for name, one in _packages(workspace / folder)
+    )
+    if len(found) > MOST_PROJECTS:
+        raise Misused(f"{len(found)} packages fit; at most {MOST_PROJECTS} are tested at once. Narrow `path`.")
+    return found
+
+
+def _packages(folder: Path) -> list[tuple[str, Several | None]]:
+    """Name and choice of each package in the folder."""
+    several = several_packages(folder)
+    return [(one.name, one) for one in several] or [(package_name(folder), None)]
+
+
+def is_choice(inputs: Inputs, projects: Sequence[Project] = ()) -> bool:
+    """Whether many packages may be meant, of which a change touches some."""
+    is_pattern = len(inputs.paths) > 1 or any(sign in inputs.paths[0] for sign in _SIGNS)
+    return not inputs.package and (is_pattern or any(project.several for project in projects))
+
+
+def touched(projects: Sequence[Project], changed: Sequence[str], *, workspace: Path) -> tuple[Project, ...]:
+    """Those with a changed file in their folder (of several packages there: their own files), or a changed suite."""
+    return tuple(
+        project for project in projects if any(_belongs(path, project, workspace=workspace) for path in changed)
     )
 
 
-def is_choice(inputs: Inputs) -> bool:
-    """Whether many packages may be meant, of which a change touches some."""
-    return not inputs.package and (len(inputs.paths) > 1 or any(sign in inputs.paths[0] for sign in _SIGNS))
-
-
-def touched(projects: Sequence[Project], changed: Sequence[str]) -> tuple[Project, ...]:
-    """Those with a changed file in their folder, or a changed suite."""
-    return tuple(project for project in projects if any(_belongs(path, project) for path in changed))
-
-
-def _belongs(path: str, project: Project) -> bool:
-    is_suite = project.suite is not None and path == project.suite.path
-    return is_suite or not project.folder or path.startswith(f"{project.folder}/")
+def _belongs(path: str, project: Project, *, workspace: Path) -> bool:
+    if project.suite is not None and path == project.suite.path:
+        return True
+    inside = path if not project.folder else path.removeprefix(f"{project.folder}/")
+    if project.folder and inside == path:
+        return False
+    return project.several is None or belongs(inside, project.several, Folder(workspace / project.folder))
 
 
 def _folders(path: str, *, workspace: Path) -> Iterator[str]:

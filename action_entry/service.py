@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from action_entry.errors import Misused, NotNow
 from action_entry.wire import Event, Wire, as_body, as_object
@@ -77,13 +77,15 @@ class Service:
     def base_url(self) -> str:
         return self._wire.base_url
 
-    def keep_snapshot(self, archive: bytes) -> Snapshot:
-        """The archive is stored by its content; sending it again changes nothing."""
-        answer = self._call(
-            "POST", "/api/v1/package-snapshots", body=archive, headers={"Content-Type": "application/gzip"}
-        )
-        package = answer.get("package")
-        name = package.get("name") if isinstance(package, dict) else None
+    def keep_snapshot(self, archive: bytes, *, package: str = "", account: str = "") -> Snapshot:
+        """The archive is stored by its content; sending it again changes nothing.
+
+        `package`: which one of it, where it holds several. `account`: whose it is, if not the token's own.
+        """
+        query = urlencode({name: value for name, value in (("package", package), ("account", account)) if value})
+        path = "/api/v1/package-snapshots" + (f"?{query}" if query else "")
+        answer = self._call("POST", path, body=archive, headers={"Content-Type": "application/gzip"})
+        name = _object(answer, "package").get("name")
         return Snapshot(
             id=_text(answer, "snapshot_id", required=True),
             package=str(name or ""),

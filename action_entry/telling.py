@@ -41,16 +41,16 @@ def chats(inputs: Inputs, *, allowed_origins: frozenset[str]) -> tuple[Chat, ...
 
 
 def tell_change(
-    notice: Notice, change: Change, ci: Ci, inputs: Inputs, *, job: Job | None, send: Send
+    notice: Notice, change: Change, ci: Ci, inputs: Inputs, *, job: Job | None, send: Send, has_outcome: bool = True
 ) -> tuple[str, ...]:
     """What was done on the change's page, and what was not: sentences of ours for the summary.
 
-    Where the App reports (`reporter: app`), it does so alone.
+    Where the App reports (`reporter: app`), it does so alone. Without an outcome there is no comment, only a check.
     """
     if job is not None and job.reporter != "action":
         return ("The prpm App reports on this change.",)
     said: list[str] = []
-    for teller in ci.tellers(change, inputs=inputs, marker=job.marker if job else "", send=send):
+    for teller in ci.tellers(change, inputs=inputs, marker=job.marker if job and has_outcome else "", send=send):
         said += _told(notice, teller, ci, send=send)
     return tuple(said)
 

@@ -30,7 +30,8 @@ INTRODUCTION = """\
 
 How to run them: `make bench`, or `python -m benchmarks NAME... --write` for some of them and to bring this page up to
 date. Every figure stands beside a bare control that was measured in the same run, by turns: compare ratios between
-machines, not times. "≤" and "≥" are promises; the command ends with exit code 1 when one does not hold.
+machines, not times. "≤" and "≥" are promises; the command ends with exit code 1 when one does not hold. Other programs
+are measured by `python -m benchmarks.peers`, which installs them in a folder of their own first.
 """
 
 

@@ -495,6 +495,27 @@ class NotifyLast(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
+class TrustedRepository(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A repository whose workflows need no key. `proof`: why it is believed to be the account's."""
+
+    id: str
+    account: str
+    repository: str
+    issuer: str = ""
+    repository_id: int = 0
+    owner_id: int = 0
+    scopes: tuple[str, ...] = ()
+    proof: str = ""
+    workflow: str | None = None
+    allowed_events: tuple[str, ...] | None = None
+
+
+class TrustedRepositories(Struct, frozen=True, kw_only=True):
+    """All of an account's."""
+
+    trusted_repositories: tuple[TrustedRepository, ...]
+
+
 class NotifyTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where an account is told. `secret` is there once, when the target is new."""
 

@@ -7,10 +7,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-import httpx
 import msgspec
 
 from cli import answers
@@ -19,6 +19,10 @@ from cli.event_stream import ServerEvent, read_events
 from cli.user_config import is_loopback
 from evals.models import Secret
 
+# Imported where it is used, as it takes a third of a second: a command says what it does before it asks anybody.
+if TYPE_CHECKING:
+    import httpx
+
 Answer = TypeVar("Answer")
 
 # 2,000 rows with long answers are about 30 MB; more is no answer of ours.
@@ -26,6 +30,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ARCHIVE_BYTES = 10 * 1024 * 1024
 SUBMIT_TRIES = 3
 TARGETS = "/api/v1/notify-targets"
+TRUSTED = "/api/v1/trusted-repositories"
 _TRY_AGAIN = frozenset({502, 503, 504})
 
 
@@ -46,18 +51,25 @@ class RegistryClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._token = token
+        self._timeout_seconds = timeout_seconds
         self._sleep = sleep
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(timeout_seconds, connect=10.0),
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        return httpx.Client(
+            timeout=httpx.Timeout(self._timeout_seconds, connect=10.0),
             # The environment's proxies are for the world outside: asked for 127.0.0.1, one looks at itself.
-            trust_env=not is_loopback(base_url),
+            trust_env=not is_loopback(self.base_url),
             follow_redirects=False,
             headers={"User-Agent": "prpm-testing", "Accept": "application/json"},
         )
 
     def close(self) -> None:
-        """Connections are closed. Safe to call twice."""
-        self._http.close()
+        """Connections are closed, if any was made. Safe to call twice."""
+        if "_http" in self.__dict__:
+            self._http.close()
 
     def submit_test_job(self, request: Mapping[str, Any]) -> answers.SubmittedJob:
         """A job is queued, once: one Idempotency-Key covers all tries; a lost answer costs no second run."""
@@ -84,15 +96,17 @@ class RegistryClient:
         body = self._call("POST", "/api/v1/test-jobs/run", content=msgspec.json.encode(request), headers=headers)
         return self._decode(body, answers.Estimate)
 
-    def upload_snapshot(self, archive: bytes, *, account: str | None = None) -> answers.Snapshot:
+    def upload_snapshot(
+        self, archive: bytes, *, account: str | None = None, package: str | None = None
+    ) -> answers.Snapshot:
         """A working folder's tar.gz is stored by its content; sending it twice changes nothing.
 
-        `account`: the organisation that it is stored for.
+        `account`: the organisation that it is stored for. `package`: which one, where the folder holds several.
         """
         self._need_token("Authentication required for hosted testing")
         body = self._call(
             "POST",
-            "/api/v1/package-snapshots" + _query(account=account),
+            "/api/v1/package-snapshots" + _query(account=account, package=package),
             content=archive,
             headers={"Content-Type": "application/gzip"},
         )
@@ -129,6 +143,8 @@ class RegistryClient:
         Raises NoEvents where there are none to be had, and CannotReachServer when the connection breaks or is
         silent for so long.
         """
+        import httpx
+
         self._need_token("Authentication required")
         url = f"{self.base_url}/api/v1/test-jobs/{quote(job_id, safe='')}/events"
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
@@ -170,6 +186,30 @@ class RegistryClient:
         """Ask for the job's end: at once if it waits, within seconds if it runs."""
         self._need_token("Authentication required")
         self._call("POST", f"/api/v1/test-jobs/{quote(job_id, safe='')}/cancel", sentence="Failed to cancel the job")
+
+    def prove_repository(self, proof: Mapping[str, Any]) -> answers.TrustedRepository:
+        """Workflows of a repository that the token in `proof` administers at its forge need no key from now on."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            f"{TRUSTED}/proofs",
+            content=msgspec.json.encode(proof),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to link the repository",
+        )
+        return self._decode(body, answers.TrustedRepository)
+
+    def list_trusted_repositories(self, *, account: str | None = None) -> answers.TrustedRepositories:
+        """The account's repositories whose workflows need no key."""
+        self._need_token("Authentication required")
+        body = self._call("GET", TRUSTED + _query(account=account), sentence="Failed to list the repositories")
+        return self._decode(body, answers.TrustedRepositories)
+
+    def remove_trusted_repository(self, trust_id: str, *, account: str | None = None) -> None:
+        """Its workflows' tokens end at once."""
+        self._need_token("Authentication required")
+        path = f"{TRUSTED}/{quote(trust_id, safe='')}" + _query(account=account)
+        self._call("DELETE", path, sentence="Failed to remove the repository")
 
     def list_notify_targets(self, *, account: str | None = None) -> answers.NotifyTargets:
         """Where I am told of tests."""
@@ -372,6 +412,8 @@ def _query(**values: str | int | None) -> str:
 @contextmanager
 def _as_unreachable(url: str) -> Iterator[None]:
     """Whatever breaks on the way to `url` is a CannotReachServer."""
+    import httpx
+
     try:
         yield
     except httpx.TimeoutException as error:
@@ -419,6 +461,8 @@ def _host(url: str) -> str:
 
 
 def _cause(error: Exception) -> str:
+    import httpx
+
     if isinstance(error, httpx.ConnectError):
         return "no connection"
     return "connection lost" if isinstance(error, httpx.TransportError) else "invalid address"

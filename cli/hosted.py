@@ -139,24 +139,24 @@ class HostedRun:
             case Registered(name=name, version=version):
                 package = self._client.get_package_by_name(name)
                 return {"package_id": package.id} | ({"package_version": version} if version else {})
-            case Folder(path=path):
-                archive = self._packed(path)
-            case ArchiveFile(path=path):
-                archive = read_archive_file(path)
-        return {"snapshot_id": self._client.upload_snapshot(archive, account=request.org).snapshot_id}
+            case Folder() | ArchiveFile() as files:
+                return {"snapshot_id": self._kept(files, request)}
 
     def _base_fields(self, request: RunRequest) -> dict[str, Any]:
         """The package as it was, uploaded now."""
         match request.base:
             case None:
                 return {}
-            case Folder(path=path):
-                archive = self._packed(path)
-            case ArchiveFile(path=path):
-                archive = read_archive_file(path)
+            case Folder() | ArchiveFile() as files:
+                return {"base_snapshot_id": self._kept(files, request)}
             case Registered():
                 return {}  # refused before
-        return {"base_snapshot_id": self._client.upload_snapshot(archive).snapshot_id}
+
+    def _kept(self, subject: Folder | ArchiveFile, request: RunRequest) -> str:
+        """The id of the snapshot that the service keeps for whoever pays: of several packages the chosen one."""
+        archive = self._packed(subject.path) if isinstance(subject, Folder) else read_archive_file(subject.path)
+        kept = self._client.upload_snapshot(archive, account=request.org, package=subject.package)
+        return kept.snapshot_id
 
     def _suite(self, request: RunRequest) -> dict[str, Any] | None:
         if request.suite_file is None:
@@ -294,8 +294,6 @@ def refuse_local_only(request: RunRequest) -> None:
     hosted_baseline(request)
     if isinstance(request.base, Registered):
         raise InvalidUse("--base takes a folder or an archive here; for a published one --baseline version:1.2.3.")
-    if request.generate:
-        raise InvalidUse("--generate is for runs on this machine. Add --local, or write a suite with --init first.")
     if request.all_repeats:
         raise InvalidUse("--all-repeats is for runs on this machine. Add --local, or leave it out.")
 

@@ -80,7 +80,10 @@ def subject_key(request: RunRequest) -> str:
 
 
 def _absolute(subject: Subject) -> str:
-    return "" if isinstance(subject, Registered) else str(subject.path.absolute())
+    if isinstance(subject, Registered):
+        return ""
+    path = str(subject.path.absolute())
+    return f"{path} {subject.package}" if subject.package is not None else path
 
 
 def _titles(rows: Iterable[RowShown]) -> tuple[str, ...]:

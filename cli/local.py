@@ -181,13 +181,13 @@ def load_package(subject: Subject, client: RegistryClient) -> Loaded:
     """What is tested, from where it is. Raises InvalidPackage or CommandError."""
     from evals.archives import read_archive
     from evals.folders import read_folder
+    from evals.narrowing import narrow
     from evals.packages import read_package
 
-    if isinstance(subject, Folder):
-        files = read_folder(subject.path)
-        return Loaded(read_package(files), files)
-    if isinstance(subject, ArchiveFile):
-        files = read_archive(read_archive_file(subject.path))
+    if isinstance(subject, Folder | ArchiveFile):
+        is_folder = isinstance(subject, Folder)
+        files = read_folder(subject.path) if is_folder else read_archive(read_archive_file(subject.path))
+        files = narrow(files, subject.package) if subject.package is not None else files
         return Loaded(read_package(files), files)
     known = client.get_package_by_name(subject.name)
     version = find_version(subject, known, client)
@@ -233,7 +233,9 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
     )
     return msgspec.structs.replace(
         outcome,
-        provenance=provenance_of(plan.instructions, plan.suite, plan.models, trials, agent=plan.agent),
+        provenance=provenance_of(
+            plan.instructions, plan.suite, plan.models, trials, agent=plan.agent, early_stop=plan.early_stop
+        ),
         record=record_of(plan.suite, plan.models, trials, base_trials=base_trials),
     )
 

@@ -64,6 +64,7 @@ def hosted_fields(request: RunRequest, *, suite: Mapping[str, Any] | None) -> di
         "framework": request.framework,
         "suite": suite,
         "cases": list(request.cases),
+        "generate": request.generate,
         "max_cost_usd": request.max_cost_usd,
         "dry_run": request.estimate,
         "baseline": hosted_baseline(request),

@@ -21,21 +21,33 @@ class Registered(Struct, frozen=True):
 
 
 class Folder(Struct, frozen=True):
-    """A working folder, published or not."""
+    """A working folder, published or not. `package`: which one, where it holds several."""
 
     path: Path
+    package: str | None = None
 
 
 class ArchiveFile(Struct, frozen=True):
-    """A package as one .tar.gz file."""
+    """A working folder as one .tar.gz file."""
 
     path: Path
+    package: str | None = None
 
 
 Subject = Registered | Folder | ArchiveFile
 
 
-def find_subject(text: str) -> Subject:
+def find_subject(text: str, *, package: str | None = None) -> Subject:
+    """What `text` means; `package` chooses one of a folder or archive, and is InvalidUse for a package by name."""
+    subject = _find(text)
+    if package is None:
+        return subject
+    if isinstance(subject, Registered):
+        raise InvalidUse("--package chooses one of a folder's packages. A package by its name is one already.")
+    return type(subject)(subject.path, package)
+
+
+def _find(text: str) -> Subject:
     """What `text` means. Raises InvalidUse if it is neither a path that exists nor a package's name.
 
     `@author/name` is always a name. Anything else is a path if there is one, so `prpm test .` and

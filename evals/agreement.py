@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from evals.assertions import Answer, Judgement
 from evals.grading import ask_again, find_assertion, is_graded, parts_of
-from evals.judging import JudgeSession, ModelJudge
+from evals.judging import JudgeSession, ModelJudge, Patience
 from evals.packages import conversation
 from evals.pool import ModelPool
 from evals.runner import SUITE_SAYS_NO, Plan, answers_of, first_samples
@@ -39,7 +39,9 @@ async def measure_agreement(
     What a cap, trouble or the time limit of `seconds` leaves out is no verdict. Raises nothing but cancellation.
     """
     verdicts = _spread(list(_verdicts(plan, trials)))
-    judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default)
+    # What cannot be used here is left out, and no verdict hangs on it.
+    patience = Patience(free=0, opinions_for_one=0)
+    judge = ModelJudge(pool, default_model=plan.suite.judge or pool.catalogue.default, patience=patience)
     firsts = first_samples(plan.suite)
     fresh = SUITE_SAYS_NO if plan.suite.cache is False else ""
     sessions = [judge.session(sample=firsts[v.trial.case_index] + v.trial.repeat_index, fresh=fresh) for v in verdicts]

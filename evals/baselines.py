@@ -78,16 +78,27 @@ class _StoredRow(_StoredTrial, frozen=True, kw_only=True):
     stopped_early: bool = False
     trials: tuple[_StoredTrial, ...] = ()
 
-    def counts(self) -> Counts:
-        """Its trials as history takes them."""
-        if self.stopped_early:
+    def counts(self, *, first_alone: bool) -> Counts:
+        """Its trials as history takes them, or the first of them `first_alone`."""
+        trials = (self.trials or (self,))[: 1 if first_alone else None]
+        if self.stopped_early and not first_alone:
             return Counts()
-        drawn = [trial.state for trial in self.trials or (self,) if trial.cache is None or trial.cache.state != "hit"]
+        drawn = [trial.state for trial in trials if trial.cache is None or trial.cache.state != "hit"]
         return Counts(drawn.count("passed"), drawn.count("failed"))
 
 
+class _StoredProvenance(Struct, frozen=True):
+    early_stop: bool = False
+
+
 class _StoredOutcome(Struct, frozen=True, kw_only=True):
+    """Where repeats may have been skipped, rows that have all of theirs are those that passed, or failed, throughout:
+    of each row the first trial alone is a fair draw. Outcomes of earlier do not say whether they may; their rows that
+    were stopped are left out.
+    """
+
     test_cases: tuple[_StoredRow, ...]
+    provenance: _StoredProvenance = _StoredProvenance()
 
 
 def read_baseline(documents: Iterable[tuple[str, bytes]]) -> Baseline:
@@ -104,7 +115,7 @@ def read_baseline(documents: Iterable[tuple[str, bytes]]) -> Baseline:
         if fingerprint in seen:
             continue
         seen.add(fingerprint)
-        for key, past in _rows(outcome.test_cases):
+        for key, past in _rows(outcome):
             known[key] = _joined(known.get(key), past)
     return known
 
@@ -119,12 +130,13 @@ def _read(name: str, body: bytes) -> _StoredOutcome:
         ) from None
 
 
-def _rows(rows: Sequence[_StoredRow]) -> Iterable[tuple[RowKey, Past]]:
+def _rows(outcome: _StoredOutcome) -> Iterable[tuple[RowKey, Past]]:
+    first_alone = outcome.provenance.early_stop
     numbers: Counter[tuple[str, str]] = Counter()
-    for row in rows:
+    for row in outcome.test_cases:
         key = RowKey(row.title, row.model, numbers[row.title, row.model])
         numbers[row.title, row.model] += 1
-        yield key, Past(counts=row.counts(), case_digest=row.case_digest)
+        yield key, Past(counts=row.counts(first_alone=first_alone), case_digest=row.case_digest)
 
 
 def _joined(earlier: Past | None, later: Past) -> Past:

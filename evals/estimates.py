@@ -10,7 +10,7 @@ from msgspec import Struct
 from evals.agreement import repeats_itself, sample_size
 from evals.catalogue import EMBEDDER
 from evals.grading import find_assertion, is_graded, parts_of
-from evals.judging import JUDGE_MAX_TOKENS
+from evals.judging import ASKS, JUDGE_MAX_TOKENS, Patience
 from evals.packages import conversation
 from evals.panels import votes_of
 from evals.pricing import least_input_tokens, most_input_tokens
@@ -91,6 +91,7 @@ def estimate_run(
     answers = [calls for case in suite.cases for calls in _answers(instructions, case, longest)]
     judged: dict[str, list[_Calls]] = {}
     repeated: dict[str, list[_Calls]] = {}  # what one verdict takes that may be asked for again
+    asked: set[str] = set()
     verdicts = 0
     for case in suite.cases:
         for assertion in _graded(case):
@@ -99,6 +100,7 @@ def estimate_run(
             times = case.repeat * (1 if type_.compares else len(models))
             one = _judgement(case, assertion, longest, min(JUDGE_MAX_TOKENS, answer_tokens), models=len(models))
             votes = Counter(_votes(assertion, default=suite.judge or default_judge) if type_.asks else ())
+            asked.update(votes)
             for name, number in votes.items():
                 judged.setdefault(name, []).append(one.times(times * number))
                 if repeats_itself(assertion):
@@ -107,6 +109,8 @@ def estimate_run(
             if type_.embeds and embedder is not None:
                 name = embedder if type_.asks else assertion.model or embedder
                 judged.setdefault(name, []).append(_embeddings(case, assertion, longest).times(times))
+    for name in asked:
+        judged[name].append(_patience(judged[name]))
     for name, calls in repeated.items():
         judged[name].append(_again(calls, times=sample_size(verdicts)))
     return RunEstimate(
@@ -151,12 +155,22 @@ def _judgement(case: Case, assertion: Assertion, longest: int, longest_opinion: 
     )
     short = min(SHORT_ANSWER_TOKENS, longest)
     return _Calls(
-        count=Range(criteria, 2 * criteria),
+        count=Range(criteria, ASKS * criteria),
         input=Range(
             least_input_tokens(told) + short,
             most_input_tokens(told) + (models if compares else 1) * longest + longest_opinion,
         ),
         output=Range(min(SHORT_ANSWER_TOKENS, longest_opinion), longest_opinion),
+    )
+
+
+def _patience(calls: Sequence[_Calls]) -> _Calls:
+    """What asking one judge a third time or more takes at most in the run."""
+    opinions = sum(call.count.high for call in calls) / ASKS
+    return _Calls(
+        count=Range(0, Patience.most(int(opinions))),
+        input=Range(0, max(call.input.high for call in calls)),
+        output=Range(0, max(call.output.high for call in calls)),
     )
 
 

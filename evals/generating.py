@@ -18,6 +18,7 @@ from evals.suites import parse_suite_value
 from evals.types import Instructions, Message
 
 MOST_CASES = 8
+_ANEW = "cases are written anew"
 MAX_TOKENS = 4096
 TIMEOUT_SECONDS = 120.0
 _ASKS = 2
@@ -112,7 +113,7 @@ async def generate_suite(
 
 async def _ask(pool: ModelPool, model: str, messages: tuple[Message, ...]) -> Any:
     request = CompletionRequest(
-        messages=messages, max_tokens=MAX_TOKENS, timeout_seconds=TIMEOUT_SECONDS, json_object=True
+        messages=messages, max_tokens=MAX_TOKENS, timeout_seconds=TIMEOUT_SECONDS, json_object=True, fresh=_ANEW
     )
     try:
         return await pool.complete(model, request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -16,7 +17,14 @@ from evals.types import Completion, Message
 
 JUDGE_TIMEOUT_SECONDS = 60.0
 JUDGE_MAX_TOKENS = 1024
-_ASKS = 2
+ASKS = 2  # for one opinion, of any judge
+# Of a judge that mostly gives usable ones: where one answer in five breaks by chance, one opinion in 25 is lost after
+# two asks and one in 3,125 after five, as with a provider's errors (evals/pool.py).
+MOST_ASKS = 5
+# How many asks beyond `ASKS` a run has for a judge: some to begin with, and one more for so many usable opinions. A
+# judge that only breaks is given up on soon, and a run costs at most a tenth more than with two asks each.
+FREE_ASKS = 5
+OPINIONS_FOR_AN_ASK = 5
 # Between the samples of a judge's first and its next opinion on the same, so that no kept answer stands for both: more
 # than a case has trials.
 _SAMPLES_APART = 1_000_000
@@ -26,6 +34,7 @@ _MOST_BRACES = 200  # places that are tried, as an answer may be nothing but bra
 # A graded assertion that quotes an answer names its fence in the system message, in this form.
 _FENCE = re.compile(r"\bDATA-[0-9a-f]{24}\b")
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_BROKE_TWICE = "the judge's answers before this one could not be used"
 _ANSWER_AGAIN = (
     "That answer could not be used: {finding}. Answer again with one JSON object that fits what was asked "
     "for, and with nothing before or after it."
@@ -35,18 +44,49 @@ _ANSWER_AGAIN = (
 class ModelJudge:
     """Judges with the models of a pool. Each trial opens a session, which keeps its own account."""
 
-    def __init__(self, pool: ModelPool, *, default_model: str) -> None:
-        """`default_model` judges for assertions that name no model."""
+    def __init__(self, pool: ModelPool, *, default_model: str, patience: Patience | None = None) -> None:
+        """`default_model` judges for assertions that name no model; `patience` is one run's."""
         self._pool = pool
         self._default_model = default_model
+        self._patience = patience or Patience()
 
     def session(self, *, sample: int = 0, fresh: str = "") -> JudgeSession:
         """A judge that counts what it uses. `sample` and `fresh` as in CompletionRequest."""
-        return JudgeSession(self._pool, default_model=self._default_model, sample=sample, fresh=fresh)
+        return JudgeSession(
+            self._pool, default_model=self._default_model, patience=self._patience, sample=sample, fresh=fresh
+        )
 
     async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
         """As JudgeSession.ask, with nobody counting."""
         return await self.session().ask(messages, schema=schema, model=model)
+
+
+class Patience:
+    """How often a run asks each judge once more for an opinion that it broke twice."""
+
+    def __init__(self, *, free: int = FREE_ASKS, opinions_for_one: int = OPINIONS_FOR_AN_ASK) -> None:
+        """`free` asks are there from the start; with `opinions_for_one` 0 none is added."""
+        self._free = free
+        self._opinions_for_one = opinions_for_one
+        self._taken: Counter[str] = Counter()
+        self._opinions: Counter[str] = Counter()
+
+    @staticmethod
+    def most(opinions: int) -> int:
+        """Asks beyond the first `ASKS` that a run has for one judge, of which it wants so many opinions."""
+        return min(FREE_ASKS + opinions // OPINIONS_FOR_AN_ASK, (MOST_ASKS - ASKS) * opinions)
+
+    def usable(self, judge: str) -> None:
+        """The judge gave an opinion that could be used."""
+        self._opinions[judge] += 1
+
+    def take(self, judge: str) -> bool:
+        """Whether the judge may be asked once more, which then counts as done."""
+        earned = self._opinions[judge] // self._opinions_for_one if self._opinions_for_one else 0
+        if self._taken[judge] >= self._free + earned:
+            return False
+        self._taken[judge] += 1
+        return True
 
 
 class Account:
@@ -70,12 +110,14 @@ class JudgeSession:
         pool: ModelPool,
         *,
         default_model: str,
+        patience: Patience,
         sample: int = 0,
         fresh: str = "",
         account: Account | None = None,
     ) -> None:
         self._pool = pool
         self._default_model = default_model
+        self._patience = patience
         self._sample = sample
         self._fresh = fresh
         self._account = account or Account()
@@ -95,27 +137,34 @@ class JudgeSession:
         return JudgeSession(
             self._pool,
             default_model=self._default_model,
+            patience=self._patience,
             sample=self._sample + times * _SAMPLES_APART,
             fresh=self._fresh,
             account=self._account,
         )
 
     async def ask(self, messages: tuple[Message, ...], *, schema: dict[str, Any], model: str | None) -> dict[str, Any]:
-        """The judge's answer, valid by `schema`; asked again once with what was wrong.
+        """The judge's answer, valid by `schema`; asked again with what was wrong.
 
-        Raises CannotJudge: "timeout" when time ran out, "judge" for every other trouble.
+        Twice, and up to five times where the run has patience left with this judge. Raises CannotJudge: "timeout" when
+        time ran out, "judge" for every other trouble.
         """
         name = model or self._default_model
-        finding = ""
-        for _ in range(_ASKS):
-            completion = await self._complete(name, messages)
+        asked, fresh = messages, self._fresh
+        for number in range(1, MOST_ASKS + 1):
+            completion = await self._complete(name, asked, fresh=fresh)
             opinion = read_opinion(completion.text, schema)
             if opinion.value is not None:
+                self._patience.usable(name)
                 return opinion.value
-            finding = opinion.finding
-            messages = (*messages, *_again(completion, finding))
+            if number >= ASKS and (number == MOST_ASKS or not self._patience.take(name)):
+                break
+            # By turns what was wrong with the last answer, and the question anew: a model may cling to its own form.
+            asked = (*messages, *_again(completion, opinion.finding)) if number % 2 else messages
+            if number >= ASKS:
+                fresh = fresh or _BROKE_TWICE
         raise CannotJudge(
-            f"The judge {name} gave no usable answer in {_ASKS} tries: {finding}. Try another judge.",
+            f"The judge {name} gave no usable answer in {number} tries: {opinion.finding}. Try another judge.",
             kind="judge",
         )
 
@@ -154,20 +203,20 @@ class JudgeSession:
         self._account.add(completion)
         return completion
 
-    async def _complete(self, name: str, messages: tuple[Message, ...]) -> Completion:
+    async def _complete(self, name: str, messages: tuple[Message, ...], *, fresh: str) -> Completion:
         try:
             if not self._pool.catalogue.resolve(name).can_judge:
                 raise CannotJudge(
                     f"The model {name} is too small to judge; name another one for graded assertions.",
                     kind="judge",
                 )
-            completion = await self._pool.complete(name, self._request(messages))
+            completion = await self._pool.complete(name, self._request(messages, fresh=fresh))
         except (ProviderError, UnknownModel, ModelUnreachable) as error:
             _cannot_judge(error)
         self._account.add(completion)
         return completion
 
-    def _request(self, messages: tuple[Message, ...]) -> CompletionRequest:
+    def _request(self, messages: tuple[Message, ...], *, fresh: str) -> CompletionRequest:
         return CompletionRequest(
             messages=messages,
             temperature=0.0,
@@ -176,7 +225,7 @@ class JudgeSession:
             json_object=True,
             sample=self._sample,
             nonce=_fence(messages),
-            fresh=self._fresh,
+            fresh=fresh,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -78,7 +79,7 @@ def read_manifest(
     if MANIFEST not in files:
         return _guess_manifest(files, name=name, version=version, format_=format, subtype=subtype)
     every = read_every_manifest(files[MANIFEST])
-    return _choose(every, name=name, version=version)
+    return choose_manifest(every, name=name, version=version)
 
 
 def read_every_manifest(content: bytes) -> tuple[Manifest, ...]:
@@ -92,6 +93,21 @@ def read_every_manifest(content: bytes) -> tuple[Manifest, ...]:
     if reader.problems:
         raise InvalidPackage(reader.problems[0], reader.problems)
     return manifests
+
+
+def manifests_alone(content: bytes) -> tuple[bytes, ...]:
+    """For each package of a prpm.json, a prpm.json that describes it alone: as it is, where there is one only.
+
+    Raises InvalidPackage.
+    """
+    if len(read_every_manifest(content)) == 1:
+        return (content,)
+    root = read_json(content).value
+    assert isinstance(root, dict), "it was read above"  # noqa: S101 -- for the type checker
+    entries = root["packages"]
+    assert isinstance(entries, list), "it was read above"  # noqa: S101 -- for the type checker
+    shared = {key: value for key, value in root.items() if key != "packages"}
+    return tuple(json.dumps({**shared, "packages": [entry]}, ensure_ascii=False).encode() for entry in entries)
 
 
 def is_companion(path: str) -> bool:
@@ -113,12 +129,13 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _choose(manifests: Sequence[Manifest], *, name: str | None, version: str | None) -> Manifest:
+def choose_manifest(manifests: Sequence[Manifest], *, name: str | None, version: str | None) -> Manifest:
+    """The one of this name, with or without scope, and of this version if there is one. Raises InvalidPackage."""
     if name is None and len(manifests) == 1:
         return manifests[0]
     names = ", ".join(quoted_path(manifest.name) for manifest in manifests[:20])
     if name is None:
-        raise InvalidPackage(f"prpm.json describes several packages; name one of {names}.")
+        raise InvalidPackage(f"prpm.json describes several packages. Say which one (`--package NAME`): {names}.")
     exact = [manifest for manifest in manifests if manifest.name == name]
     found = exact or [manifest for manifest in manifests if _same_without_scope(manifest.name, name)]
     if not found:
@@ -354,7 +371,7 @@ def _choose_candidate(candidates: Sequence[Candidate], name: str | None) -> Cand
     if len(first) > 1:
         names = ", ".join(quoted_path(c.name or "") for c in first[:20])
         raise InvalidPackage(
-            f"There is no prpm.json and more than one package: name one of {names}, or add a prpm.json."
+            f"There is no prpm.json and more than one package. Say which one (`--package NAME`): {names}."
         )
     return first[0]
 

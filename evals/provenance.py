@@ -30,6 +30,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     framework: Literal["claude-agent"] | UnsetType = UNSET  # left out: models were asked by themselves
     tools: tuple[str, ...] | UnsetType = UNSET  # what an agent was granted, in Claude Code's words
     generated_by: str | UnsetType = UNSET  # the model that wrote the cases
+    early_stop: Literal[True] | UnsetType = UNSET  # repeats were skipped where they could change no verdict
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -49,8 +50,9 @@ def provenance_of(
     *,
     snapshot: str | UnsetType = UNSET,
     agent: AgentTask | None = None,
+    early_stop: bool = False,
 ) -> Provenance:
-    """What these trials rest on."""
+    """What these trials rest on. `early_stop` as in the plan."""
     answered: dict[str, set[str]] = {model: set() for model in models}
     for trial in trials:
         if trial.completion is not None:
@@ -67,6 +69,7 @@ def provenance_of(
         framework=UNSET if agent is None else "claude-agent",
         tools=UNSET if agent is None else agent.rules,
         generated_by=suite.generated_by or UNSET,
+        early_stop=True if early_stop and any(case.repeat > 1 for case in suite.cases) else UNSET,
         answered_by={model: tuple(sorted(ids)) for model, ids in answered.items()},
     )
 

@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import pkgutil
 from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
@@ -26,17 +26,22 @@ from server.database import connect_database, connect_directly
 from server.open_files import free_files
 from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
+from server.services.apps import AppBook
 from server.services.forecasting import QueueBook
+from server.services.hooks import Hooks
 from server.services.identity import JwtRules
 from server.services.keyless import Keyless, read_issuers
 from server.services.limiting import Doorkeeper, RateLimits
 from server.services.notifying import Notifying
 from server.services.outcome_signing import signing_key
+from server.services.proving import api_urls
 from server.services.rates import RateBook
 from server.services.receiving import source_secrets
 from server.services.sealing import sealer_of
 from server.services.signing_keys import SigningKeys
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
+from server.services.webhook_secrets import SecretBook
 from server.settings import Settings
 from server.tasks.wakeups import ArqWakeups, connect_redis
 
@@ -50,6 +55,10 @@ class LeanLitestar(Litestar):
     @staticmethod
     def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
         return [*plugins, MsgspecDIPlugin()]
+
+
+if TYPE_CHECKING:
+    from server.services.forge_access import ForgeAccess
 
 
 def find_handlers(*packages: str) -> list[Any]:
@@ -76,7 +85,7 @@ def make_app(settings: Settings, *, stopping: asyncio.Event | None = None) -> AS
     """The ASGI app with everything before it. Once `stopping` is set, whoever waits for a job is answered."""
     guesses = GuessBook(settings.guesses_per_minute, proxies=read_proxies(settings.trusted_proxies))
     keyless = Keyless(
-        issuers=read_issuers(settings.oidc_issuers),
+        issuers=read_issuers(settings.oidc_issuers, api_urls=api_urls(settings.plugin_secrets)),
         audience=settings.public_url or f"http://{settings.host}:{settings.port}",
     )
     litestar = LeanLitestar(
@@ -119,6 +128,17 @@ async def open_site(
         except (RedisError, OSError):
             return False
 
+    sealer = sealer_of(settings.secret_key)
+    apps = AppBook(db, settings=settings.plugin_secrets, sealer=sealer)
+    reached: list[ForgeAccess] = []
+
+    def reach() -> ForgeAccess:
+        from server.reaching import make_forge_access  # here, as it brings the HTTP client along
+
+        if not reached:
+            reached.append(make_forge_access(db, settings, apps=apps))
+        return reached[0]
+
     queue = QueueBook(db)
     doorkeeper = Doorkeeper(RateBook(redis), rate_limits(settings))
     watch = JobWatch(db, connect=lambda: connect_directly(settings), most_readers=free_files())
@@ -129,9 +149,11 @@ async def open_site(
 
     watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
     if settings.notify_from == "api":
-        from server.telling import tell_alone  # here, as it brings the HTTP client along
+        from server.reaching import look_for_missed  # here, as it brings the HTTP client along
+        from server.telling import tell_alone  # as above
 
         watching.append(asyncio.create_task(tell_alone(db, settings), name="outbox"))
+        watching.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
     app.state.site = Site(
         db=db,
         queue=queue,
@@ -150,10 +172,10 @@ async def open_site(
         address_of=guesses.address_of,
         public_url=settings.public_url,
         signing_key=signing_key(settings.signing_key),
-        notifying=Notifying(
-            db=db, sealer=sealer_of(settings.secret_key), allowed_origins=settings.notify_allowed_origins
-        ),
-        source_secrets=source_secrets(settings.plugin_secrets),
+        notifying=Notifying(db=db, sealer=sealer, allowed_origins=settings.notify_allowed_origins),
+        webhook_secrets=SecretBook(db, by_settings=source_secrets(settings.plugin_secrets), apps=apps, sealer=sealer),
+        hooks=Hooks(db=db, reach=reach, sealer=sealer, public_url=keyless.audience),
+        registry=UpstreamRegistry(settings.upstream_registry_url) if settings.upstream_registry_url else None,
         cache_days=settings.cache_days,
     )
     try:
@@ -162,5 +184,7 @@ async def open_site(
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        for access in reached:
+            await access.aclose()
         await wakeups.aclose()
         await db.close()

@@ -30,8 +30,9 @@ from evals.catalogue import (
 from evals.pool import ModelPool
 from server.database import connect_database, wait_for_schema
 from server.logs import configure_logs
-from server.reaching import make_forge_access
-from server.services.acting import act
+from server.reaching import look_for_missed, make_forge_access
+from server.services.acting import Acting, act
+from server.services.admission import Admission
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS
 from server.services.handling import InboxLoop
@@ -45,6 +46,8 @@ from server.tasks.wakeups import ArqWakeups, connect_redis, end_task
 from server.telling import make_outbox_loop, tell
 
 log = structlog.get_logger()
+
+WAKE_SECONDS = 0.1  # what a wake-up may take at the end; it is done in a few milliseconds
 
 
 def read_catalogue(settings: Settings, environ: Mapping[str, str]) -> Catalogue:
@@ -106,7 +109,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         ended=outbox.nudge,
     )
 
-    inbox = InboxLoop(db, functools.partial(act, db))
+    acting = Acting(db=db, access=access, admission=Admission(db), wakeups=wakeups)
+    inbox = InboxLoop(db, functools.partial(act, acting))
 
     async def claim() -> None:
         await wait_for_schema(db)
@@ -130,6 +134,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         ]
         if settings.notify_from == "worker":
             work.append(asyncio.create_task(tell(db, outbox), name="outbox"))
+            work.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
         await _first_of(stop, work)
         claims, *others = work
         await asyncio.gather(
@@ -187,8 +192,7 @@ async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]
         except Exception as error:  # noqa: BLE001 - whatever ends arq, jobs go on and it is started again
             log.warning("arq ended", reason=type(error).__name__)
         finally:
-            with contextlib.suppress(Exception):
-                await asyncio.shield(worker.close())
+            await asyncio.shield(_close_arq(worker))
         if _is_cancelled():
             return
         # What was nudged meanwhile may be lost.
@@ -196,6 +200,15 @@ async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]
             nudge()
         pause = 0.1 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
         await asyncio.sleep(pause)
+
+
+async def _close_arq(worker: Worker) -> None:
+    """Whoever waits for this may be cancelled meanwhile, so nothing is raised that would be nobody's."""
+    # Cancelled in the middle of a command a task leaves its connection open, about which redis complains at the end.
+    if worker.tasks:
+        await asyncio.wait(worker.tasks.values(), timeout=WAKE_SECONDS)
+    with contextlib.suppress(Exception, asyncio.CancelledError):  # it waits for tasks that it cancels itself
+        await worker.close()
 
 
 def _is_cancelled() -> bool:

@@ -11,6 +11,7 @@ from msgspec import structs
 
 if TYPE_CHECKING:
     from cli.request import RunRequest
+    from cli.subject import Subject
     from cli.terminal import Terminal
 
 
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-cache", is_flag=True, help="Ask every model anew, whatever was answered before")
 @click.option("--allow-code", is_flag=True, help="Let the suite run its own code here (--local only)")
+@click.option("--package", "chosen", metavar="NAME", help="Which package, where a folder holds several")
 @click.option("--org", metavar="NAME", help="The organisation that is billed, and that the run belongs to")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 @click.option(
@@ -110,6 +112,7 @@ def command(
     outputs: tuple[Path, ...],
     timeout: float,
     max_cost: float | None,
+    chosen: str | None,
     org: str | None,
     **flags: bool,
 ) -> int:
@@ -133,14 +136,14 @@ def command(
         raise InvalidUse("--min-score takes a number from 0 to 1.")
     request = RunRequest(
         text=package,
-        subject=find_subject(package),
+        subject=find_subject(package, package=chosen),
         models=comma_separated(models, option="--models"),
         plugins=comma_separated(plugins, option="--plugins"),
         framework=framework,  # type: ignore[arg-type]  # click.Choice has checked it
         suite_file=suite,
         cases=cases,
         baselines=baselines,
-        base=find_subject(base) if base is not None else None,
+        base=_find_base(base, chosen) if base is not None else None,
         gate=gate,  # type: ignore[arg-type]  # click.Choice has checked it
         min_score=min_score,
         outputs=outputs,
@@ -175,6 +178,14 @@ def command(
     from cli.watching import watch
 
     return watch(request, run, terminal=terminal)
+
+
+def _find_base(text: str, chosen: str | None) -> Subject:
+    """The package as it was: the same one, where it stood among several then, too."""
+    from cli.subject import Registered, find_subject
+
+    subject = find_subject(text)
+    return subject if isinstance(subject, Registered) else find_subject(text, package=chosen)
 
 
 def _init(request: RunRequest, terminal: Terminal) -> int:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from evals.suites.digest import suite_digest
 from evals.suites.finding import FoundSuite, find_suite
 from evals.suites.reading import ReadSuite, parse_suite, parse_suite_value, read_suite
-from evals.suites.selecting import select_cases
+from evals.suites.selecting import select_cases, without_judges
 
 __all__ = [
     "FoundSuite",
@@ -35,4 +35,5 @@ __all__ = [
     "read_suite",
     "select_cases",
     "suite_digest",
+    "without_judges",
 ]

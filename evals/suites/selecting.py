@@ -25,6 +25,16 @@ def select_cases(suite: Suite, texts: Sequence[str]) -> Suite:
     return msgspec.structs.replace(suite, cases=tuple(case for case in suite.cases if id(case) in named))
 
 
+def without_judges(suite: Suite) -> Suite:
+    """The suite with the cases that no model judges, in their order; there may be none."""
+    from evals.grading import is_graded, parts_of
+
+    def is_judged(case: Case) -> bool:
+        return any(is_graded(assertion) for part in parts_of(case) for assertion in part.singles)
+
+    return msgspec.structs.replace(suite, cases=tuple(case for case in suite.cases if not is_judged(case)))
+
+
 def _named(suite: Suite, text: str) -> list[Case]:
     wanted = text.casefold()
     exact = [case for case in suite.cases if case.title.casefold() == wanted]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -26,13 +26,15 @@ from server.domain.rights import Right
 from server.services import reading
 from server.services.admission import Admission
 from server.services.forecasting import QueueBook
+from server.services.hooks import Hooks
 from server.services.identity import JwtRules, read_caller, verify_token
 from server.services.keyless import Keyless
 from server.services.limiting import Doorkeeper
 from server.services.notifying import Notifying
 from server.services.on_behalf import token_lacks_right
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
-from server.webhooks import Secrets
+from server.services.webhook_secrets import SecretBook
 
 # A query parameter of whatever is told or done for one account.
 AccountName = Annotated[
@@ -110,7 +112,9 @@ class Site(Struct, frozen=True, kw_only=True):
     public_url: str | None
     signing_key: Secret | None  # signs outcomes that are shown as another job's
     notifying: Notifying
-    source_secrets: Mapping[str, Secrets]  # of the webhooks that are set up
+    webhook_secrets: SecretBook
+    hooks: Hooks
+    registry: UpstreamRegistry | None  # a registry beside this service, which keeps cases for packages
     cache_days: int  # how old an outcome may be to answer for an identical job; 0: none does
 
 

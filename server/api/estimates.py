@@ -54,7 +54,9 @@ class EstimateAnswer(Struct, kw_only=True):
 
     dry_run: bool
     package: EstimatePackage
-    suite_source: Annotated[str, Meta(examples=["package"], description="request, package or stored")]
+    suite_source: Annotated[
+        str, Meta(examples=["package"], description="request, package, stored, registry or generated")
+    ]
     cases: Annotated[int, Meta(examples=[6])]
     trials: Annotated[int, Meta(examples=[6], description="Cases × models × repeats.")]
     models: list[ModelShare]

@@ -33,6 +33,7 @@ from server.domain.errors import InvalidRequest, Unavailable
 from server.domain.jobs import JobView
 from server.domain.news import ENDED, NOTHING, QUEUED, RUNNING, Place, TrialNews, WatchedCase, parse_place
 from server.services import reading
+from server.services.notifying import Report, report_of
 from server.services.watching import Story
 
 log = structlog.get_logger()
@@ -203,14 +204,25 @@ class EventStream:
             await send(piece(body, more=True))
 
     async def _push_news(self, job: JobView, story: Story, send: Send) -> None:
-        events = tell(job, story.trials or [], story.cases, place=self._place)
+        report = report_of(self._site.notifying, job) if job.has_ended else None
+        events = tell(job, story.trials or [], story.cases, place=self._place, report=report)
         while some := list(itertools.islice(events, EVENTS_A_PIECE)):
             await self._push(b"".join(encode(event, story.encoded) for event in some), send)
             self._place = some[-1].place
 
 
-def tell(job: JobView, trials: list[TrialNews], cases: tuple[WatchedCase, ...], *, place: Place) -> Iterator[Event]:
-    """What a reader at `place` does not know yet. `trials` are all there are, in the order of their `seq`."""
+def tell(
+    job: JobView,
+    trials: list[TrialNews],
+    cases: tuple[WatchedCase, ...],
+    *,
+    place: Place,
+    report: Report | None = None,
+) -> Iterator[Event]:
+    """What a reader at `place` does not know yet. `trials` are all there are, in the order of their `seq`.
+
+    The end is the job as a look at it shows it, with who reports on its change, so that nobody has to look again.
+    """
     replace = msgspec.structs.replace
     count = len(trials)  # the list may grow while the reader takes what it is told
     if has_news_of_start(job, place):
@@ -229,7 +241,7 @@ def tell(job: JobView, trials: list[TrialNews], cases: tuple[WatchedCase, ...], 
         yield Event("queued", partial(QueuedEvent, position_in_queue=job.position or UNSET), place)
     if job.has_ended and place.stage != ENDED:
         place = replace(place, fence=job.fence, stage=ENDED, position=0)
-        yield Event(job.status, partial(job_answer, job), place, 0)
+        yield Event(job.status, partial(job_answer, job, report=report), place, 0)
 
 
 def has_news_of_start(job: JobView, place: Place) -> bool:

@@ -74,7 +74,9 @@ class JobPackage(Struct, kw_only=True):
 class JobConfig(Struct, kw_only=True):
     models: Annotated[list[str], Meta(examples=[["claude-sonnet-4"]])]
     framework: Annotated[str, Meta(examples=["litellm"])]
-    suite_source: Annotated[str, Meta(examples=["package"], description="request, package or stored")]
+    suite_source: Annotated[
+        str, Meta(examples=["package"], description="request, package, stored, registry or generated")
+    ]
     plugins: list[str] | UnsetType = UNSET
 
 
@@ -167,7 +169,9 @@ async def run_test_job(
     """
     key = check_key(idempotency_key)
     if data.dry_run:
-        found = await estimating.estimate(site.db, credential, data, models=await site.models.read())
+        found = await estimating.estimate(
+            site.db, credential, data, models=await site.models.read(), registry=site.registry
+        )
         # The one answer of another kind; the framework wants to know of one only.
         return cast(Response[SubmitAnswer], Response(estimate_answer(found), status_code=200))
     submission = await submitting.submit(
@@ -179,6 +183,7 @@ async def run_test_job(
         models=await site.models.read(),
         cache_days=site.cache_days,
         idempotency_key=key,
+        registry=site.registry,
     )
     return Response(submit_answer(submission))
 

@@ -115,7 +115,7 @@ async def exchange(data: ExchangeRequest, site: Site, request: Request[Any, Any,
 async def list_trusted_repositories(site: Site, caller: Caller, account: AccountName = None) -> TrustsAnswer:
     """Of the account, for its owners and admins."""
     found = await keyless.list_trusts(site.db, caller, account)
-    return TrustsAnswer(trusted_repositories=[_answer(one) for one in found])
+    return TrustsAnswer(trusted_repositories=[trust_answer(one) for one in found])
 
 
 @post(
@@ -138,7 +138,7 @@ async def add_trusted_repository(data: NewTrustRequest, site: Site, admin: Calle
         may_publish=data.may_publish,
         proof=f"administrator {admin.username}",
     )
-    return _answer(await keyless.add_trust(site.db, new))
+    return trust_answer(await keyless.add_trust(site.db, new))
 
 
 @delete(
@@ -153,7 +153,7 @@ async def remove_trusted_repository(trust_id: str, site: Site, caller: Caller, a
     await keyless.remove_trust(site.db, caller, account, trust_id)
 
 
-def _answer(one: Trust) -> TrustAnswer:
+def trust_answer(one: Trust) -> TrustAnswer:
     return TrustAnswer(
         id=str(one.id),
         account=one.account,

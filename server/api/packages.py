@@ -236,7 +236,14 @@ async def publish_package(
     description="The body is a .tar.gz of the folder (`Content-Type: application/gzip`). Equal files get the same id.",
 )
 async def keep_snapshot(
-    request: Request[Any, Any, Any], site: Site, caller: Caller, account: AccountName = None
+    request: Request[Any, Any, Any],
+    site: Site,
+    caller: Caller,
+    account: AccountName = None,
+    package: Annotated[
+        str | None,
+        Parameter(max_length=214, description="Which one, where the folder holds several: only its files are kept."),
+    ] = None,
 ) -> SnapshotAnswer:
     """Keeps the files for the account alone, so that unpublished changes can be tested by `snapshot_id`."""
     media_type = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
@@ -245,7 +252,7 @@ async def keep_snapshot(
     acting = await acting_for(site.db, caller, account, "run")
     archive = await request.body()
     _check_archive(archive)
-    kept = await publishing.keep_snapshot(site.db, acting, archive=archive)
+    kept = await publishing.keep_snapshot(site.db, acting, archive=archive, package_name=package)
     return SnapshotAnswer(
         snapshot_id=kept.snapshot_id,
         package=SnapshotPackage(id=str(kept.package_id), name=kept.name, version=kept.version),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import UUID
 
 from litestar import Request, post
 from msgspec import Struct
@@ -13,7 +14,7 @@ from server.api.errors import refusals
 from server.api.strict_request import check_content_type
 from server.domain.errors import UnsupportedMedia
 from server.services import receiving
-from server.webhooks import Delivery
+from server.webhooks import Delivery, Secrets
 
 
 class DeliveryAnswer(Struct, frozen=True):
@@ -34,7 +35,46 @@ async def deliver(source: str, request: Request[Any, Any, Any], site: Site) -> D
     """For GitHub and GitLab. Signed deliveries are kept once and answered at once, whatever they are about."""
     address = site.address_of(request.scope)
     site.doorkeeper.check_deliverer(address)
-    secrets = site.source_secrets.get(source)
+    return await _keep(source, request, site, await site.webhook_secrets.of_source(source), address=address)
+
+
+@post(
+    "/webhooks/{source:str}/{hook_id:str}",
+    status_code=202,
+    tags=["webhooks"],
+    summary="Deliver an event of one repository or group",
+    security=[],
+    responses=refusals(401, 404, 413, 415, 429),
+)
+async def deliver_to_hook(source: str, hook_id: str, request: Request[Any, Any, Any], site: Site) -> DeliveryAnswer:
+    """To the address of a webhook of its own. A removed one answers as one that never was."""
+    address = site.address_of(request.scope)
+    site.doorkeeper.check_deliverer(address)
+    own = parse_hook_id(hook_id)
+    secrets = await site.webhook_secrets.of_hook(source, own)
+    answer = await _keep(source, request, site, secrets, address=address, hook_id=own)
+    if own is not None:
+        await site.webhook_secrets.note_delivery(own)
+    return answer
+
+
+def parse_hook_id(text: str) -> UUID | None:
+    """None for what is no id: it names no hook."""
+    try:
+        return UUID(text) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+async def _keep(
+    source: str,
+    request: Request[Any, Any, Any],
+    site: Site,
+    secrets: Secrets | None,
+    *,
+    address: str,
+    hook_id: UUID | None = None,
+) -> DeliveryAnswer:
     # In this order, so that an address that is not set up tells nothing about what it would want.
     if secrets is not None:
         _check_form(request.headers.get("content-type"))
@@ -45,6 +85,7 @@ async def deliver(source: str, request: Request[Any, Any, Any], site: Site) -> D
         source=source,
         secrets=secrets,
         now=time.time(),
+        hook_id=hook_id,
         doorkeeper=site.doorkeeper,
         address=address,
     )
@@ -59,4 +100,4 @@ def _check_form(content_type: str | None) -> None:
     check_content_type(content_type)
 
 
-handlers = [deliver]
+handlers = [deliver, deliver_to_hook]

@@ -55,6 +55,7 @@ class Against(Struct, frozen=True, kw_only=True, omit_defaults=True):
     min_score: float | None = None
     base_snapshot_id: str | None = None
     some_cases: bool = False  # only some of the suite's cases run: nothing is said about the others
+    without_judges: bool = False  # only cases that no model judges run; of the base's suite these alone count
 
 
 def faults_of(against: Against) -> list[str]:

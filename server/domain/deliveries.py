@@ -44,3 +44,4 @@ class ListedDelivery(Struct, frozen=True, kw_only=True):
     reason: str | None
     attempts: int
     next_at: datetime
+    bytes: int

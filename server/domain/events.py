@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -39,6 +40,7 @@ class ChangeProposed(Event, frozen=True, kw_only=True):
     base_ref: str
     base_sha: str = ""  # "" where the delivery does not say
     is_draft: bool = False
+    at: datetime | None = None  # by the forge's clock
 
     @property
     def is_from_fork(self) -> bool:
@@ -72,6 +74,7 @@ class CheckAskedAgain(Event, frozen=True, kw_only=True):
     asked: str
     head_sha: str
     check_id: int | None  # None: all of the commit's
+    key: str = ""  # what we called the check when we made it
 
 
 class CommentMade(Event, frozen=True, kw_only=True):
@@ -82,6 +85,7 @@ class CommentMade(Event, frozen=True, kw_only=True):
     author_id: int
     author: str
     text: str
+    at: datetime | None = None  # by the forge's clock
 
 
 class LabelSet(Event, frozen=True, kw_only=True):
@@ -92,6 +96,7 @@ class LabelSet(Event, frozen=True, kw_only=True):
     head_sha: str
     author_id: int
     author: str
+    at: datetime | None = None  # by the forge's clock
 
 
 class LinkChanged(Struct, frozen=True, kw_only=True):

@@ -19,12 +19,19 @@ Status = Literal["queued", "running", "completed", "failed"]
 Cause = Literal["submit", "schedule", "baseline", "rerun"]  # only a submit may be answered by a cache
 
 
+SuiteSource = Literal["request", "registry", "generated"]
+
+
 class SentSuite(Struct, frozen=True, kw_only=True):
-    """A suite that came with the request."""
+    """A suite that comes with the request, or was found for it outside of the package.
+
+    `generated` with no cases: a model will write them, and `trials` is how many there may be.
+    """
 
     id: str
     body: str  # canonical JSON
     trials: int  # on one model
+    source: SuiteSource = "request"
 
 
 class NewJob(Struct, frozen=True, kw_only=True):
@@ -143,6 +150,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True):
     account_id: UUID
     use_cache: bool  # False: every model is asked anew
     is_public: bool  # anybody may see what is asked: a published package's own suite
+    suite_source: str = "request"
     suite_name: str = DEFAULT_SUITE
     change: Change | None = None
     against: Against | None = None

@@ -15,6 +15,8 @@ from evals.models import Secret
 from evals.plugins import Registry
 from notifiers import Request, Response
 from server.domain.changes import Change
+from server.domain.events import Repository
+from server.domain.missed import Sent
 from server.domain.reporting import ReportSettings
 
 T = TypeVar("T")
@@ -97,24 +99,74 @@ class Installed(Struct, frozen=True, kw_only=True):
     is_suspended: bool
 
 
+class Listed(Struct, frozen=True):
+    """Repositories with the number of each one's owner. `is_whole`: False where there are more than were read."""
+
+    repositories: tuple[tuple[Repository, int | None], ...]
+    is_whole: bool
+
+
 class AskToken(Protocol):
-    """How a token for one repository and some rights is asked for."""
+    """How a token for some rights in one repository is asked for, or (None) in all that the installation has."""
 
     def __call__(
-        self, api_url: str, proof: Secret, installation_id: int, *, repository_id: int, rights: Mapping[str, str]
+        self, api_url: str, proof: Secret, installation_id: int, *, repository_id: int | None, rights: Mapping[str, str]
     ) -> Asking[AppToken]: ...
 
 
+class SentPage(Struct, frozen=True):
+    """Tries of deliveries, the newest first; `cursor` names the next page, "" after the last one."""
+
+    sent: tuple[Sent, ...]
+    cursor: str = ""
+
+
+class Sending(Struct, frozen=True, kw_only=True):
+    """What was sent to the App's webhook. `page` by its cursor, "" for the newest; `again` by an `attempt_id`.
+
+    `again` says False for one that the forge has no more.
+    """
+
+    page: Callable[[str, Secret, str], Asking[SentPage]]
+    again: Callable[[str, Secret, int], Asking[bool]]
+
+
 class AppKind(Struct, frozen=True, kw_only=True):
-    """A forge that knows Apps, which repositories are given to. The first two name settings, without `PRPM_`."""
+    """A forge that knows Apps, which repositories are given to. What ends in `_setting` names one, without `PRPM_`."""
 
     id_setting: str
     key_setting: str
+    client_id_setting: str
+    client_secret_setting: str
     rights: Mapping[Literal["read", "report"], Mapping[str, str]]
     proof: Callable[[str, Secret, float], Secret]  # of the App's id and key, at this Unix time
     installation_of: Callable[[str, Secret, str], Asking[Installed | None]]  # that has the repository "owner/name"
     installation: Callable[[str, Secret, int], Asking[Installed | None]]
     token: AskToken
+    list_rights: Mapping[str, str]
+    repositories: Callable[[str, Secret], Asking[Listed]]  # with a token of these rights
+    sending: Sending | None = None  # of a forge that sends each delivery once
+
+
+class Proven(Struct, frozen=True, kw_only=True):
+    """A repository or group as a token finds it, and what whoever made the token may do there."""
+
+    id: int
+    name: str
+    owner_id: int | None
+    default_branch: str = ""
+    is_group: bool = False
+    may_administer: bool  # and so may decide whose it is here
+
+
+class Administered(Struct, frozen=True, kw_only=True):
+    """A repository by the forge's word to somebody's own token. `is_admin`: they may change its settings."""
+
+    id: int
+    owner_id: int  # of its owner; of its namespace at GitLab
+    name: str  # "owner/name" as the forge writes it
+    by: str  # whose token it is
+    is_admin: bool
 
 
 class ReportTo(Struct, frozen=True, kw_only=True):
@@ -131,7 +183,10 @@ class Forge(Struct, frozen=True, kw_only=True):
     """What is asked of a forge. Each raises CannotRead.
 
     `may_write(place, user)`: `user` is the login and the number; it is asked anew each time, as rights change.
+    `prove(api_url, token, name)` looks at a repository or group; `prove_member(api_url, token, group, repository)` at
+    one that has to be in the group, by numbers: None where it is not, and no such function where there are no groups.
     `api_url` finds the API's address in the settings; `token_setting` names the one that holds the service's own token.
+    `administered(api_url, name, token)`: what a person's token says of a repository; None for one it does not see.
     """
 
     tree: Callable[[Place, str], Asking[Tree]]
@@ -140,6 +195,9 @@ class Forge(Struct, frozen=True, kw_only=True):
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
     may_write: Callable[[Place, str, int], Asking[bool]]
+    administered: Callable[[str, str, Secret], Asking[Administered | None]]
+    prove: Callable[[str, Secret, str], Asking[Proven]]
+    prove_member: Callable[[str, Secret, int, int], Asking[Proven | None]] | None = None
     login: Callable[[Place], Asking[str]]  # who the token writes as
     report_to: Callable[[Place, ReportTo], Any]  # the target of the notifier of the same name
     api_url: Callable[[Mapping[str, Secret]], str]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
 
@@ -18,8 +19,11 @@ from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
 from notifiers.github import GitHubTarget
+from server.domain.events import Repository
+from server.domain.missed import Sent
 from server.forges import (
     FORGES,
+    Administered,
     AppKind,
     AppToken,
     Asking,
@@ -28,9 +32,13 @@ from server.forges import (
     Forge,
     Installed,
     Kind,
+    Listed,
     Place,
     Proposed,
+    Proven,
     ReportTo,
+    Sending,
+    SentPage,
     Touched,
     Tree,
     member,
@@ -43,14 +51,17 @@ API_SETTING = "GITHUB_API_URL"
 TREE_BYTES = 32 * 2**20  # GitHub cuts trees at 100,000 entries or 7 MB
 PAGE_BYTES = 8 * 2**20
 PER_PAGE = 100
+MAX_NAME = 255  # characters of a delivery's id, as they are kept when it arrives
 READ_SECONDS = 30.0
 MOST_FILE_PAGES = 30  # 3,000 files, which is where GitHub ends its list
+MOST_REPOSITORY_PAGES = 30  # of an installation that has more, the rest is linked when something happens there
 JWT_SECONDS = 540  # ten minutes are the most
 CLOCK_SECONDS = 60  # GitHub's advice against clocks that differ
 # `maintain` and `admin` answer as write here, `triage` as read.
 # https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
 WRITERS = ("admin", "write")
 KINDS: Mapping[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
+LIST_RIGHTS = {"metadata": "read"}
 READ_RIGHTS = {"contents": "read", "metadata": "read", "pull_requests": "read"}
 REPORT_RIGHTS = {"checks": "write", "pull_requests": "write", "statuses": "write", "metadata": "read"}
 
@@ -96,17 +107,95 @@ def _installation(url: str, proof: Secret) -> Asking[Installed | None]:
 
 
 def installation_token(
-    api_url: str, proof: Secret, installation_id: int, *, repository_id: int, rights: Mapping[str, str]
+    api_url: str, proof: Secret, installation_id: int, *, repository_id: int | None, rights: Mapping[str, str]
 ) -> Asking[AppToken]:
-    """A token for one repository and these rights alone (L8)."""
+    """A token for these rights alone, in one repository (L8); None: in all that the installation has."""
     url = f"{api_url}/app/installations/{installation_id}/access_tokens"
-    body = {"repository_ids": [repository_id], "permissions": dict(rights)}
+    narrowed = {"repository_ids": [repository_id]} if repository_id is not None else {}
+    body = {**narrowed, "permissions": dict(rights)}
     request = json_request("POST", url, body, headers=_headers(proof))
     answer = yield from ask(request, doing="get a token of the App's installation")
     token, expires_at = member(answer.json(), "token"), member(answer.json(), "expires_at")
     if not isinstance(token, str) or not token or not isinstance(expires_at, str):
         raise _odd()
     return AppToken(Secret(token), expires_at)
+
+
+def installation_repositories(api_url: str, token: Secret) -> Asking[Listed]:
+    """What the installation has been given, by a token of it."""
+    found: list[tuple[Repository, int | None]] = []
+    for page in range(1, MOST_REPOSITORY_PAGES + 1):
+        url = f"{api_url}/installation/repositories?per_page={PER_PAGE}&page={page}"
+        answer = yield from _get(url, token, doing="list the installation's repositories", most=PAGE_BYTES)
+        listed = member(answer.json(), "repositories")
+        if not isinstance(listed, list):
+            raise _odd()
+        found += (_repository(one) for one in listed)
+        if len(listed) < PER_PAGE:
+            return Listed(tuple(found), is_whole=True)
+    return Listed(tuple(found), is_whole=False)
+
+
+def _repository(one: Any) -> tuple[Repository, int | None]:
+    number, name, branch = (member(one, key) for key in ("id", "full_name", "default_branch"))
+    owner = member(one, "owner", "id")
+    if not isinstance(number, int) or not isinstance(name, str):
+        raise _odd()
+    branch = branch if isinstance(branch, str) else ""
+    repository = Repository(forge="github", id=number, name=name, default_branch=branch)
+    return repository, owner if isinstance(owner, int) else None
+
+
+def sent(api_url: str, proof: Secret, cursor: str) -> Asking[SentPage]:
+    """What GitHub sent to the App's webhook in the last three days. It sends each once.
+
+    https://docs.github.com/rest/apps/webhooks#list-deliveries-for-an-app-webhook
+    """
+    url = f"{api_url}/app/hook/deliveries?per_page={PER_PAGE}"
+    if cursor:
+        url += f"&cursor={quote(cursor, safe='')}"
+    answer = yield from _get(url, proof, doing="list what was sent to the App", most=PAGE_BYTES)
+    listed = answer.json()
+    if not isinstance(listed, list):
+        raise _odd()
+    found = tuple(one for one in map(_sent, listed) if one is not None)
+    return SentPage(found, _next_cursor(answer.headers.get("link", "")))
+
+
+def _sent(one: Any) -> Sent | None:
+    number, guid, event, moment = (member(one, name) for name in ("id", "guid", "event", "delivered_at"))
+    status, words = member(one, "status_code"), member(one, "status")
+    if not isinstance(number, int) or not isinstance(guid, str) or not isinstance(moment, str):
+        return None
+    try:
+        sent_at = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return Sent(
+        attempt_id=number,
+        delivery_id=guid[:MAX_NAME],
+        event=str(event or "")[:MAX_NAME],
+        sent_at=sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=UTC),
+        has_arrived=isinstance(status, int) and 200 <= status < 300,
+        trouble=(words if isinstance(words, str) and words.isprintable() else "")[:MAX_NAME],
+    )
+
+
+def _next_cursor(link: str) -> str:
+    """Of the address of the next page only its cursor is taken."""
+    for part in link.split(","):
+        address, _, words = part.partition(";")
+        if 'rel="next"' in words:
+            return next(iter(parse_qs(urlsplit(address.strip().strip("<>")).query).get("cursor", [])), "")
+    return ""
+
+
+def send_again(api_url: str, proof: Secret, attempt_id: int) -> Asking[bool]:
+    """It is sent once more, under its own delivery id. False: GitHub has it no more."""
+    url = f"{api_url}/app/hook/deliveries/{attempt_id}/attempts"
+    request = Request(method="POST", url=url, headers=_headers(proof), timeout_seconds=READ_SECONDS)
+    answer = yield from ask(request, doing="ask for a delivery again", or_missing=True)
+    return answer.status != 404
 
 
 def tree(place: Place, sha: str) -> Asking[Tree]:
@@ -196,6 +285,47 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     return member(body, "user", "id") == user_id and member(body, "permission") in WRITERS
 
 
+def prove(api_url: str, token: Secret, name: str) -> Asking[Proven]:
+    """The repository; `permissions` are those of the person who made the token, whatever the token itself may do."""
+    answer = yield from _get(f"{api_url}/repos/{_name(name)}", token, doing="look at the repository", most=PAGE_BYTES)
+    repository, owner_id = _repository(answer.json())
+    return Proven(
+        id=repository.id,
+        name=repository.name,
+        owner_id=owner_id,
+        default_branch=repository.default_branch,
+        may_administer=member(answer.json(), "permissions", "admin") is True,
+    )
+
+
+def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
+    """What the repository is to the person whose token this is. Installations have no person behind them: CannotRead.
+
+    https://docs.github.com/rest/repos/repos#get-a-repository, https://docs.github.com/rest/users/users
+    """
+    api_url = api_url.rstrip("/")
+    person = yield from _get(f"{api_url}/user", token, doing="ask GitHub whose token this is")
+    answer = yield from _get(
+        f"{api_url}/repos/{_name(name)}", token, doing="ask GitHub about the repository", or_missing=True
+    )
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    number, owner = member(body, "id"), member(body, "owner", "id")
+    if type(number) is not int or type(owner) is not int:
+        raise _odd()
+    try:
+        return Administered(
+            id=number,
+            owner_id=owner,
+            name=_text(body, "full_name"),
+            by=_text(person.json(), "login"),
+            is_admin=member(body, "permissions", "admin") is True,
+        )
+    except TypeError:
+        raise _odd() from None
+
+
 def login(place: Place) -> Asking[str]:
     """Who the token writes as: what tokens of installations and of people can ask about themselves alike."""
     # https://docs.github.com/enterprise-server/graphql/guides/forming-calls-with-graphql: beside /v3, not below it
@@ -275,6 +405,7 @@ FORGES.register(
         proposed=proposed,
         branch_head=branch_head,
         may_write=may_write,
+        prove=prove,
         login=login,
         report_to=report_to,
         api_url=api_url,
@@ -282,11 +413,17 @@ FORGES.register(
         app=AppKind(
             id_setting="GITHUB_APP_ID",
             key_setting="GITHUB_APP_PRIVATE_KEY",
+            client_id_setting="GITHUB_CLIENT_ID",
+            client_secret_setting="GITHUB_CLIENT_SECRET",  # noqa: S106 - as above
             rights={"read": READ_RIGHTS, "report": REPORT_RIGHTS},
             proof=lambda app_id, key, now: app_jwt(app_id, key, now=now),
             installation_of=installation_of,
             installation=installation,
             token=installation_token,
+            list_rights=LIST_RIGHTS,
+            repositories=installation_repositories,
+            sending=Sending(page=sent, again=send_again),
         ),
+        administered=administered,
     ),
 )

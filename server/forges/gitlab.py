@@ -16,6 +16,7 @@ from notifiers._http import USER_AGENT
 from notifiers.gitlab import GitLabTarget
 from server.forges import (
     FORGES,
+    Administered,
     Asking,
     CannotRead,
     Entry,
@@ -23,6 +24,7 @@ from server.forges import (
     Kind,
     Place,
     Proposed,
+    Proven,
     ReportTo,
     Touched,
     Tree,
@@ -37,7 +39,7 @@ PAGE_BYTES = 16 * 2**20
 PER_PAGE = 100
 READ_SECONDS = 30.0
 MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked through
-DEVELOPER = 30  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
+DEVELOPER, MAINTAINER = 30, 40  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
 KINDS: dict[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
 
@@ -146,6 +148,81 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     return is_the_one and isinstance(level, int) and level >= DEVELOPER
 
 
+def prove(api_url: str, token: Secret, name: str) -> Asking[Proven]:
+    """The project with this path, else the group."""
+    path = quote(name, safe="")
+    answer = yield from _get(f"{api_url}/projects/{path}", token, doing="look at the project", or_missing=True)
+    if answer.status != 404:
+        return (yield from _proven(api_url, token, answer))
+    answer = yield from _get(f"{api_url}/groups/{path}?with_projects=false", token, doing="look at the group")
+    body = answer.json()
+    number = _number(body, "id")
+    may = yield from _may_administer(f"{api_url}/groups/{number}", api_url, token)
+    return Proven(id=number, name=_text(body, "full_path"), owner_id=number, is_group=True, may_administer=may)
+
+
+def prove_member(api_url: str, token: Secret, group_id: int, project_id: int) -> Asking[Proven | None]:
+    """The project, if it lies in the group or below it. Both are looked at now, as both can be moved."""
+    answer = yield from _get(f"{api_url}/groups/{group_id}?with_projects=false", token, doing="look at the group")
+    group = _text(answer.json(), "full_path")
+    answer = yield from _get(f"{api_url}/projects/{project_id}", token, doing="look at the project", or_missing=True)
+    if answer.status == 404:
+        return None
+    found = yield from _proven(api_url, token, answer)
+    return found if found.id == project_id and found.name.startswith(f"{group}/") else None
+
+
+def _proven(api_url: str, token: Secret, answer: Response) -> Asking[Proven]:
+    body = answer.json()
+    number, owner, branch = _number(body, "id"), member(body, "namespace", "id"), member(body, "default_branch")
+    may = yield from _may_administer(f"{api_url}/projects/{number}", api_url, token)
+    return Proven(
+        id=number,
+        name=_text(body, "path_with_namespace"),
+        owner_id=owner if isinstance(owner, int) else None,
+        default_branch=branch if isinstance(branch, str) else "",
+        may_administer=may,
+    )
+
+
+def _may_administer(place: str, api_url: str, token: Secret) -> Asking[bool]:
+    """Whether whoever the token stands for is a maintainer there, by inheritance too: only they make webhooks."""
+    if not token.reveal():
+        return False
+    answer = yield from _get(f"{api_url}/user", token, doing="ask whose the token is")
+    user_id = _number(answer.json(), "id")
+    answer = yield from _get(
+        f"{place}/members/all/{user_id}", token, doing="ask what the token's user may do", or_missing=True
+    )
+    level = member(answer.json(), "access_level")
+    return answer.status != 404 and isinstance(level, int) and level >= MAINTAINER
+
+
+def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
+    """What the project is to the person whose token this is: maintainers may change its settings.
+
+    https://docs.gitlab.com/api/projects/#get-a-single-project, https://docs.gitlab.com/api/users/
+    """
+    api_url = api_url.rstrip("/")
+    person = yield from _get(f"{api_url}/user", token, doing="ask GitLab whose token this is")
+    url = f"{api_url}/projects/{quote(name, safe='')}"
+    answer = yield from _get(url, token, doing="ask GitLab about the project", or_missing=True)
+    if answer.status == 404:
+        return None
+    body = answer.json()
+    number, owner = member(body, "id"), member(body, "namespace", "id")
+    if type(number) is not int or type(owner) is not int:
+        raise _odd()
+    levels = [member(body, "permissions", way, "access_level") for way in ("project_access", "group_access")]
+    return Administered(
+        id=number,
+        owner_id=owner,
+        name=_text(body, "path_with_namespace"),
+        by=_text(person.json(), "username"),
+        is_admin=any(isinstance(level, int) and level >= MAINTAINER for level in levels),
+    )
+
+
 def login(place: Place) -> Asking[str]:
     """Who the token writes as: a project's token has a user of its own."""
     answer = yield from _get(f"{place.api_url.rstrip('/')}/user", place.token, doing="find who the token writes as")
@@ -193,6 +270,13 @@ def _text(body: Any, *path: str | int) -> str:
     return found
 
 
+def _number(body: Any, *path: str | int) -> int:
+    found = member(body, *path)
+    if not isinstance(found, int):
+        raise _odd()
+    return found
+
+
 def _odd() -> CannotRead:
     return CannotRead("GitLab answered in a form that is not known here.", retryable=True)
 
@@ -206,9 +290,12 @@ FORGES.register(
         proposed=proposed,
         branch_head=branch_head,
         may_write=may_write,
+        prove=prove,
+        prove_member=prove_member,
         login=login,
         report_to=report_to,
         api_url=api_url,
         token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
+        administered=administered,
     ),
 )

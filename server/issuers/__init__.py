@@ -36,6 +36,9 @@ class IssuerKind(Struct, frozen=True, kw_only=True):
     keys_path: str  # below the issuer
     risky_events: frozenset[str]
     read: Callable[[Mapping[str, Any]], Workflow]  # raises NotAuthenticated
+    # The API of the forge whose workflows the issuer vouches for, as both count repositories by the same numbers; None
+    # where the issuer's address does not tell.
+    api_url: Callable[[str], str | None]
 
     def keys_url(self, issuer: str) -> str:
         """Where the issuer's public keys are. Never from the token, nor from anything that it names."""

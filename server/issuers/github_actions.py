@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from server.issuers import IssuerKind, Workflow, file_in, number, text
+
+GITHUB_HOST = "token.actions.githubusercontent.com"
 
 
 def read(claims: Mapping[str, Any]) -> Workflow:
@@ -23,11 +26,28 @@ def read(claims: Mapping[str, Any]) -> Workflow:
     )
 
 
+def api_url(issuer: str) -> str | None:
+    """github.com (with an enterprise's own path), GHE.com and Enterprise Server each have a form of their own.
+
+    https://docs.github.com/enterprise-cloud@latest/actions/reference/security/oidc
+    """
+    parts = urlsplit(issuer)
+    host = parts.hostname or ""
+    if host == GITHUB_HOST:
+        return "https://api.github.com"
+    if host.startswith("token.actions.") and host.endswith(".ghe.com"):
+        return f"https://api.{host.removeprefix('token.actions.')}"
+    if parts.path == "/_services/token":
+        return f"{parts.scheme}://{parts.netloc}/api/v3"
+    return None
+
+
 kind = IssuerKind(
     name="github",
     forge="github",
-    default_issuer="https://token.actions.githubusercontent.com",
+    default_issuer=f"https://{GITHUB_HOST}",
     keys_path="/.well-known/jwks",
     risky_events=frozenset({"pull_request_target", "workflow_run"}),
     read=read,
+    api_url=api_url,
 )

@@ -24,6 +24,11 @@ def read(claims: Mapping[str, Any]) -> Workflow:
     )
 
 
+def api_url(issuer: str) -> str:
+    """The issuer is the instance."""
+    return f"{issuer.rstrip('/')}/api/v4"
+
+
 kind = IssuerKind(
     name="gitlab",
     forge="gitlab",
@@ -31,4 +36,5 @@ kind = IssuerKind(
     keys_path="/oauth/discovery/keys",
     risky_events=frozenset(),
     read=read,
+    api_url=api_url,
 )

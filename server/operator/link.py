@@ -31,7 +31,7 @@ def add(account: str, forge: str, installation: int) -> None:
 
     The number ends the address of the installation's own page in the forge's settings.
     """
-    from server.services.linking import link_for_account
+    from server.services.installations import link_for_account
 
     async def link(db: asyncpg.Pool, access: ForgeAccess) -> str:
         found = await link_for_account(
@@ -71,7 +71,7 @@ def list_() -> None:
 @click.option("--installation", required=True, type=click.IntRange(1, 2**63 - 1), help="The forge's number of it.")
 def remove(forge: str, installation: int) -> None:
     """End an installation's link, and those of its repositories. The App stays installed, and does nothing."""
-    from server.services.linking import unlink_installation
+    from server.services.installations import unlink_installation
 
     done = with_database(
         lambda db, _: unlink_installation(

@@ -20,6 +20,7 @@ from evals.packages import read_package
 from evals.runner import Plan
 from evals.statistics import Counts
 from evals.suite_changes import CaseChange, changed_cases
+from evals.suites import without_judges
 from evals.types import Instructions, Suite
 from server.domain.baselines import NO_BASELINE, Against, Base, BaselineRef, FixedBaseline, KnownPast
 from server.domain.jobs import ClaimedJob
@@ -58,6 +59,7 @@ async def find_baseline(db: asyncpg.Pool, job: ClaimedJob, plan: Plan) -> FixedB
     found = await _find(db, job)
     if found is None:
         return None
+    found = await _with_sent_base(db, job, found)
     past = await _read_past(db, job, plan, found)
     if not found.is_meant and not past.rows:
         return None
@@ -86,6 +88,17 @@ async def _find(db: asyncpg.Pool, job: ClaimedJob) -> _Found | None:
     if base is None or base.snapshot_id == job.snapshot_id:
         return None
     return _Found(BaselineRef("version", base.version or ""), base, is_meant=job.change is not None)
+
+
+async def _with_sent_base(db: asyncpg.Pool, job: ClaimedJob, found: _Found) -> _Found:
+    """With the suite of the very files that the submit named as base: a branch's newest job may have run others."""
+    snapshot = (job.against or NOTHING).base_snapshot_id
+    if snapshot is None:
+        return found
+    suite = await history.find_snapshot_suite(db, job.package_name, account_id=job.account_id, snapshot_id=snapshot)
+    if suite is None:
+        return found
+    return found._replace(base=msgspec.structs.replace(found.base, snapshot_id=snapshot, suite_body=suite))
 
 
 async def _named(db: asyncpg.Pool, job: ClaimedJob, kind: str, name: str) -> _Found:
@@ -134,6 +147,8 @@ def _changed_cases(job: ClaimedJob, plan: Plan, found: _Found) -> tuple[CaseChan
     if found.base.suite_body is None or (job.against or NOTHING).some_cases:
         return ()
     suite = msgspec.json.decode(found.base.suite_body, type=Suite)
+    if (job.against or NOTHING).without_judges:
+        suite = without_judges(suite)
     # As this job's own suite was cut to its tier.
     suite = msgspec.structs.replace(suite, max_tokens=min(suite.max_tokens, job.answer_tokens))
     return changed_cases(suite, plan.suite, gates=found.is_meant and gate_of(job).rule != "never")

@@ -19,13 +19,16 @@ from evals.estimates import RunEstimate, estimate_run
 from evals.packages import read_package
 from evals.types import Instructions, Price, Suite
 from server.domain.accounts import Credential, Usage
+from server.domain.errors import NoSuite
 from server.domain.jobs import NewJob, Refused
 from server.domain.models import AnnouncedModel
 from server.domain.tiers import TIERS
+from server.services.missing_suites import TO_BE_WRITTEN
 from server.services.on_behalf import read_billed
 from server.services.publishing import trials_a_model
 from server.services.selecting import with_cases
-from server.services.submitting import RunRequest, free_tier, new_job, no_such_package, refusal
+from server.services.submitting import RunRequest, free_tier, new_job, no_such_package, refusal, with_suite_instead
+from server.services.upstream_registry import UpstreamRegistry
 from server.services.usage import read_usage
 from server.store import subjects
 
@@ -54,7 +57,12 @@ class _Finding(Struct, frozen=True):
 
 
 async def estimate(
-    db: asyncpg.Pool, credential: Credential, request: RunRequest, *, models: tuple[AnnouncedModel, ...]
+    db: asyncpg.Pool,
+    credential: Credential,
+    request: RunRequest,
+    *,
+    models: tuple[AnnouncedModel, ...],
+    registry: UpstreamRegistry | None = None,
 ) -> Estimate:
     """What the request would take and whether the account's caps and quota allow it.
 
@@ -70,6 +78,10 @@ async def estimate(
     )
     if subject is None:
         raise no_such_package(new)
+    if new.suite is None and subject.suite_body is None and subject.suite_error is None:
+        new = await with_suite_instead(db, new, request, registry=registry) or new
+    if new.suite == TO_BE_WRITTEN:
+        raise NoSuite("The package's cases are not written yet, so nobody can tell what they take. Run it once.")
     suite = _suite(subject, new, tier=caller.tier)
     usage = await read_usage(db, caller)
     run = await asyncio.to_thread(_run, subject, suite, new, models, answer_tokens=TIERS[usage.tier].answer_tokens)
@@ -80,7 +92,7 @@ async def estimate(
         package_id=subject.package_id,
         package_name=subject.name,
         package_version=subject.version,
-        suite_source="request" if new.suite else subject.suite_source,
+        suite_source=new.suite.source if new.suite else subject.suite_source,
         cases=len(suite.cases),
         trials=trials,
         run=run,

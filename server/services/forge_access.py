@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -20,11 +21,14 @@ from msgspec import Struct
 
 from evals.models import Secret
 from server.domain.links import Link, Right
-from server.forges import FORGES, AppKind, Asking, CannotRead, Installed, Place
+from server.forges import FORGES, AppKind, Asking, CannotRead, Installed, Listed, Place
+from server.services.apps import AppBook
+from server.services.hooks import HOOK_TOKEN
 from server.services.posting import post
 from server.services.public_addresses import INTERNET, Network
 from server.services.public_client import origin_of, public_client
-from server.services.sealing import Sealer
+from server.services.sealing import CannotOpen, Sealer
+from server.store import hooks
 
 T = TypeVar("T")
 
@@ -35,12 +39,8 @@ MOST_TOKENS: Final = 2000
 CONNECTIONS: Final = 30
 DEFAULT_ACCOUNT: Final = "WEBHOOK_ACCOUNT"  # whose is what nobody linked, where the service is one account's
 
-
-class AppKeys(Struct, frozen=True, kw_only=True):
-    """What proves that we are the App."""
-
-    app_id: str
-    private_key: Secret
+# Where an API and its issuer have different hosts: https://docs.github.com/en/actions/reference/security/oidc
+ISSUER_HOSTS: Final = {"api.github.com": "token.actions.githubusercontent.com"}
 
 
 class _Kept(Struct, frozen=True):
@@ -49,7 +49,10 @@ class _Kept(Struct, frozen=True):
 
 
 class ForgeAccess:
-    """One for a process. `settings` are variables by their names without `PRPM_`; close it with `aclose`."""
+    """One for a process. `settings` are variables by their names without `PRPM_`; close it with `aclose`.
+
+    `issuers`: forges, and whose tokens their workflows show.
+    """
 
     def __init__(
         self,
@@ -57,13 +60,17 @@ class ForgeAccess:
         *,
         settings: Mapping[str, Secret],
         sealer: Sealer | None,
+        apps: AppBook | None = None,
+        issuers: Sequence[tuple[str, str]] = (),
         allowed_origins: frozenset[str] = frozenset(),
         network: Network = INTERNET,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._db = db
+        self.apps = apps or AppBook(db, settings=settings, sealer=sealer)
         self._settings = settings
         self._sealer = sealer
+        self._issuers = issuers
         self._now = now
         # Where the operator's settings lead is the operator's choice, a private network as well.
         own = frozenset(origin_of(httpx.URL(forge.api_url(settings))) for forge in FORGES.values())
@@ -87,6 +94,16 @@ class ForgeAccess:
     def api_url(self, forge: str) -> str:
         """Where the forge's API is."""
         return FORGES[forge].api_url(self._settings)
+
+    def issuer(self, forge: str) -> str | None:
+        """Whose tokens the workflows of this very forge show; None where that is not sure.
+
+        Numbers of repositories mean nothing at another server: an issuer that does not stand for the API's host would
+        let a stranger's repository with the same number pass for a linked one.
+        """
+        host = urlsplit(self.api_url(forge)).hostname
+        hosts = {host, ISSUER_HOSTS.get(host or "", host)}
+        return next((url for name, url in self._issuers if name == forge and urlsplit(url).hostname in hosts), None)
 
     def own_token(self, forge: str) -> Secret | None:
         """The service's own token, from its settings."""
@@ -117,7 +134,17 @@ class ForgeAccess:
 
     async def hook_token(self, hook_id: UUID) -> Secret | None:
         """The token that was given with a hook; None without one. Raises CannotRead."""
-        raise CannotRead("This hook is not known.")
+        hook = await hooks.read_hook(self._db, hook_id)
+        if hook is None:
+            raise CannotRead("The webhook of this repository was removed.")
+        if hook.token_shown is None:
+            return None
+        if self._sealer is None:
+            raise CannotRead("The operator has to set PRPM_SECRET_KEY: no token can be opened.", retryable=True)
+        try:
+            return Secret(self._sealer.open_secrets(str(hook.id), hook.sealed)[HOOK_TOKEN])
+        except CannotOpen as error:
+            raise CannotRead(f"The token cannot be opened: {error}.", retryable=True) from None
 
     async def installation_token(self, forge: str, installation_id: int, *, repository_id: int, right: Right) -> Secret:
         """A token of the installation for one repository. Raises CannotRead: for a repository that it has not, too."""
@@ -151,6 +178,13 @@ class ForgeAccess:
                 self._tokens.popitem(last=False)
         return granted.token
 
+    async def repositories(self, forge: str, installation_id: int) -> Listed:
+        """What the installation has now. Raises CannotRead."""
+        app, proof = await self.proof(forge)
+        api_url = self.api_url(forge)
+        granted = await self.ask(app.token(api_url, proof, installation_id, repository_id=None, rights=app.list_rights))
+        return await self.ask(app.repositories(api_url, granted.token))
+
     def forget_installation(self, forge: str, installation_id: int) -> None:
         """Its tokens are used no more: it was suspended or removed."""
         for key in [key for key in self._tokens if key[:2] == (forge, installation_id)]:
@@ -169,21 +203,14 @@ class ForgeAccess:
     async def proof(self, forge: str) -> tuple[AppKind, Secret]:
         """How the forge's App is asked, and a proof that we are it for some minutes. Raises CannotRead."""
         kind = FORGES[forge].app
-        keys = await self.app_keys(forge)
-        if kind is None or keys is None:
+        app = await self.apps.find(forge)
+        if kind is None or app is None:
             raise CannotRead("This service has no App on this forge.")
-        return kind, kind.proof(keys.app_id, keys.private_key, self._now())
+        return kind, kind.proof(app.app_id, app.private_key, self._now())
 
-    async def app_keys(self, forge: str) -> AppKeys | None:
-        """The App's id and key; None where there is no App."""
-        kind = FORGES[forge].app
-        if kind is None:
-            return None
-        app_id, key = self._settings.get(kind.id_setting), self._settings.get(kind.key_setting)
-        if app_id is None or key is None:
-            return None
-        # Many places that hold variables cannot hold line ends.
-        return AppKeys(app_id=app_id.reveal(), private_key=Secret(key.reveal().replace("\\n", "\n")))
+    async def has_app(self, forge: str) -> bool:
+        """Whether this service has an App there."""
+        return await self.apps.find(forge) is not None
 
 
 def _seconds_until(moment: str, *, now: float) -> float:

@@ -106,8 +106,8 @@ class ForgeReports:
     async def _app_id(self, link: Link) -> str | None:
         if link.installation_id is None:
             return None
-        keys = await self._access.app_keys(link.forge)
-        return keys.app_id if keys is not None else None
+        app = await self._access.apps.find(link.forge)
+        return app.app_id if app is not None else None
 
 
 def _holder(link: Link) -> str:

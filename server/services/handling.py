@@ -33,7 +33,7 @@ class TryLater(Exception):
         self.seconds = seconds
 
 
-Act = Callable[[Meaning], Awaitable[Ended]]
+Act = Callable[[Meaning, ClaimedDelivery], Awaitable[Ended]]
 
 
 class InboxLoop:
@@ -112,7 +112,7 @@ class InboxLoop:
                 return Ended("ignored", reason)
             case Ping():
                 return Ended("handled", "The forge tried the address.")
-        return await self._act(meaning)
+        return await self._act(meaning, delivery)
 
     async def _put_off(self, delivery: ClaimedDelivery, reason: str, *, seconds: float | None = None) -> None:
         if delivery.attempts > len(PAUSES_SECONDS):

@@ -34,6 +34,7 @@ class Issuer(Struct, frozen=True, kw_only=True):
     url: str
     kind: IssuerKind
     keys: SigningKeys
+    api_url: str | None  # of its forge, which is asked who administers a repository
 
 
 class Keyless(Struct, frozen=True, kw_only=True):
@@ -43,8 +44,10 @@ class Keyless(Struct, frozen=True, kw_only=True):
     audience: str
 
 
-def read_issuers(text: str | None) -> dict[str, Issuer]:
+def read_issuers(text: str | None, *, api_urls: Mapping[str, str] | None = None) -> dict[str, Issuer]:
     """The issuers of `github=https://..., gitlab=https://...`; without any, GitHub's and GitLab's own.
+
+    `api_urls`: a forge's API by the forge's name, for issuers whose address does not tell.
 
     Raises InvalidRequest.
     """
@@ -53,7 +56,12 @@ def read_issuers(text: str | None) -> dict[str, Issuer]:
         named = [(kind.name, kind.default_issuer) for kind in kinds.values()]
     else:
         named = [_named(part.strip(), kinds) for part in text.split(",") if part.strip()]
-    return {url: Issuer(url=url, kind=kinds[name], keys=SigningKeys(kinds[name].keys_url(url))) for name, url in named}
+    return {url: _issuer(kinds[name], url, api_urls=api_urls or {}) for name, url in named}
+
+
+def _issuer(kind: IssuerKind, url: str, *, api_urls: Mapping[str, str]) -> Issuer:
+    api_url = kind.api_url(url) or api_urls.get(kind.forge)
+    return Issuer(url=url, kind=kind, keys=SigningKeys(kind.keys_url(url)), api_url=api_url)
 
 
 def _named(part: str, kinds: Mapping[str, IssuerKind]) -> tuple[str, str]:
@@ -115,7 +123,8 @@ def judge(workflow: Workflow, trusted: Trust | None, *, risky_events: frozenset[
         raise NotAllowed("Code of a fork gets no token here; the fork's owner may trust it.", code="runs_for_fork")
     if trusted is None:
         raise NotAllowed(
-            f"The repository {workflow.repository} is linked to no account. The service's operator links it: "
+            f"The repository {workflow.repository} is linked to no account. Who administers it links it: "
+            f"`prpm trust add {workflow.repository}`, with --org NAME for an organisation. Or the service's operator: "
             f"`prpm-testing trust add ACCOUNT --repository {workflow.repository} --repository-id "
             f"{workflow.repository_id} --owner-id {workflow.owner_id}`.",
             code="repository_not_trusted",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +12,9 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
-from evals.archives import read_archive, snapshot_id
+from evals.archives import pack, read_archive, snapshot_id
 from evals.errors import EngineError, InvalidSuite, UnsafeArchive
+from evals.narrowing import narrow
 from evals.packages import Package as ReadPackage
 from evals.packages import read_package
 from evals.suites import read_suite, suite_digest
@@ -77,10 +79,37 @@ async def publish_package(
     return Published(package_id=package_id, name=new.name, version=new.version)
 
 
-async def keep_snapshot(db: asyncpg.Pool, caller: Caller, *, archive: bytes) -> KeptSnapshot:
-    """Keep a working folder's files so that a job can run on them. Safe to call twice: the same files are kept once."""
+async def keep_snapshot(
+    db: asyncpg.Pool, caller: Caller, *, archive: bytes, package_name: str | None = None
+) -> KeptSnapshot:
+    """Keep a working folder's files so that a job can run on them. Safe to call twice: the same files are kept once.
+
+    Of several packages `package_name` says which one is kept, with its own files alone. Raises InvalidRequest.
+    """
     files = await _read(archive)
-    package = await _understand(files)
+    if package_name is not None:
+        files, archive = await _narrow(files, package_name)
+    return await _keep(db, caller.id, files, archive=archive, told={})
+
+
+async def keep_files(
+    db: asyncpg.Pool, account_id: UUID, *, files: dict[str, bytes], told: Mapping[str, str]
+) -> KeptSnapshot:
+    """As `keep_snapshot`, for files that were fetched. `told`: name, format, subtype, where the files do not say them.
+
+    Raises InvalidRequest.
+    """
+    try:
+        archive = await asyncio.to_thread(pack, files)
+    except EngineError as error:
+        raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
+    return await _keep(db, account_id, files, archive=archive, told=told)
+
+
+async def _keep(
+    db: asyncpg.Pool, account_id: UUID, files: dict[str, bytes], *, archive: bytes, told: Mapping[str, str]
+) -> KeptSnapshot:
+    package = await _understand(files, **told)
     digest = snapshot_id(files)
     new = await asyncio.to_thread(
         _new_version,
@@ -91,7 +120,7 @@ async def keep_snapshot(db: asyncpg.Pool, caller: Caller, *, archive: bytes) -> 
         version=f"0.0.0-snapshot.{digest[:12]}",
         visibility="private",
     )
-    kept = await packages.keep_snapshot(db, caller.id, new)
+    kept = await packages.keep_snapshot(db, account_id, new)
     return KeptSnapshot(
         snapshot_id=digest,
         package_id=kept.package_id,
@@ -107,6 +136,17 @@ async def _read(archive: bytes) -> dict[str, bytes]:
         return await asyncio.to_thread(read_archive, archive)
     except UnsafeArchive as error:
         raise InvalidRequest(error.message, code="unsafe_archive", details=error.details) from None
+    except EngineError as error:
+        raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
+
+
+async def _narrow(files: dict[str, bytes], name: str) -> tuple[dict[str, bytes], bytes]:
+    def only() -> tuple[dict[str, bytes], bytes]:
+        found = narrow(files, name)
+        return found, pack(found)
+
+    try:
+        return await asyncio.to_thread(only)
     except EngineError as error:
         raise InvalidRequest(error.message, code="invalid_package", details=error.details) from None
 

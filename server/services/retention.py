@@ -96,6 +96,8 @@ def _removals(db: asyncpg.Pool, keep: Keep) -> list[tuple[str, int, Removal]]:
             functools.partial(retention.delete_cached_outcomes, db, days=keep.cache_days),
         ),
         ("deliveries", ROWS_A_BATCH, functools.partial(retention.delete_deliveries, db, days=keep.deliveries_days)),
+        ("change_heads", ROWS_A_BATCH, functools.partial(retention.delete_change_heads, db, days=keep.events_days)),
+        ("change_turns", ROWS_A_BATCH, functools.partial(retention.delete_change_turns, db)),
         ("events", ROWS_A_BATCH, functools.partial(retention.delete_events, db, days=keep.events_days)),
         ("history", UPLOADS_A_BATCH, functools.partial(retention.delete_history, db, days=keep.history_days)),
         ("base_trials", ROWS_A_BATCH, functools.partial(retention.delete_base_trials, db, days=keep.trials_days)),

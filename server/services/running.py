@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import NamedTuple, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
@@ -42,7 +42,8 @@ from server.services.holding import HeldModels, Hold
 from server.services.outcome_signing import signed_end
 from server.services.spending import ADVICE, Budget, SpendingModels
 from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
-from server.store import history, jobs, money, packages, trials
+from server.services.writing import lacks_cases, origin_note, write_suite
+from server.store import generated_suites, history, jobs, money, packages, trials
 from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
@@ -141,6 +142,12 @@ async def _run_to_end(
     changed: Callable[[UUID], None],
 ) -> JobEnd:
     started = time.monotonic()
+    if lacks_cases(job):
+        written = await _with_cases(db, job, models, budget, stop=stop)
+        if isinstance(written, JobEnd):
+            return written
+        job = written
+        changed(job.id)
     found = {trial.key: trial for trial in await _patiently(lambda: trials.read_trials(db, job))}
     choice = await _patiently(lambda: choose_model(db, job, catalogue=models.catalogue, found=found))
     if choice is not None:
@@ -161,7 +168,7 @@ async def _run_to_end(
     base_found = {trial.key: trial for trial in await _patiently(lambda: history.read_base_trials(db, job))}
     keeper = _Keeper(db, job, budget, stop, changed)
     compared = Compared()
-    time_limit = asyncio.timeout(max(job.seconds_left, 0.0))
+    time_limit = asyncio.timeout(max(job.seconds_left - (time.monotonic() - started), 0.0))
     is_all_ours = not found
     agreement: Agreement | None = None
     with contextlib.suppress(TimeoutError):
@@ -183,7 +190,12 @@ async def _run_to_end(
         # From the first start on, whoever ran it then.
         total_duration_ms=round((job.seconds_run + time.monotonic() - started) * 1000),
         engine_version=ENGINE_VERSION,
-        notes=[*([choice.why] if choice is not None else []), *models.catalogue.notes(plan.models), *shortfalls],
+        notes=[
+            *_origins(job, plan.suite),
+            *([choice.why] if choice is not None else []),
+            *models.catalogue.notes(plan.models),
+            *shortfalls,
+        ],
         out_of_time=time_limit.expired(),
         agreement=agreement,
         baseline=compared.baseline,
@@ -198,6 +210,7 @@ async def _run_to_end(
             found.values(),
             snapshot=job.snapshot_id,
             agent=plan.agent,
+            early_stop=plan.early_stop,
         ),
         record=record_of(plan.suite, plan.models, found.values(), base_trials=tuple(base_found.values())),
     )
@@ -212,6 +225,55 @@ async def _run_to_end(
     kept = models.kept_outcome(plan.suite, outcome) if is_whole else None
     past = history_of(plan, found.values())
     return msgspec.structs.replace(judge_job(outcome), kept=kept, framework=framework, history=past)
+
+
+async def _with_cases(
+    db: asyncpg.Pool, job: ClaimedJob, models: ModelPool, budget: Budget, *, stop: asyncio.Event
+) -> ClaimedJob | JobEnd:
+    """The job with cases that a model wrote: for an earlier job on the same files or, paid for by this one, now.
+
+    They are kept before the first of them is run, so who goes on after us need not pay for them again.
+    """
+    suite = await _patiently(lambda: generated_suites.adopt_suite(db, job))
+    if suite is None:
+        archive = await _patiently(lambda: packages.read_archive(db, job.snapshot_id))
+        try:
+            written = await _unless_stopped(
+                write_suite(job, archive or b"", models=models), stop=stop, seconds=job.seconds_left
+            )
+        except EngineError as error:
+            return _failed(f"There are no cases to run: {error.message} The run was given back.", code="no_cases")
+        if written is None and not stop.is_set():
+            return _failed(
+                "The job's time was over before its cases were written. The run was given back.", code="no_cases"
+            )
+        if written is None:
+            is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
+            if is_superseded:
+                return _failed(BEFORE_A_VERDICT, code=SUPERSEDED)
+            return msgspec.structs.replace(_failed("Cancelled while it ran.", code=CANCELLED), refund_reason=None)
+        await budget.book()
+        await _as_holder(lambda: generated_suites.keep_suite(db, job, written.suite, model=written.model))
+        suite = await _patiently(lambda: generated_suites.read_job_suite(db, job))
+    return msgspec.structs.replace(job, suite_body=suite.body, trials=suite.trials)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, Answer], *, stop: asyncio.Event, seconds: float) -> Answer | None:
+    """What the work gives; None once `stop` is set or the time is over, and the work is ended."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def _origins(job: ClaimedJob, suite: Suite) -> list[str]:
+    note = origin_note(job, suite)
+    return [note] if note is not None else []
 
 
 async def _compare(

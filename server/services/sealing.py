@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Mapping
 from uuid import UUID
 
 import msgspec
@@ -24,6 +25,7 @@ from server.domain.changes import Change
 SEALING = b"prpm-testing: targets of notifications"
 EQUALITY = b"prpm-testing: equal addresses"
 MARKERS = b"prpm-testing: comment markers"
+SECRETS = b"prpm-testing: secrets of webhooks and Apps"
 
 
 class CannotOpen(Exception):
@@ -38,6 +40,13 @@ class SealedAddress(Struct, frozen=True, kw_only=True):
     secret: str = ""
 
 
+class SealedSecrets(Struct, frozen=True, kw_only=True):
+    """Secrets by name. `owner` binds them to their row."""
+
+    owner: str
+    secrets: dict[str, str]
+
+
 class Sealer:
     """Seals, opens, and makes codes. Its repr shows no key."""
 
@@ -45,7 +54,8 @@ class Sealer:
         parts = [part.strip().encode() for part in keys.reveal().split(",") if part.strip()]
         if not parts:
             raise ValueError("PRPM_SECRET_KEY holds no key")
-        self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(part, purpose=SEALING))) for part in parts])
+        self._fernet = _fernet(parts, purpose=SEALING)
+        self._secrets = _fernet(parts, purpose=SECRETS)
         self._equality = _derive(parts[0], purpose=EQUALITY)
         self._markers = _derive(parts[-1], purpose=MARKERS)
 
@@ -64,6 +74,20 @@ class Sealer:
             raise CannotOpen("it was sealed for another target")
         return address
 
+    def seal_secrets(self, owner: str, secrets: Mapping[str, str]) -> bytes:
+        """Encrypted and authenticated with the first key, for the row that `owner` names."""
+        return self._secrets.encrypt(msgspec.json.encode(SealedSecrets(owner=owner, secrets=dict(secrets))))
+
+    def open_secrets(self, owner: str, sealed: bytes) -> dict[str, str]:
+        """What was sealed for this row. Raises CannotOpen."""
+        try:
+            found = msgspec.json.decode(self._secrets.decrypt(sealed), type=SealedSecrets)
+        except (InvalidToken, msgspec.DecodeError):
+            raise CannotOpen("its key is not among PRPM_SECRET_KEY") from None
+        if found.owner != owner:
+            raise CannotOpen("it was sealed for another row")
+        return found.secrets
+
     def address_mac(self, kind: str, url: str) -> bytes:
         """Equal for equal addresses under the first key."""
         return hmac.digest(self._equality, msgspec.json.encode([kind, url]), hashlib.sha256)
@@ -78,6 +102,10 @@ class Sealer:
 def sealer_of(keys: Secret | None) -> Sealer | None:
     """None where no key is set: nothing secret can be kept then."""
     return Sealer(keys) if keys is not None else None
+
+
+def _fernet(keys: list[bytes], *, purpose: bytes) -> MultiFernet:
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, purpose=purpose))) for key in keys])
 
 
 def _derive(key: bytes, *, purpose: bytes) -> bytes:

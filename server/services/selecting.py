@@ -39,7 +39,12 @@ async def with_cases(db: asyncpg.Pool, new: NewJob, texts: Sequence[str]) -> New
             code="invalid_cases",
         )
     body = new.suite.body if new.suite is not None else await _own_suite(db, new)
-    return new if body is None else msgspec.structs.replace(new, suite=await asyncio.to_thread(_part, body, texts))
+    if body is None:
+        return new
+    part = await asyncio.to_thread(_part, body, texts)
+    return msgspec.structs.replace(
+        new, suite=msgspec.structs.replace(part, source=new.suite.source) if new.suite else part
+    )
 
 
 async def _own_suite(db: asyncpg.Pool, new: NewJob) -> str | None:

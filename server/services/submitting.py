@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import asyncpg
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, structs
 
 from evals.catalogue import ModelInfo
 from evals.choosing import AUTO
@@ -40,10 +40,12 @@ from server.services.admission import Admission
 from server.services.against import check_against
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
+from server.services.missing_suites import TO_BE_WRITTEN, find_instead, refuse_choice
 from server.services.on_behalf import acting_for, no_such_account, read_billed, role_lacks_right, token_lacks_right
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.selecting import with_cases
 from server.services.superseding import supersede_soon
+from server.services.upstream_registry import UpstreamRegistry
 from server.store import jobs
 
 PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9-]+")
@@ -52,7 +54,8 @@ MOST_MODELS = 20
 MOST_PLUGINS = 10
 SUITE_PLACES = (
     "Send one with the request (`suite`, `prpm test --suite FILE`), put `prpm.test.yaml` into the working folder or "
-    "`tests/prpm.json` into the package, or store one with PUT /api/v1/packages/{id}/suite."
+    "`tests/prpm.json` into the package, or store one with PUT /api/v1/packages/{id}/suite. Or let a "
+    "model write cases for the run (`generate`, `prpm test --generate`)."
 )
 
 
@@ -77,6 +80,7 @@ class RunRequest(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     verify_results: bool | None = None
     suite: dict[str, Any] | None = None
     cases: list[str] | None = None  # run only those whose titles hold one of these texts
+    generate: bool | None = None  # where neither package nor registry has cases, the first model writes some
     force: bool | None = None
     cache: bool | None = None
     max_cost_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
@@ -103,8 +107,11 @@ async def submit(
     models: tuple[AnnouncedModel, ...],
     cache_days: int = 0,
     idempotency_key: str | None = None,
+    registry: UpstreamRegistry | None = None,
 ) -> Submission:
     """The accepted job, or the one that an equal submit got before. `cache_days`: how old a kept outcome may be.
+
+    `registry` is asked for cases where the package brings none.
 
     Who asks is found by the statement that keeps the job, which saves a round trip; only a refusal looks first.
     Raises NotAuthenticated, InvalidRequest, NotFound, NotAllowed, NoSuite, QuotaExceeded, Conflict, Unavailable,
@@ -117,7 +124,28 @@ async def submit(
         await check_against(db, new)
     except ServiceError as refusal:
         return await _earlier(db, credential, digest(request), account=request.account, key=key, refusal=refusal)
-    return await submit_new(db, admission, wakeups, new)
+    try:
+        return await submit_new(db, admission, wakeups, new)
+    except NoSuite:
+        instead = await with_suite_instead(db, new, request, registry=registry)
+        if instead is None:
+            raise
+    return await submit_new(db, admission, wakeups, instead)
+
+
+async def with_suite_instead(
+    db: asyncpg.Pool, new: NewJob, request: RunRequest, *, registry: UpstreamRegistry | None
+) -> NewJob | None:
+    """The job with what stands in for a suite that its package does not bring; None where nothing does.
+
+    Raises Unavailable, InvalidRequest, NoSuite.
+    """
+    suite = await find_instead(db, new, registry=registry, generate=request.generate is True)
+    if suite is None:
+        return None
+    if suite == TO_BE_WRITTEN and request.cases:
+        raise refuse_choice()
+    return await with_cases(db, structs.replace(new, id=uuid4(), suite=suite), request.cases or ())
 
 
 async def submit_new(db: asyncpg.Pool, admission: Admission, wakeups: Wakeups, new: NewJob) -> Submission:

@@ -42,11 +42,31 @@ async def put_off(db: asyncpg.Pool, delivery: ClaimedDelivery, *, seconds: float
     return await db.fetchval(SQL["put_delivery_off"], delivery.id, delivery.fence, seconds, reason) is not None
 
 
-async def list_deliveries(db: asyncpg.Pool, *, state: DeliveryState | None, most: int) -> list[ListedDelivery]:
+async def list_deliveries(
+    db: asyncpg.Pool, *, state: DeliveryState | None = None, source: str | None = None, most: int
+) -> list[ListedDelivery]:
     """The newest first."""
-    return [ListedDelivery(**row) for row in await db.fetch(SQL["list_deliveries"], state, most)]
+    return [ListedDelivery(**row) for row in await db.fetch(SQL["list_deliveries"], state, source, most)]
+
+
+async def read_delivery(db: asyncpg.Pool, delivery_id: int) -> ListedDelivery | None:
+    """One of them."""
+    row = await db.fetchrow(SQL["read_delivery"], delivery_id)
+    return ListedDelivery(**row) if row is not None else None
+
+
+async def read_body(db: asyncpg.Pool, delivery_id: int) -> bytes | None:
+    """What came, as it came."""
+    body: bytes | None = await db.fetchval(SQL["read_body"], delivery_id)
+    return body
 
 
 async def replay(db: asyncpg.Pool, delivery_id: int) -> bool:
     """Whether there is one that had ended; it is handled again."""
     return await db.fetchval(SQL["replay_delivery"], delivery_id) is not None
+
+
+async def replay_failed(db: asyncpg.Pool, *, source: str | None = None) -> int:
+    """How many had failed; they are handled again."""
+    count: int = await db.fetchval(SQL["replay_failed"], source)
+    return count

@@ -39,12 +39,23 @@ WHERE id = $1 AND fence = $2 AND state = 'received'
 RETURNING id;
 
 -- name: list_deliveries
--- The newest first; deliveries_age has them in order.
--- $1 state (NULL: each), $2 how many
-SELECT id, source, hook_id, delivery_id, event, received_at, state, reason, attempts, next_at
+-- The newest first; deliveries_age has them in order, and deliveries_failed those that failed.
+-- $1 state (NULL: each), $2 source (NULL: each), $3 how many
+SELECT id, source, hook_id, delivery_id, event, received_at, state, reason, attempts, next_at,
+  OCTET_LENGTH(body) AS bytes
 FROM deliveries
-WHERE $1::TEXT IS NULL OR state = $1
-ORDER BY received_at DESC, id DESC LIMIT $2;
+WHERE ($1::TEXT IS NULL OR state = $1) AND ($2::TEXT IS NULL OR source = $2)
+ORDER BY received_at DESC, id DESC LIMIT $3;
+
+-- name: read_delivery
+-- $1 id
+SELECT id, source, hook_id, delivery_id, event, received_at, state, reason, attempts, next_at,
+  OCTET_LENGTH(body) AS bytes
+FROM deliveries WHERE id = $1;
+
+-- name: read_body
+-- $1 id
+SELECT body FROM deliveries WHERE id = $1;
 
 -- name: replay_delivery
 -- One that ended is handled once more. No row: there is none, or it waits anyway.
@@ -52,3 +63,13 @@ ORDER BY received_at DESC, id DESC LIMIT $2;
 UPDATE deliveries SET state = 'received', attempts = 0, next_at = NOW(), lease_until = NULL
 WHERE id = $1 AND state <> 'received'
 RETURNING id;
+
+-- name: replay_failed
+-- All that failed are handled once more; deliveries_failed has them. How many.
+-- $1 source (NULL: each)
+WITH again AS (
+  UPDATE deliveries SET state = 'received', attempts = 0, next_at = NOW(), lease_until = NULL
+  WHERE state = 'failed' AND ($1::TEXT IS NULL OR source = $1)
+  RETURNING id
+)
+SELECT COUNT(*) FROM again;

@@ -38,6 +38,12 @@ async def find_branch_base(
     )  # fmt: skip
 
 
+async def find_snapshot_suite(db: asyncpg.Pool, package: str, *, account_id: UUID, snapshot_id: str) -> str | None:
+    """The suite in the account's files of the package, canonical JSON; None where they have none."""
+    body: str | None = await db.fetchval(SQL["find_snapshot_suite"], account_id, package, snapshot_id)
+    return body
+
+
 async def find_job_base(db: asyncpg.Pool, job_id: UUID, *, account_id: UUID) -> tuple[UUID, Base] | None:
     """What the job ran, and the id of the one that made its trials; None for another account's."""
     row = await db.fetchrow(SQL["find_job_base"], job_id, account_id)

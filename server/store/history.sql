@@ -28,6 +28,16 @@ WHERE h.user_id = $1 AND h.package_name = $2 AND h.branch = $3 AND ($4::TEXT IS 
   AND h.suite_name = $5
 ORDER BY h.ended_at DESC LIMIT 1;
 
+-- name: find_snapshot_suite
+-- The suite in files that the account has, of the package of this name first; package_versions_snapshot has the few.
+-- $1 account, $2 package name, $3 snapshot
+SELECT s.body
+FROM package_versions v
+JOIN packages p ON p.id = v.package_id AND p.owner_id = $1
+JOIN suites s ON s.id = v.suite_id
+WHERE v.snapshot_id = $3
+ORDER BY p.name <> $2, v.published_at DESC LIMIT 1;
+
 -- name: find_job_base
 -- Files and suite of a job of the account; of the job that ran it, where an identical one had.
 -- $1 job_id, $2 account

@@ -27,6 +27,7 @@ from server.domain.jobs import (
     SentSuite,
     Submission,
     Submitted,
+    SuiteSource,
 )
 from server.domain.money import nano_usd
 from server.domain.queue import Outlook
@@ -56,6 +57,7 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     suite_id: str | None = None
     suite_body: str | None = None
     suite_trials: int | None = None
+    suite_source: str | None = None
     models: list[str]
     framework: str
     plugins: list[str]
@@ -123,6 +125,7 @@ def _submit_row(job: NewJob) -> SubmitRow:
         suite_id=suite.id if suite else None,
         suite_body=suite.body if suite else None,
         suite_trials=suite.trials if suite else None,
+        suite_source=suite.source if suite else None,
         models=job.models,
         framework=job.framework,
         plugins=job.plugins,
@@ -241,7 +244,9 @@ async def read_request(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID) -> JobR
         package_id=row["package_id"],
         package_version=row["package_version"],
         snapshot_id=row["snapshot_id"],
-        suite=SentSuite(id=row["suite_id"], body=row["suite_body"], trials=row["suite_trials"]),
+        suite=SentSuite(
+            id=row["suite_id"], body=row["suite_body"], trials=row["suite_trials"], source=_sent_as(row["suite_source"])
+        ),
         suite_is_current=row["suite_is_current"],
         models=row["models_requested"],
         plugins=row["plugins_requested"] or [],
@@ -253,6 +258,11 @@ async def read_request(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID) -> JobR
         suite_name=row["suite_name"],
         against=read_against(row["against"]),
     )
+
+
+def _sent_as(source: str) -> SuiteSource:
+    """What a job's suite is when it is sent with a new one: one of the package's own is the request's then."""
+    return "registry" if source == "registry" else "generated" if source == "generated" else "request"
 
 
 async def list_jobs(
@@ -321,6 +331,7 @@ async def claim_job(db: asyncpg.Pool, owner: str, *, lease_seconds: float, job_s
         account_id=row["user_id"],
         use_cache=row["use_cache"],
         is_public=row["is_public"],
+        suite_source=row["suite_source"],
         suite_name=row["suite_name"],
         change=msgspec.json.decode(row["change"], type=Change) if row["change"] else None,
         against=read_against(row["against"]),

@@ -13,12 +13,12 @@ WITH sent AS MATERIALIZED (
   SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
-    suite_id TEXT, suite_body TEXT, suite_trials INT, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
+    suite_id TEXT, suite_body TEXT, suite_trials INT, suite_source TEXT, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
     cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC,
     change JSONB, suite_name TEXT, against JSONB, account_name TEXT, report JSONB
   )
 ), request AS MATERIALIZED (
-  SELECT s.job_id, s.request_sha256, s.force, s.suite_body, s.suite_trials, s.models, s.framework, s.plugins, s.upload, s.verify,
+  SELECT s.job_id, s.request_sha256, s.force, CASE WHEN written.suite_id IS NULL THEN s.suite_body END AS suite_body, s.suite_trials, s.models, s.framework, s.plugins, s.upload, s.verify,
     s.cause, s.use_cache AND s.cause = 'submit' AS use_cache, s.max_cost_usd,
     cached.job_id AS cached_from, cached.conclusion, cached.results, s.change, s.suite_name, s.against, s.report,
     line.name AS change_line,
@@ -107,12 +107,17 @@ WITH sent AS MATERIALIZED (
   LEFT JOIN LATERAL (
     SELECT ps.suite_id FROM package_suites ps WHERE ps.package_id = p.id ORDER BY ps.id DESC LIMIT 1
   ) stored ON s.suite_id IS NULL AND v.suite_id IS NULL
+  -- What a model wrote for these files before; without it the suite that was sent has no cases yet. By its primary key.
+  LEFT JOIN LATERAL (
+    SELECT g.suite_id, g.trials FROM generated_suites g WHERE g.snapshot_id = v.snapshot_id AND g.account_id = a.id
+    LIMIT 1
+  ) written ON s.suite_source = 'generated'
   CROSS JOIN LATERAL (
-    SELECT COALESCE(s.suite_id, v.suite_id, stored.suite_id) AS id,
-      CASE WHEN s.suite_id IS NOT NULL THEN 'request' WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS source
+    SELECT COALESCE(written.suite_id, s.suite_id, v.suite_id, stored.suite_id) AS id,
+      CASE WHEN s.suite_id IS NOT NULL THEN COALESCE(s.suite_source, 'request') WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS source
   ) suite
   CROSS JOIN LATERAL (
-    SELECT COALESCE(s.suite_trials, (SELECT su.trials FROM suites su WHERE su.id = suite.id))
+    SELECT COALESCE(written.trials, s.suite_trials, (SELECT su.trials FROM suites su WHERE su.id = suite.id))
       * CARDINALITY(s.models) AS total
   ) trials
   CROSS JOIN LATERAL (SELECT change_line(s.change, p.name, s.suite_name) AS name) line
@@ -297,8 +302,8 @@ WHERE j.id = ANY($1::UUID[]) AND may_see_job($2, j.user_id, j.change);
 -- $1 job_id, $2 viewer
 SELECT j.id, j.user_id AS account_id, (SELECT a.username FROM users a WHERE a.id = j.user_id) AS account_name, j.package_id,
   j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested, j.framework, j.upload_results,
-  j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, j.against, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
-  COALESCE(j.suite_source <> 'request' AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
+  j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, j.against, j.suite_source, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
+  COALESCE(j.suite_source IN ('package', 'stored') AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
 FROM test_jobs j
 JOIN suites s ON s.id = j.suite_id
 LEFT JOIN package_versions v ON v.package_id = j.package_id AND v.version = j.package_version
@@ -341,7 +346,7 @@ SELECT j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested
   COALESCE(j.cost_usd, 0) AS cost_usd,
   -- The caps of the tier that it was submitted under: a lapsed subscription lets waiting jobs finish.
   LEAST(j.max_cost_usd, COALESCE(a.money_per_job_usd, t.money_per_job_usd)) AS money_cap_usd, t.answer_tokens,
-  p.name AS package_name, p.format, p.subtype, s.body AS suite_body, j.suite_name, j.change, j.against
+  p.name AS package_name, p.format, p.subtype, s.body AS suite_body, j.suite_source, j.suite_name, j.change, j.against
 FROM test_jobs j
 JOIN users a ON a.id = j.user_id
 JOIN tiers t ON t.name = j.submit_tier

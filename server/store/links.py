@@ -59,6 +59,14 @@ async def end_links(db: asyncpg.Pool, *, forge: str, repository_ids: Iterable[in
     return [EndedLink(**row) for row in rows]
 
 
+async def end_repository_jobs(
+    db: asyncpg.Pool, *, account_id: UUID, forge: str, repository_id: int, message: str
+) -> list[UUID]:
+    """Jobs that waited for the repository, and have failed now."""
+    rows = await db.fetch(SQL["end_repository_jobs"], account_id, forge, repository_id, message)
+    return [row["id"] for row in rows]
+
+
 async def read_installation(db: asyncpg.Pool, *, forge: str, installation_id: int) -> Installation | None:
     """None for one that is no account's."""
     row = await db.fetchrow(SQL["read_installation"], forge, installation_id)

@@ -84,6 +84,38 @@ WITH ended AS (
 )
 SELECT repository_id, account_id FROM ended;
 
+-- name: end_repository_jobs
+-- queued -> failed: what waits for a repository that is not the account's any more, with the run given back unless a
+-- trial had a verdict. Only what the account itself or the repository's workflows asked for; a member's own runs go on.
+-- An account's waiting jobs by test_jobs_heads, locked in the order of ids.
+-- $1 account, $2 forge, $3 repository_id, $4 error_message
+WITH waiting AS MATERIALIZED (
+  SELECT j.id, EXISTS (SELECT FROM trials t WHERE t.job_id = j.id AND t.state IN ('passed', 'failed')) AS has_verdict
+  FROM test_jobs j
+  WHERE j.user_id = $1 AND j.status = 'queued' AND j.change ->> 'forge' = $2
+    AND (j.change ->> 'repository_id')::BIGINT = $3
+    AND NOT EXISTS (SELECT FROM organization_members m WHERE m.org_id = j.user_id AND m.user_id = j.submitted_by)
+  ORDER BY j.id
+  FOR NO KEY UPDATE OF j
+), ended AS (
+  UPDATE test_jobs j SET status = 'failed', error_code = 'repository_unlinked', error_message = $4,
+    cancel_requested_at = COALESCE(j.cancel_requested_at, NOW()), completed_at = CLOCK_TIMESTAMP(),
+    fence = NEXTVAL('lease_fence')
+  FROM waiting w WHERE j.id = w.id AND j.status = 'queued'
+  RETURNING j.id, w.has_verdict
+), refund AS (
+  INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
+  SELECT l.job_id, l.user_id, l.month, 'refund', -1, 'repository_unlinked'
+  FROM ended JOIN usage_ledger l ON l.job_id = ended.id AND l.kind = 'charge'
+  WHERE NOT ended.has_verdict
+  RETURNING user_id, month
+), spent AS (
+  UPDATE user_test_usage u SET test_runs_count = u.test_runs_count - r.runs, updated_at = NOW()
+  FROM (SELECT user_id, month, COUNT(*)::INT AS runs FROM refund GROUP BY user_id, month) r
+  WHERE u.user_id = r.user_id AND u.month = r.month
+)
+SELECT id FROM ended;
+
 -- name: read_installation
 -- An installation that is an account's. By the primary key.
 -- $1 forge, $2 installation_id

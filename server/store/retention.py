@@ -22,6 +22,14 @@ async def delete_outcomes(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_outcomes"], days, most))
 
 
+async def delete_change_heads(db: asyncpg.Pool, *, days: int, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_change_heads"], days, most))
+
+
+async def delete_change_turns(db: asyncpg.Pool, *, most: int) -> int:
+    return int(await db.fetchval(SQL["delete_change_turns"], most))
+
+
 async def delete_deliveries(db: asyncpg.Pool, *, days: int, most: int) -> int:
     return int(await db.fetchval(SQL["delete_deliveries"], days, most))
 

@@ -35,6 +35,33 @@ WITH gone AS (
 )
 SELECT COUNT(*)::INT FROM gone;
 
+-- name: delete_change_heads
+-- Heads that nothing was heard of for long; change_heads_age has them in order.
+-- $1 days, $2 how many
+WITH gone AS (
+  DELETE FROM change_heads h USING (
+    SELECT forge, repository_id, line, head_sha FROM change_heads WHERE seen_at < NOW() - MAKE_INTERVAL(days => $1)
+    ORDER BY seen_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+  ) old
+  WHERE (h.forge, h.repository_id, h.line, h.head_sha) = (old.forge, old.repository_id, old.line, old.head_sha)
+  RETURNING h.forge
+)
+SELECT COUNT(*)::INT FROM gone;
+
+-- name: delete_change_turns
+-- Turns whose holders died; all others are ended by who has them.
+-- $1 how many
+WITH gone AS (
+  DELETE FROM change_turns t USING (
+    SELECT forge, repository_id, line FROM change_turns WHERE until < NOW() - INTERVAL '1 day' LIMIT $1
+    FOR UPDATE SKIP LOCKED
+  ) old
+  WHERE (t.forge, t.repository_id, t.line) = (old.forge, old.repository_id, old.line)
+  RETURNING t.forge
+)
+SELECT COUNT(*)::INT FROM gone;
+
 -- name: delete_deliveries
 -- What forges delivered and was handled; deliveries_age has them in order.
 -- $1 days, $2 how many

@@ -167,6 +167,20 @@ CREATE INDEX package_suites_newest ON package_suites (package_id, id);
 -- Serves "does a package need this suite?".
 CREATE INDEX package_suites_suite ON package_suites USING hash (suite_id);
 
+-- Suites that a model wrote for packages without one: for an account's jobs on the same files.
+CREATE TABLE generated_suites (
+  snapshot_id TEXT NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE,
+  account_id UUID NOT NULL REFERENCES users (id),
+  suite_id TEXT NOT NULL REFERENCES suites (id) ON DELETE CASCADE,
+  trials INT NOT NULL,              -- on one model
+  model TEXT NOT NULL,              -- that wrote it
+  created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (snapshot_id, account_id)
+);
+
+-- Serves the clean-up of suites.
+CREATE INDEX generated_suites_suite ON generated_suites USING hash (suite_id);
+
 -- Results that were uploaded for people to see.
 CREATE TABLE package_test_results (
   id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -198,7 +212,7 @@ CREATE TABLE test_jobs (
   -- Test configuration
   snapshot_id TEXT NOT NULL REFERENCES snapshots (id),
   suite_id TEXT NOT NULL REFERENCES suites (id),
-  suite_source TEXT NOT NULL,                           -- request, package, stored
+  suite_source TEXT NOT NULL,                           -- request, package, stored, registry, generated
   models_requested TEXT[] NOT NULL,
   plugins_requested TEXT[],
   framework VARCHAR(50) NOT NULL,                       -- what runs: litellm, claude-agent
@@ -966,6 +980,37 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (next_at, id) WHERE state = 'received';
 -- Serves the clean-up and the operator's list.
 CREATE INDEX deliveries_age ON deliveries (received_at);
+-- Serves the operator's list of what needs a person, and its replay.
+CREATE INDEX deliveries_failed ON deliveries (received_at) WHERE state = 'failed';
+
+-- What each pull or merge request, branch or tag pointed to. An approval is for one head of one pull request.
+CREATE TABLE change_heads (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,        -- the forge's number
+  line TEXT NOT NULL,                   -- 'pull:12' or 'ref:main'
+  head_sha TEXT NOT NULL,
+  made_at TIMESTAMPTZ NOT NULL,         -- when it became the head, by the forge's clock
+  seen_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  approval TEXT,                        -- what approved it: 'comment:7' or 'label:7'; the next head clears it
+  approved_by TEXT,                     -- for people
+  approved_at TIMESTAMPTZ,
+  PRIMARY KEY (forge, repository_id, line, head_sha),
+  CHECK ((approval IS NULL) = (approved_by IS NULL) AND (approval IS NULL) = (approved_at IS NULL))
+);
+-- Serves what asks for a commit once more: of which changes is it a head?
+CREATE INDEX change_heads_commit ON change_heads (forge, repository_id, head_sha);
+-- Serves the clean-up.
+CREATE INDEX change_heads_age ON change_heads (seen_at);
+
+-- Who submits for a line just now: looking for its head and submitting it are one step, so that heads keep their order.
+CREATE TABLE change_turns (
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,
+  line TEXT NOT NULL,
+  holder UUID NOT NULL,
+  until TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (forge, repository_id, line)
+);
 
 -- Installations of the service's own App. One belongs to one account at most.
 CREATE TABLE installations (
@@ -1053,3 +1098,29 @@ CREATE TABLE setup_tickets (
 );
 -- Serves the clean-up.
 CREATE INDEX setup_tickets_end ON setup_tickets (expires_at);
+
+-- How far what a forge says that it sent was looked through, by whoever holds the lease.
+CREATE TABLE delivery_looks (
+  source TEXT PRIMARY KEY,
+  looked_until TIMESTAMPTZ NOT NULL,    -- by the forge's clock: all that was sent before was seen
+  walk_until TIMESTAMPTZ,               -- what a walk that is under way will have seen when it ends
+  cursor TEXT NOT NULL DEFAULT '',      -- where that walk goes on
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  lease_until TIMESTAMPTZ,              -- one process looks until then
+  fence BIGINT NOT NULL                 -- of the latest one; an older one may not write
+);
+
+-- What a forge sent and nobody took. A row goes when the delivery is here, or nobody can have it any more.
+CREATE TABLE missed_deliveries (
+  source TEXT NOT NULL,
+  delivery_id TEXT NOT NULL,            -- which stays when it is sent again
+  attempt_id BIGINT NOT NULL,           -- the forge's number of its latest try, by which it is asked for again
+  event TEXT NOT NULL,
+  trouble TEXT NOT NULL,                -- what the forge says of that try
+  sent_at TIMESTAMPTZ NOT NULL,         -- of the first try that was seen
+  asked SMALLINT NOT NULL DEFAULT 0,    -- how often it was asked for
+  next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+  PRIMARY KEY (source, delivery_id)
+);
+-- Serves who asks again: what is due of a source, the oldest first.
+CREATE INDEX missed_deliveries_due ON missed_deliveries (source, sent_at);

@@ -21,7 +21,7 @@ class Found(NamedTuple):
     trust: Trust | None
 
 
-async def add_trust(db: asyncpg.Pool, new: NewTrust) -> Trust | None:
+async def add_trust(db: asyncpg.Pool | asyncpg.Connection, new: NewTrust) -> Trust | None:
     """The new trust; None when the repository is an account's already, or there is no such account."""
     row = await db.fetchrow(
         SQL["add_trust"],
@@ -29,6 +29,16 @@ async def add_trust(db: asyncpg.Pool, new: NewTrust) -> Trust | None:
         new.scopes, new.proof,
     )  # fmt: skip
     return Trust(**row, account=new.account) if row else None
+
+
+async def prove_trust(db: asyncpg.Pool, new: NewTrust, *, replace: bool) -> Trust | None:
+    """The new trust in place of an outdated one, or of any with `replace`; None, with nothing changed, when the
+    repository is another account's."""
+    async with db.acquire() as connection, connection.transaction():
+        await connection.fetch(
+            SQL["remove_outdated_trust"], new.issuer, new.repository_id, new.owner_id, new.account, replace
+        )
+        return await add_trust(connection, new)
 
 
 async def read_trust(db: asyncpg.Pool, issuer: str, repository_id: int) -> Found:

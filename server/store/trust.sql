@@ -11,6 +11,14 @@ SELECT a.id, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM users a WHERE a.username =
 ON CONFLICT (issuer, repository_id) DO NOTHING
 RETURNING id, account_id, issuer, forge, repository_id, owner_id, repository, workflow, events, scopes, proof, created_at;
 
+-- name: remove_outdated_trust
+-- Makes room for what the forge has just said: an account's own link, one of an owner who has the repository no longer,
+-- or, where it is wanted, anybody's. Their tokens go with them. By the unique index of issuers and ids.
+-- $1 issuer, $2 repository_id, $3 owner_id, $4 account's name, $5 replace
+DELETE FROM trusted_repositories t USING users a
+WHERE t.issuer = $1 AND t.repository_id = $2 AND a.id = t.account_id AND (t.owner_id <> $3 OR a.username = $4 OR $5)
+RETURNING t.id;
+
 -- name: read_trust
 -- Whose a repository is, if it is anybody's, and the time, by which its token is judged: always one row.
 -- By the unique index of issuers and ids.

@@ -6,8 +6,10 @@ secrets are the settings that it names. Nothing else is edited.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -43,7 +45,13 @@ class InvalidDelivery(Exception):
     """Signed, but not what the forge's deliveries look like; `str()` is a sentence that quotes nothing of it."""
 
 
+Proof = Literal["signature", "token"]
 Secrets = Mapping[str, tuple[bytes, ...]]
+
+
+def plain_secret(setting: str, random: bytes) -> str:
+    """Text for forges that take any."""
+    return base64.urlsafe_b64encode(random).decode().rstrip("=")
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -54,6 +62,8 @@ class Source(Struct, frozen=True, kw_only=True):
     all that the sender may leave out are ignored: there is no way down to a weaker one.
     `read(event, body)` is called for authentic deliveries, later. It raises InvalidDelivery.
     `about(body)` is for authentic deliveries, too: whose rate they count against, such as an installation or a project.
+    `proofs`: for webhooks with a secret of their own, which of the secrets is for which kind of proof; "signature" is
+    the one to have. `make_secret(setting, random)` makes one of 32 random bytes. `events`: what to choose at the forge.
     """
 
     secrets: tuple[str, ...]
@@ -61,6 +71,9 @@ class Source(Struct, frozen=True, kw_only=True):
     identify: Callable[[Delivery], Named]
     read: Callable[[str, bytes], Meaning]
     about: Callable[[bytes], str] = lambda body: ""
+    proofs: Mapping[Proof, str] = {}
+    make_secret: Callable[[str, bytes], str] = plain_secret
+    events: tuple[str, ...] = ()
 
 
 SOURCES: Registry[Source] = Registry("server.webhooks")
@@ -79,6 +92,15 @@ def decode(body: bytes, kind: type[Payload]) -> Payload:
         raise InvalidDelivery("The payload is not valid JSON.") from None
     except RecursionError:
         raise InvalidDelivery("The payload is nested too deeply.") from None
+
+
+def moment(text: str) -> datetime | None:
+    """A forge's time, in UTC where it names no zone; None for what is none."""
+    try:
+        found = datetime.fromisoformat(text.removesuffix(" UTC"))
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def peek(body: bytes, kind: type[Payload]) -> Payload | None:

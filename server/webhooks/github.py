@@ -27,7 +27,7 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode, peek
+from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode, moment, peek
 from server.webhooks._signatures import is_hmac_hex
 
 SECRET: Final = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a setting
@@ -106,6 +106,7 @@ class _PullRequest(Struct, frozen=True):
     head: _Side
     base: _Side
     draft: bool = False
+    updated_at: str = ""
 
 
 class _Label(Struct, frozen=True):
@@ -133,6 +134,7 @@ class _Push(Struct, frozen=True):
 class _CheckRun(Struct, frozen=True):
     id: int
     head_sha: str
+    external_id: str | None = None
 
 
 class _CheckSuite(Struct, frozen=True):
@@ -164,6 +166,7 @@ class _Comment(Struct, frozen=True):
     id: int
     user: _Account | None
     body: str = ""
+    created_at: str = ""
 
 
 class _CommentEvent(Struct, frozen=True):
@@ -213,6 +216,7 @@ def _pull_request(body: bytes) -> Meaning:
             head_sha=pull.head.sha,
             author_id=event.sender.id,
             author=event.sender.login,
+            at=moment(pull.updated_at),
         )
     if event.action not in _PROPOSALS:
         return _no_action()
@@ -227,6 +231,7 @@ def _pull_request(body: bytes) -> Meaning:
         base_ref=pull.base.ref,
         base_sha=pull.base.sha,
         is_draft=pull.draft,
+        at=moment(pull.updated_at),
     )
 
 
@@ -260,6 +265,7 @@ def _check_run(body: bytes) -> Meaning:
         asked=f"check_run:{event.check_run.id}",
         head_sha=event.check_run.head_sha,
         check_id=event.check_run.id,
+        key=event.check_run.external_id or "",
     )
 
 
@@ -294,6 +300,7 @@ def _issue_comment(body: bytes) -> Meaning:
         author_id=event.comment.user.id,
         author=event.comment.user.login,
         text=event.comment.body,
+        at=moment(event.comment.created_at),
     )
 
 
@@ -366,5 +373,14 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
 }
 
 SOURCES.register(
-    "github", Source(secrets=(SECRET,), is_authentic=is_authentic, identify=identify, read=read, about=about)
+    "github",
+    Source(
+        secrets=(SECRET,),
+        is_authentic=is_authentic,
+        identify=identify,
+        read=read,
+        about=about,
+        proofs={"signature": SECRET},
+        events=("Pull requests", "Pushes", "Issue comments", "Repositories"),
+    ),
 )

@@ -5,6 +5,7 @@ https://docs.gitlab.com/user/project/integrations/webhooks/ and .../webhook_even
 
 from __future__ import annotations
 
+import base64
 import binascii
 import hashlib
 from collections.abc import Callable
@@ -23,7 +24,19 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, InvalidDelivery, Named, Secrets, Source, decode, peek
+from server.webhooks import (
+    MAX_NAME,
+    SOURCES,
+    Delivery,
+    InvalidDelivery,
+    Named,
+    Secrets,
+    Source,
+    decode,
+    moment,
+    peek,
+    plain_secret,
+)
 from server.webhooks._signatures import is_standard_webhook, is_token, signing_key
 
 SIGNING_SECRET: Final = "GITLAB_SIGNING_SECRET"  # noqa: S105 - the name of a setting
@@ -122,6 +135,7 @@ class _MergeRequest(Struct, frozen=True):
     oldrev: str | None = None
     draft: bool = False
     work_in_progress: bool = False
+    updated_at: str = ""
 
 
 class _LabelChange(Struct, frozen=True):
@@ -159,6 +173,7 @@ class _Note(Struct, frozen=True):
     noteable_type: str = ""
     action: str = "create"
     system: bool = False
+    created_at: str = ""
 
 
 class _NoteEvent(Struct, frozen=True):
@@ -184,6 +199,7 @@ def _merge_request(body: bytes) -> Meaning:
             head_sha=request.last_commit.id,
             author_id=event.user.id,
             author=event.user.username,
+            at=moment(request.updated_at),
         )
     action = _proposal(request, event.changes)
     if action is None:
@@ -197,6 +213,7 @@ def _merge_request(body: bytes) -> Meaning:
         head_repository_id=request.source_project_id,
         base_ref=request.target_branch,
         is_draft=request.draft or request.work_in_progress,
+        at=moment(request.updated_at),
     )
 
 
@@ -248,6 +265,7 @@ def _note(body: bytes) -> Meaning:
         author_id=event.user.id,
         author=event.user.username,
         text=note.note,
+        at=moment(note.created_at),
     )
 
 
@@ -264,7 +282,22 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
     "note": _note,
 }
 
+
+def make_secret(setting: str, random: bytes) -> str:
+    """GitLab takes a signing token in the form of Standard Webhooks alone."""
+    return f"whsec_{base64.b64encode(random).decode()}" if setting == SIGNING_SECRET else plain_secret(setting, random)
+
+
 SOURCES.register(
     "gitlab",
-    Source(secrets=(SIGNING_SECRET, TOKEN), is_authentic=is_authentic, identify=identify, read=read, about=about),
+    Source(
+        secrets=(SIGNING_SECRET, TOKEN),
+        is_authentic=is_authentic,
+        identify=identify,
+        read=read,
+        about=about,
+        proofs={"signature": SIGNING_SECRET, "token": TOKEN},
+        make_secret=make_secret,
+        events=("Merge request events", "Push events", "Tag push events", "Comments"),
+    ),
 )

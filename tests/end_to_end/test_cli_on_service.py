@@ -300,3 +300,36 @@ def test_prpm_usage_and_whoami__show_what_the_service_knows(tmp_path: Path, serv
     assert "Test runs: 1\n   Remaining: 99 of 100\n" in usage.stdout
     assert alice.username in whoami.stdout
     assert {"echo", "slow", "priced"} <= set(models.stdout.split())
+
+
+def several(home: Path) -> Path:
+    """A working folder with two packages in one prpm.json, and a suite for both."""
+    folder = home / "several"
+    folder.mkdir()
+    about = {"version": "1.0.0", "description": "A package.", "format": "generic", "subtype": "prompt"}
+    entries = [{"name": name, **about, "files": [f"{name}.md"]} for name in ("one", "two")]
+    (folder / "prpm.json").write_text(json.dumps({"packages": entries}))
+    for name in ("one", "two"):
+        (folder / f"{name}.md").write_text(f"You are {name}.")
+    (folder / "prpm.test.json").write_text(json.dumps(PASSING_SUITE))
+    return folder
+
+
+def test_test__of_several_packages_in_a_folder_the_one_that_is_named(service: Service, tmp_path: Path):
+    alice, folder = service.an_account(), several(tmp_path)
+
+    undecided = prpm(tmp_path, service, alice, "test", str(folder))
+    chosen = prpm(tmp_path, service, alice, "test", str(folder), "--package", "two", "--json")
+
+    assert undecided.returncode == 2
+    assert "Say which one (`--package NAME`): `one`, `two`." in undecided.stderr + undecided.stdout
+    assert chosen.returncode == 0, chosen.stderr
+    (job,) = alice.client.get("/api/v1/test-jobs").json()["jobs"]
+    assert job["package"]["name"] == "two"
+
+
+def test_test__a_published_package_is_one_already(service: Service, tmp_path: Path):
+    refused = prpm(tmp_path, service, service.an_account(), "test", "@acme/one", "--package", "one")
+
+    assert refused.returncode == 2
+    assert "--package chooses one of a folder's packages" in refused.stderr

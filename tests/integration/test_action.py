@@ -71,6 +71,7 @@ def test_action__says_what_is_tested(step: Step, service: HostedTesting) -> None
         "plugins": ["search"],
         "framework": "litellm",
         "baseline": "branch:main",
+        "gate": "regressions",
         "account": "acme",
         "upload_results": True,
         "verify_results": False,
@@ -174,6 +175,19 @@ def test_action__the_app_reports_alone(step: Step, service: HostedTesting, githu
     assert "The prpm App reports on this change." in ran.summary
 
 
+def test_action__the_app_reports_alone_on_a_job_without_results(
+    step: Step, service: HostedTesting, github: GitHub
+) -> None:
+    service.failure = ("provider_down", "No provider answered.")
+    service.report = {"marker": MARKER, "reporter": "app"}
+
+    ran = step.run()
+
+    assert ran.code == 0
+    assert (github.ours(), github.check_runs) == ([], {})
+    assert "The prpm App reports on this change." in ran.summary
+
+
 def test_action__a_service_that_gives_no_marker_leaves_no_comment(
     step: Step, service: HostedTesting, github: GitHub
 ) -> None:
@@ -254,6 +268,76 @@ def test_action__a_monorepo_in_which_nothing_changed_is_green(
 
     assert (ran.code, service.submitted()) == (0, [])
     assert "touches none of 1 package" in ran.summary
+
+
+def several_packages(step: Step, *names: str, folder: str = "") -> None:
+    """One prpm.json that describes several packages, each with a file of its own, and a suite for all."""
+    place = step.workspace / folder
+    a_package(place)
+    (place / "greeter.md").unlink()
+    about = {"version": "1.0.0", "description": "Greets", "format": "generic", "subtype": "prompt"}
+    entries = [{"name": f"@acme/{name}", **about, "files": [f"{name}.md"]} for name in names]
+    (place / "prpm.json").write_text(json.dumps({"packages": entries}))
+    for name in names:
+        (place / f"{name}.md").write_text(f"You are {name}.\n")
+
+
+def test_action__a_folder_with_three_packages_gives_three_jobs(
+    step: Step, service: HostedTesting, github: GitHub
+) -> None:
+    several_packages(step, "one", "two", "three")
+    service.rows = [a_failed_row("Says hello")]
+    github.files = ["prpm.json"]
+
+    ran = step.run()
+
+    assert (ran.code, len(service.jobs)) == (1, 3)
+    assert sorted(name for name, _ in service.kept.values()) == ["@acme/one", "@acme/three", "@acme/two"]
+    assert "3 jobs submitted" in ran.log
+    assert len(ran.outputs["job-id"].split()) == 3
+    names = sorted(check["name"] for check in github.check_runs.values())
+    assert names == [f"prpm / @acme/{name} / prpm.test.yaml" for name in ("one", "three", "two")]
+    assert sorted(path.name for path in ran.reports.glob("*.json")) == [
+        "acme-one.json", "acme-three.json", "acme-two.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "tested"),
+    [
+        (["prompts/two.md"], ["two"]),
+        (["prompts/prpm.json"], ["one", "two"]),
+        (["prompts/prpm.test.yaml"], ["one", "two"]),
+        (["src/main.py", "prompts/notes.md"], []),
+    ],
+)
+def test_action__of_several_packages_in_a_folder_those_that_a_change_touches(
+    step: Step, service: HostedTesting, github: GitHub, changed: list[str], tested: list[str]
+) -> None:
+    several_packages(step, "one", "two", folder="prompts")
+    step.inputs["path"] = "prompts"
+    github.files = changed
+
+    ran = step.run()
+
+    assert ran.code == 0, ran.log
+    assert sorted(name for name, _ in service.kept.values()) == [f"@acme/{name}" for name in tested]
+
+
+def test_action__skills_without_a_manifest_are_packages_of_their_own(
+    step: Step, service: HostedTesting, github: GitHub
+) -> None:
+    for path in step.workspace.iterdir():
+        path.unlink()
+    for name in ("alpha", "beta"):
+        (step.workspace / f".claude/skills/{name}").mkdir(parents=True)
+        (step.workspace / f".claude/skills/{name}/SKILL.md").write_text("You help.\n")
+    github.files = [".claude/skills/beta/old.md"]
+
+    ran = step.run()
+
+    assert ran.code == 0, ran.log
+    assert [name for name, _ in service.kept.values()] == ["beta"]
 
 
 def test_action__tests_everything_where_the_changed_files_are_not_known(

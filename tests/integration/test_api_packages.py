@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from evals.archives import pack
 from tests.packages import PASSING_SUITE, a_package, an_archive
 from tests.service import Account, Service, finished_job
 
@@ -199,3 +200,33 @@ def test_package__names_that_cannot_be_are_a_404(service: Service, path: str):
         answer = visitor.get(path)
 
     assert answer.status_code == 404
+
+
+def several(*names: str) -> bytes:
+    """A folder with several packages, each with one file of its own."""
+    about = {"version": "1.0.0", "description": "A package.", "format": "generic", "subtype": "prompt"}
+    entries = [{"name": name, **about, "files": [f"{name}.md"]} for name in names]
+    files = {f"{name}.md": f"You are {name}.".encode() for name in names}
+    suite = {"prpm.test.json": json.dumps(PASSING_SUITE).encode()}
+    return pack({"prpm.json": json.dumps({"packages": entries}).encode()} | files | suite)
+
+
+def test_snapshot__of_several_packages_the_one_that_is_named_can_be_tested(service: Service):
+    alice = service.an_account()
+    archive, gzip = several("one", "two"), {"Content-Type": "application/gzip"}
+
+    undecided = alice.client.post("/api/v1/package-snapshots", content=archive, headers=gzip)
+    unknown = alice.client.post("/api/v1/package-snapshots?package=four", content=archive, headers=gzip)
+    kept = {
+        name: alice.client.post(f"/api/v1/package-snapshots?package={name}", content=archive, headers=gzip).json()
+        for name in ("one", "two")
+    }
+
+    for refused in (undecided, unknown):
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_package")
+        assert "`one`, `two`" in refused.json()["error"]
+    assert kept["one"]["package"]["name"] == "one"
+    assert kept["one"]["snapshot_id"] != kept["two"]["snapshot_id"]
+    run = alice.client.post("/api/v1/test-jobs/run", json={"snapshot_id": kept["two"]["snapshot_id"]})
+    job = finished_job(alice, run.json()["job_id"])
+    assert (job["package"]["name"], job["conclusion"]) == ("two", "passed")

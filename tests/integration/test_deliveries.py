@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from server.domain.deliveries import Ended
+from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import Meaning
 from server.services.handling import PAUSES_SECONDS, InboxLoop, TryLater
 from server.services.retention import Keep, clean_up
@@ -34,7 +34,7 @@ def acting(*answers: Ended | Exception):
     left = list(answers)
     seen: list[Meaning] = []
 
-    async def act(meaning: Meaning) -> Ended:
+    async def act(meaning: Meaning, _: ClaimedDelivery) -> Ended:
         seen.append(meaning)
         answer = left.pop(0)
         if isinstance(answer, Exception):
@@ -123,7 +123,7 @@ async def test_delivery__trouble_outside_is_counted_and_never_taken_for_the_inbo
 async def test_delivery__that_never_ends_is_put_off(db: asyncpg.Pool):
     await keep(db, "one")
 
-    async def act(meaning: Meaning) -> Ended:
+    async def act(meaning: Meaning, _: ClaimedDelivery) -> Ended:
         await asyncio.sleep(30)
         raise AssertionError
 

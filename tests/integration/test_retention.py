@@ -31,6 +31,8 @@ NOTHING = {
     "base_trials": 0,
     "completions": 0,
     "cached_outcomes": 0,
+    "change_heads": 0,
+    "change_turns": 0,
     "deliveries": 0,
     "oidc_exchanges": 0,
     "body_hashes": 0,

@@ -320,20 +320,67 @@ def test_door__logs_hold_neither_bodies_nor_secrets(door: Service):
         assert secret not in logs
 
 
+def operate(door: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server.operator.main", "deliveries", *arguments],
+        env={**os.environ, **door.environment}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def numbers(listed: subprocess.CompletedProcess[str]) -> list[int]:
+    assert listed.returncode == 0, listed.stderr
+    return [int(line.split()[0]) for line in listed.stdout.splitlines()]
+
+
 def test_deliveries__an_operator_sees_and_replays_them(door: Service):
     deliver(door, **{"X-GitHub-Delivery": "for the operator"})
-    number = str(ended(door, "for the operator")["id"])
+    number = ended(door, "for the operator")["id"]
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "server.operator.main", "deliveries", *arguments],
-            env={**os.environ, **door.environment}, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+    listed = operate(door, "--state", "ignored")
+    shown = operate(door, "show", str(number))
+    body = operate(door, "show", str(number), "--body")
+    replayed = operate(door, "replay", str(number))
 
-    listed = run("--state", "ignored")
-    replayed = run("replay", number)
-
-    assert any(line.split()[0] == number and "ignored" in line for line in listed.stdout.splitlines())
+    assert number in numbers(listed)
+    assert [line.split(maxsplit=1)[1] for line in shown.stdout.splitlines() if line.startswith(("event", "state"))] == [
+        "pull_request", "ignored",
+    ]  # fmt: skip
+    assert body.stdout.encode() == BODY
     assert (replayed.returncode, replayed.stdout) == (0, "It is handled again within a second.\n")
     assert ended(door, "for the operator")["attempts"] == 1
-    assert run("replay", "999999999").returncode == 2
+
+
+def test_deliveries__those_that_failed_are_listed_with_their_reason_and_replayed_together(door: Service):
+    for name in ("failed 1", "failed 2"):
+        deliver(door, **{"X-GitHub-Delivery": name})
+        ended(door, name)
+    door.fetch(
+        "UPDATE deliveries SET state = 'failed', reason = 'GitHub does not answer.' WHERE delivery_id LIKE 'failed _'"
+    )
+
+    listed = operate(door, "--failed")
+    of_gitlab = operate(door, "--failed", "--source", "gitlab")
+    replayed = operate(door, "replay", "--all-failed")
+
+    assert len(numbers(listed)) == 2
+    assert all(line.endswith("failed  GitHub does not answer.") for line in listed.stdout.splitlines())
+    assert (of_gitlab.stdout, of_gitlab.stderr) == ("", "No deliveries.\n")
+    assert replayed.stdout == "2 deliveries are handled again within a second.\n"
+    assert [ended(door, name)["state"] for name in ("failed 1", "failed 2")] == ["ignored"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["replay", "999999999"], "There is no delivery 999999999 that has ended."),
+        (["replay"], "Say which: their numbers, or --all-failed."),
+        (["show", "999999999"], "There is no delivery 999999999."),
+        (["--failed", "--state", "handled"], "--failed and --state name two different states"),
+    ],
+)
+def test_deliveries__an_operators_mistake_is_told_in_a_sentence(door: Service, arguments: list[str], words: str):
+    answer = operate(door, *arguments)
+
+    assert answer.returncode == 2
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -42,6 +42,8 @@ class GitHubApp(StandIn):
         self.truncates = False
         self.suspended = False
         self.installed = True
+        self.given = True  # the installation has the repository
+        self.more_repositories: dict[int, str] = {}  # number -> name, beside the one that can be read
         self.owner_id = 501
         self._numbers = itertools.count(1)
 
@@ -57,6 +59,7 @@ class GitHubApp(StandIn):
             ("GET", rf"{prefix}/installation", self._installation),
             ("GET", r"/app/installations/(\d+)", self._installation_by_number),
             ("POST", r"/app/installations/(\d+)/access_tokens", self._token),
+            ("GET", r"/installation/repositories", self._repositories),
             ("GET", rf"{prefix}/git/trees/([0-9a-f]+)", self._tree),
             ("GET", rf"{prefix}/git/blobs/([0-9a-f]+)", self._blob),
             ("GET", rf"{prefix}/compare/([0-9a-f]+)\.\.\.([0-9a-f]+)", self._compare),
@@ -93,7 +96,18 @@ class GitHubApp(StandIn):
 
     def _installation(self, seen: Seen) -> Answer:
         self._require_proof(seen)
-        return Answer(body=self._described()) if self.installed else not_found()
+        return Answer(body=self._described()) if self.installed and self.given else not_found()
+
+    def _repositories(self, seen: Seen) -> Answer:
+        self._require_right(seen, "metadata")
+        self._query(seen, "per_page", "page")
+        listed = [(self.id, self.name), *self.more_repositories.items()] if self.given else []
+        start = (int(seen.query["page"]) - 1) * int(seen.query["per_page"])
+        page = [
+            {"id": number, "full_name": name, "default_branch": "main", "owner": {"id": self.owner_id}}
+            for number, name in listed[start : start + int(seen.query["per_page"])]
+        ]
+        return Answer(body={"total_count": len(listed), "repositories": page})
 
     def _installation_by_number(self, seen: Seen, number: str) -> Answer:
         self._require_proof(seen)
@@ -114,8 +128,12 @@ class GitHubApp(StandIn):
             return not_found()
         if self.suspended:
             return Answer(status=403, body={"message": "This installation has been suspended"})
-        if set(body) != {"repository_ids", "permissions"} or body["repository_ids"] != [self.id]:
+        is_for_all = set(body) == {"permissions"} and body["permissions"] == {"metadata": "read"}
+        if not is_for_all and set(body) != {"repository_ids", "permissions"}:
             raise refused(422, "a token for one repository and named rights is asked for, nothing wider")
+        if not is_for_all and (body["repository_ids"] != [self.id] or not self.given):
+            # No violation: who asks whether a repository is still there, asks so.
+            return Answer(status=422, body={"message": "There is at least one repository that does not exist"})
         if any(GRANTED.get(right) not in (level, "write") for right, level in body["permissions"].items()):
             raise refused(422, "The permissions requested are not granted to this installation.")
         token = f"ghs_{APP_ID}_{next(self._numbers)}_" + "t" * 200

@@ -36,6 +36,7 @@ class GitHubForge(GitHubApp):
         self.token_seconds = 3600.0
         self.granted_at: dict[str, float] = {}
         self.fine_grained: dict[str, str] = {}  # a person's token for this repository -> that person's login
+        self.administrators: set[str] = set()  # logins that may administer the repository
         self.reported = GitHub()
         self.reported.login = f"{self.slug}[bot]"
         self.reported.app_id = int(APP_ID)
@@ -71,6 +72,8 @@ class GitHubForge(GitHubApp):
             return Answer(body={"id": int(APP_ID), "slug": self.slug, "name": "PRPM Testing"})
         if seen.path == "/user" and seen.method == "GET":
             return self._user(seen)
+        if seen.path.startswith("/repos/") and seen.path.count("/") == 3 and seen.method == "GET":
+            return self._about_repository(seen)
         if seen.path == "/graphql" and seen.method == "POST":
             self._rights_of(seen)
             return self.reported._graphql(seen)
@@ -118,6 +121,20 @@ class GitHubForge(GitHubApp):
             return Answer(body={"id": 501, "login": login, "type": "User"})
         self._rights_of(seen)
         raise refused(403, "Resource not accessible by integration")
+
+    def _about_repository(self, seen: Seen) -> Answer:
+        """As the person of a fine-grained token sees it; who has none sees nothing of a private repository."""
+        login = self.fine_grained.get(self._bearer(seen))
+        if login is None:
+            return Answer(status=401, body={"message": "Bad credentials"})
+        if seen.path != f"/repos/{self.name}":
+            return not_found()
+        return Answer(
+            body={
+                "id": self.id, "full_name": self.name, "default_branch": "main", "owner": {"id": self.owner_id},
+                "permissions": {"admin": login in self.administrators, "push": True, "pull": True},
+            }
+        )  # fmt: skip
 
     def _token(self, seen: Seen, number: str) -> Answer:
         answer = super()._token(seen, number)

@@ -32,6 +32,9 @@ class GitLabForge(StandIn):
         self.members: dict[str, tuple[int, int]] = {}  # user name -> number and access level
         self.tokens: dict[str, str] = {self.token: "project_77_bot_1a2b"}  # token -> who it writes as
         self.read_only = False  # the token has `read_api` alone
+        self.token_level = 40  # of whoever the tokens stand for: a maintainer
+        self.group = (800, name.rpartition("/")[0])  # number and path of the group that it lies in
+        self.more_projects: dict[int, str] = {}  # number -> path, beside the one that can be read
         self.reported = GitLab()
 
     def propose(self, number: int, head: str, base: str, **changes: Any) -> dict[str, Any]:
@@ -56,6 +59,8 @@ class GitLabForge(StandIn):
             raise _refused(415, "a body that is not JSON")
         if (seen.method, seen.path) == ("GET", "/api/v4/user"):
             return Answer(body={"id": 900, "username": login, "bot": True})
+        if found := self._about_groups(seen):
+            return found
         for project in (str(self.id), self.name.replace("/", "%2F")):
             prefix = f"/api/v4/projects/{project}"
             if seen.path == prefix and seen.method == "GET":
@@ -64,6 +69,20 @@ class GitLabForge(StandIn):
                 return self._about_project(seen, seen.path.removeprefix(prefix), login)
         return _not_found()
 
+    def _about_groups(self, seen: Seen) -> Answer | None:
+        number, path = self.group
+        for group in (str(number), path.replace("/", "%2F")):
+            if seen.path == f"/api/v4/groups/{group}":
+                return Answer(body={"id": number, "full_path": path})
+            if seen.path == f"/api/v4/groups/{group}/members/all/900":
+                return Answer(body={"id": 900, "state": ACTIVE, "access_level": self.token_level})
+        for project, name in self.more_projects.items():
+            if seen.path == f"/api/v4/projects/{project}":
+                return Answer(body={"id": project, "path_with_namespace": name, "namespace": {"id": 1}})
+            if seen.path == f"/api/v4/projects/{project}/members/all/900":
+                return Answer(body={"id": 900, "state": ACTIVE, "access_level": self.token_level})
+        return None
+
     def _login_of(self, seen: Seen) -> str:
         token = seen.headers.get("private-token") or seen.headers.get("authorization", "").removeprefix("Bearer ")
         if token not in self.tokens:
@@ -71,7 +90,12 @@ class GitLabForge(StandIn):
         return self.tokens[token]
 
     def _project(self) -> dict[str, Any]:
-        return {"id": self.id, "path_with_namespace": self.name, "default_branch": "main"}
+        return {
+            "id": self.id,
+            "path_with_namespace": self.name,
+            "default_branch": "main",
+            "namespace": {"id": self.group[0]},
+        }
 
     def _about_project(self, seen: Seen, path: str, login: str) -> Answer:
         routes = (
@@ -146,6 +170,8 @@ class GitLabForge(StandIn):
         return Answer(body=self.requests[int(number)]) if int(number) in self.requests else _not_found()
 
     def _member(self, seen: Seen, number: str) -> Answer:
+        if number == "900":
+            return Answer(body={"id": 900, "state": ACTIVE, "access_level": self.token_level})
         for login, (user_id, level) in self.members.items():
             if user_id == int(number):
                 return Answer(body={"id": user_id, "username": login, "state": ACTIVE, "access_level": level})

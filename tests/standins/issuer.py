@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.standins.web import Answer, Seen, StandIn
+from tests.standins.web import Answer, Refused, Seen, StandIn
 
 AUDIENCE = "https://testing.example"
 
@@ -95,3 +95,28 @@ class StandInIssuer(StandIn):
             algorithm="RS256",
             headers={"kid": "k1", "typ": "JWT"} | (headers or {}),
         )
+
+
+class RunnerIssuer(StandInIssuer):
+    """The same with the door at which a workflow's step asks for its token. `run` are claims of the run."""
+
+    bearer = "runtime-token"
+
+    def __init__(self, **run: Any) -> None:
+        super().__init__()
+        self.run = run
+
+    def answer(self, seen: Seen) -> Answer:
+        if seen.path != "/token":
+            return super().answer(seen)
+        if seen.headers.get("authorization") != f"bearer {self.bearer}" or seen.query.get("api-version") != "2.0":
+            raise Refused(Answer(status=401, body={"message": "Unauthorized"}), "no runtime token")
+        if not seen.query.get("audience"):
+            raise Refused(Answer(status=400, body={"message": "audience"}), "no audience of our own")
+        return Answer(body={"value": self.token(aud=seen.query["audience"], **self.run)})
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the runner gives to a job with `id-token: write`."""
+        url = f"{self.url}/token?api-version=2.0"
+        return {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": self.bearer}

@@ -29,6 +29,7 @@ class HostedTesting(StandIn):
         self.rows: list[dict[str, Any]] = [a_row("Says hello"), a_row("Says goodbye")]
         self.summary: dict[str, Any] = {}
         self.comparison: dict[str, Any] | None = None
+        self.gate: dict[str, Any] | None = None
         self.report: dict[str, Any] | None = {"marker": MARKER, "reporter": "action"}
         self.failure: tuple[str, str] | None = None  # code and sentence: the job ends without results
         self.is_slow = False
@@ -38,6 +39,7 @@ class HostedTesting(StandIn):
         self.warnings: list[str] = []
         self.short_calls = 1_000_000  # calls after which the first short token has ended
         self.snapshots: dict[str, dict[str, bytes]] = {}
+        self.kept: dict[str, tuple[str, str]] = {}  # of snapshots: the package's name, and for which account it is
         self.jobs: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, tuple[bytes, str]] = {}
         self.cancelled: list[str] = []
@@ -101,9 +103,12 @@ class HostedTesting(StandIn):
             raise Refused(_said(415, "Send a .tar.gz.", "unsupported_media_type"), "not gzip")
         with tarfile.open(fileobj=io.BytesIO(seen.body), mode="r:gz") as tar:
             files = {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isfile()}  # type: ignore[union-attr]
-        name = json.loads(files["prpm.json"])["name"] if "prpm.json" in files else self.package
-        number = str(uuid.uuid5(uuid.NAMESPACE_URL, repr(sorted(files.items()))))
+        if unknown := set(seen.query) - {"package", "account"}:
+            raise Refused(_said(400, "Unknown parameters.", "invalid_request"), f"unknown query {sorted(unknown)}")
+        name = _package_name(files, seen.query.get("package"), otherwise=self.package)
+        number = str(uuid.uuid5(uuid.NAMESPACE_URL, repr([name, sorted(files.items())])))
         self.snapshots[number] = files
+        self.kept[number] = (name, seen.query.get("account", ""))
         package = {"id": str(uuid.uuid4()), "name": name, "version": "0.0.0-snapshot.1"}
         return Answer(status=201, body={"snapshot_id": number, "package": package, "created": True, **self.knows})
 
@@ -114,6 +119,8 @@ class HostedTesting(StandIn):
         body = seen.json()
         if wrong := _wrong_run(body):
             raise Refused(_said(400, "; ".join(wrong), "invalid_request"), "; ".join(wrong))
+        if body.get("snapshot_id") and self.kept[body["snapshot_id"]][1] != body.get("account", ""):
+            raise Refused(_said(404, "There is no such snapshot.", "package_not_found"), "another account's snapshot")
         if key in self.keys and self.keys[key][0] != seen.body:
             raise Refused(_said(409, "The key was used for another request.", "conflict"), "one key, two bodies")
         if key not in self.keys:
@@ -133,8 +140,7 @@ class HostedTesting(StandIn):
         return number
 
     def _job_body(self, number: str) -> dict[str, Any]:
-        snapshot = self.snapshots.get(self.jobs[number]["sent"].get("snapshot_id", ""), {})
-        name = json.loads(snapshot["prpm.json"])["name"] if "prpm.json" in snapshot else self.package
+        name, _ = self.kept.get(self.jobs[number]["sent"].get("snapshot_id", ""), (self.package, ""))
         body: dict[str, Any] = {
             "id": number,
             "status": "running" if self.is_slow else "failed" if self.failure else "completed",
@@ -179,6 +185,8 @@ class HostedTesting(StandIn):
         }
         if self.comparison is not None:
             outcome["comparison"] = self.comparison
+        if self.gate is not None:
+            outcome["gate"] = self.gate
         return Answer(body=outcome)
 
     def _report(self, seen: Seen, number: str, ending: str) -> Answer:
@@ -191,6 +199,17 @@ class HostedTesting(StandIn):
 
 class _Ended(Exception):
     """A token has ended, which is no violation: the caller could not know."""
+
+
+def _package_name(files: Mapping[str, bytes], chosen: str | None, *, otherwise: str) -> str:
+    """The package that is kept, of those in the manifest. Raises Refused for several without a choice."""
+    manifest = json.loads(files.get("prpm.json", b"{}"))
+    names = [entry["name"] for entry in manifest.get("packages", [manifest]) if "name" in entry]
+    if chosen is not None and chosen in (names or [chosen]):
+        return chosen
+    if chosen is not None or len(names) > 1:
+        raise Refused(_said(400, "Say which package.", "invalid_package"), "no, or no such package of several")
+    return names[0] if names else otherwise
 
 
 def _wrong_run(body: Any) -> list[str]:
@@ -207,6 +226,8 @@ def _wrong_run(body: Any) -> list[str]:
         "upload_results": one_of(True, False),
         "verify_results": one_of(True, False),
         "baseline": text(300),
+        "gate": one_of("regressions", "failures", "never"),
+        "min_score": lambda value: isinstance(value, float | int) and 0 <= value <= 1,
         "account": text(100),
     }
     wrong = closed(body, fields)

@@ -51,6 +51,15 @@ def test_baseline__early_stopped_row_never_enters() -> None:
     assert counts(body(outcome)) == {"Case 0": Counts()}
 
 
+def test_baseline__where_repeats_may_stop_early_the_first_trial_alone_counts() -> None:
+    """Rows that were not stopped are those that passed throughout: at a rate of 0.95 they would say 1.0."""
+    stopped, whole = an_outcome("FFS", cases=(a_case("Case 0", repeat=3, pass_rate=1.0),)), an_outcome("PPP", "P")
+    said = {"provenance": {"early_stop": True}}
+
+    assert counts(body(stopped, **said)) == {"Case 0": Counts(0, 1)}
+    assert counts(body(whole, **said)) == {"Case 0": Counts(1, 0), "Case 1": Counts(1, 0)}
+
+
 def test_baseline__trials_made_for_a_suspicion_never_enter() -> None:
     assert counts(body(an_outcome("F|PPPPPPP"))) == {"Case 0": Counts(0, 1)}
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
 from benchmarks.__main__ import INTRODUCTION, find_benchmarks, updated_page
+from benchmarks.peer_programs import read_states
 from benchmarks.tables import Line, Table, markdown
 
 
@@ -48,3 +55,21 @@ def test_updated_page__keeps_the_sections_that_were_not_measured() -> None:
     assert updated_page(page, {"a": "## a\n\nnew a", "b": "## b\n\nnew b"}) == (
         f"{INTRODUCTION.strip()}\n\n## a\n\nnew a\n\n## b\n\nnew b\n\n## c\n\nold c\n"
     )
+
+
+def test_peers__without_npm_says_so_and_ends_with_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.peers", "--folder", str(tmp_path / "peers")]
+
+    ran = subprocess.run(
+        command, env={"PATH": str(tmp_path)}, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("npm is not installed, so promptfoo is not to be had")
+    assert ran.stdout == ""
+
+
+def test_peers__states_are_the_last_line_that_is_an_object() -> None:
+    assert read_states('starting\n{"passed": 0}\n{"passed": 2, "error": 1}\nbye\n') == {"passed": 2, "error": 1}
+    with pytest.raises(ValueError, match="no states"):
+        read_states("it broke\n")

@@ -14,7 +14,7 @@ from referencing.exceptions import Unresolvable
 
 from evals.catalogue import Catalogue, Model
 from evals.errors import CannotJudge
-from evals.judging import ModelJudge, read_opinion
+from evals.judging import FREE_ASKS, OPINIONS_FOR_AN_ASK, ModelJudge, read_opinion
 from evals.models import Deployment
 from evals.pool import ModelPool
 from evals.types import Message, Price
@@ -98,17 +98,68 @@ async def test_judge__unusable_opinion_is_asked_for_again_with_the_finding(
     )
 
 
-async def test_judge__two_unusable_opinions_are_the_judges_trouble(judge: ModelJudge, server: ModelServer) -> None:
-    server.mock.answers = ["no idea", '{"pass": true, "score": 3, "reason": "x"}', json.dumps(GOOD)]
+async def test_judge__breaking_one_time_in_five_loses_no_opinion(judge: ModelJudge, server: ModelServer) -> None:
+    good = json.dumps(GOOD)
+    server.mock.answers = [*[good] * 5, "no idea", "none", "nothing", "what?", good, good]
+
+    opinions = [await judge.ask(QUESTION, schema=SCHEMA, model=None) for _ in range(7)]
+
+    assert opinions == [GOOD] * 7
+    assert server.mock.requests == 11
+
+
+async def test_judge__finding_and_question_are_sent_by_turns(judge: ModelJudge, server: ModelServer) -> None:
+    server.mock.answers = ["no idea", "none", "nothing", "what?", json.dumps(GOOD)]
+
+    await judge.ask(QUESTION, schema=SCHEMA, model=None)
+
+    said = [[message["content"] for message in body["messages"]] for body in server.mock.last_bodies]
+    assert [len(texts) for texts in said] == [2, 4, 2, 4, 2]
+    assert (said[1][2], said[3][2]) == ("no idea", "nothing")
+
+
+async def test_judge__five_unusable_opinions_are_the_judges_trouble(judge: ModelJudge, server: ModelServer) -> None:
+    broken = '{"pass": true, "score": 3, "reason": "x"}'
+    server.mock.answers = ["no idea", *[broken] * 4, json.dumps(GOOD)]
 
     with pytest.raises(CannotJudge) as caught:
         await judge.ask(QUESTION, schema=SCHEMA, model=None)
 
     assert caught.value.kind == "judge"
     assert caught.value.message == (
-        'The judge judge-a gave no usable answer in 2 tries: score does not fit {"maximum": 1}. Try another judge.'
+        'The judge judge-a gave no usable answer in 5 tries: score does not fit {"maximum": 1}. Try another judge.'
     )
-    assert server.mock.requests == 2
+    assert server.mock.requests == 5
+
+
+async def test_judge__only_breaking_is_given_up_on_soon(judge: ModelJudge, server: ModelServer) -> None:
+    server.mock.answers = ["no idea"] * 100
+
+    for _ in range(10):
+        with pytest.raises(CannotJudge, match="gave no usable answer"):
+            await judge.ask(QUESTION, schema=SCHEMA, model=None)
+
+    # Two each, and what a run has for a judge that it does not know yet.
+    assert server.mock.requests == 10 * 2 + FREE_ASKS
+
+
+async def test_judge__usable_opinions_earn_further_asks_and_for_itself_alone(
+    judge: ModelJudge, server: ModelServer
+) -> None:
+    server.mock.answers = [json.dumps(GOOD)] * (5 * OPINIONS_FOR_AN_ASK)
+    for _ in range(5 * OPINIONS_FOR_AN_ASK):
+        await judge.ask(QUESTION, schema=SCHEMA, model="judge-b")
+
+    requests = []
+    for name in ("judge-a", "judge-b"):
+        before = server.mock.requests
+        server.mock.answers = ["no idea"] * 100
+        for _ in range(10):
+            with pytest.raises(CannotJudge):
+                await judge.ask(QUESTION, schema=SCHEMA, model=name)
+        requests.append(server.mock.requests - before)
+
+    assert requests == [20 + FREE_ASKS, 20 + FREE_ASKS + 5]
 
 
 async def test_judge__empty_opinion_is_asked_for_again(judge: ModelJudge, server: ModelServer) -> None:

@@ -58,6 +58,35 @@ def test_prpm__help_loads_no_heavy_library() -> None:
     assert ran.stdout.splitlines()[-1] == "set()"
 
 
+FIRST_LINE = """
+import sys
+from cli.main import run
+
+class FirstLine:
+    encoding = "utf-8"
+    def write(self, text):
+        loaded = {"httpx", "aiohttp", "rich", "yaml", "jinja2", "evals.packages"} & set(sys.modules)
+        sys.__stdout__.write(f"{text.strip()}|{loaded}")
+        sys.__stdout__.flush()
+        raise SystemExit(0)
+    def flush(self): pass
+    def isatty(self): return False
+
+sys.stdout = FirstLine()
+run(["test", ".", "--local"], name="prpm")
+"""
+
+
+def test_prpm_test__says_what_it_does_before_it_loads_what_is_heavy(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3]), "PRPM_TOKEN": "prpm_x"}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", FIRST_LINE], env=environ, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert ran.stdout == "🔧 Using local testing|set()", ran.stderr
+
+
 def test_prpm__a_foreign_command_goes_to_the_next_prpm(tmp_path: Path) -> None:
     path = os.pathsep.join([str(OURS), a_foreign_prpm(tmp_path / "bin")])
 

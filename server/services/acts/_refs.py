@@ -1,0 +1,68 @@
+"""What acts on branches and tags share: a run of a commit that is in the repository for good."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import UNSET
+
+from server.domain.change_heads import ChangeLine
+from server.domain.changes import Change
+from server.domain.deliveries import Ended
+from server.domain.jobs import Cause
+from server.domain.repository_rules import InvalidRules
+from server.forges import CannotRead
+from server.services.acts import Acting
+from server.services.change_jobs import Only, Order
+from server.services.change_runs import nothing_newer, refuse, refuse_rules, run_change
+from server.services.fetching import Reader, TooMuch
+from server.services.ruling import rules_for
+
+
+def change_of(reader: Reader, line: ChangeLine, *, head_sha: str, base_sha: str | None, cause: str) -> Change:
+    """The commit as a run's change: of a branch or a tag, without a pull request."""
+    repository = reader.link.repository
+    return Change(
+        forge=repository.forge,
+        repository=repository.name,
+        repository_id=repository.id,
+        ref=line.ref,
+        head_sha=head_sha,
+        base_sha=base_sha or UNSET,
+        cause=cause,
+    )
+
+
+async def run_ref(
+    acting: Acting,
+    reader: Reader,
+    line: ChangeLine,
+    *,
+    head_sha: str,
+    base_sha: str | None,
+    cause: str,
+    is_current: Callable[[], Awaitable[bool]] | None = None,
+    only: Only | None = None,
+    nothing: str = "No package is touched by this push, so there is nothing to test.",
+    job_cause: Cause = "baseline",
+    may_upload: bool = False,
+) -> Ended:
+    """The packages that differ from the base (None: all of them) are run, past every cache. Raises TryLater."""
+    change = change_of(reader, line, head_sha=head_sha, base_sha=base_sha, cause=cause)
+    try:
+        rules = await rules_for(reader, reader.link.repository.default_branch, at=head_sha)
+    except InvalidRules as error:
+        return await refuse_rules(acting, reader, change, error)
+    except (CannotRead, TooMuch) as reason:
+        return await refuse(acting, reader, change, title="The commit cannot be read", reason=str(reason))
+    order = Order(
+        line=line,
+        change=change,
+        rules=rules,
+        base_sha=base_sha,
+        job_cause=job_cause,
+        only=only,
+        nothing=nothing,
+        uploads=may_upload and rules.upload_tags,
+    )
+    return await run_change(acting, reader, order, is_current=is_current or nothing_newer())

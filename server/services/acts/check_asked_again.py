@@ -1,0 +1,60 @@
+"""A check is asked for once more: what its commit was a head of is run again, whatever came of it before."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from server.domain.change_heads import ChangeLine
+from server.domain.deliveries import ClaimedDelivery, Ended
+from server.domain.events import CheckAskedAgain
+from server.services.acts import ACTS, Acting, NothingToDo
+from server.services.acts._pulls import look_at, open_reader, run_pull
+from server.services.acts._refs import run_ref
+from server.services.change_jobs import Only
+from server.services.fetching import Reader
+from server.store import change_heads
+
+
+async def check_asked_again(acting: Acting, asked: CheckAskedAgain, delivery: ClaimedDelivery) -> Ended:
+    """Each time that it is asked is a run of its own; the forge lets only those ask who may write."""
+    reader = await open_reader(acting, asked, hook_id=delivery.hook_id)
+    repository = reader.link.repository
+    lines = await change_heads.lines_of_commit(
+        acting.db, forge=repository.forge, repository_id=repository.id, head_sha=asked.head_sha
+    )
+    if not lines:
+        raise NothingToDo("Nothing is known of this commit.")
+    only = await _of_check(acting, reader, asked)
+    ended = [await _again(acting, reader, line, asked, only) for line in lines]
+    return Ended("handled", " ".join(one.reason for one in ended)[:1000])
+
+
+async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> Only | None:
+    """The one package of the check; None where it is about the change as a whole, or about all of it."""
+    try:
+        job_id = UUID(asked.key)
+    except ValueError:
+        return None
+    repository = reader.link.repository
+    tested = await change_heads.read_tested(
+        acting.db,
+        job_id,
+        account_id=reader.link.account_id,
+        forge=repository.forge,
+        repository_id=repository.id,
+        head_sha=asked.head_sha,
+    )
+    if tested is None:
+        return None
+    return lambda touched: (touched.name, touched.suite_name) == (tested.package, tested.suite_name)
+
+
+async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
+    if line.pull_request is None:
+        return await run_ref(acting, reader, line, head_sha=asked.head_sha, base_sha=None, cause=asked.asked, only=only)
+    pull = await look_at(reader, line.pull_request)
+    is_present = pull.now.is_open and pull.now.head_sha == asked.head_sha
+    return await run_pull(acting, pull, cause=asked.asked, head_sha=None if is_present else asked.head_sha, only=only)
+
+
+ACTS.register(CheckAskedAgain.__name__, check_asked_again)

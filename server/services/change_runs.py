@@ -1,0 +1,181 @@
+"""Runs for a change: of each package that it touches, at its head, beside the package as it was; and what is said of
+those that cannot be run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+from evals.errors import InvalidPackage
+from server.domain.changes import Change
+from server.domain.deliveries import Ended
+from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
+from server.domain.models import AnnouncedModel
+from server.domain.repository_rules import InvalidRules
+from server.forges import CannotRead
+from server.services.acts import Acting
+from server.services.change_jobs import (
+    LISTED,
+    NothingLeft,
+    Order,
+    Ready,
+    Report,
+    listed,
+    refusal,
+    report_of,
+    submit_package,
+    upload_package,
+)
+from server.services.fetching import Commit, Reader, TooMuch
+from server.services.finding import Broken, Touched, Wanted, find_touched, folders_of, keep
+from server.services.handling import TryLater
+from server.services.publishing import KeptSnapshot
+from server.services.reporting import report_state
+from server.services.turns import turn_on
+from server.store import workers
+
+Result = Literal["run", "joined"] | Report
+
+
+async def run_change(
+    acting: Acting, reader: Reader, order: Order, *, is_current: Callable[[], Awaitable[bool]]
+) -> Ended:
+    """A job for each package that is touched, or a report of why there is none; in words what came of it.
+
+    `is_current` is asked right before anything is submitted. Safe to call again. Raises TryLater.
+    """
+    try:
+        head = await reader.commit(order.change.head_sha)
+        base = await reader.commit(order.base_sha) if order.base_sha else None
+        prepared = [
+            await _prepare(acting, reader, one, head, base) for one in await _touched(reader, order, head, base)
+        ]
+    except (CannotRead, TooMuch) as reason:
+        return await refuse(acting, reader, order.change, title="The change cannot be read", reason=str(reason))
+    async with turn_on(acting.db, order.line):
+        if not await is_current():
+            return Ended("ignored", "A newer commit is there, which is tested by itself.")
+        if not prepared:
+            report = Report(state="neutral", title="Nothing to test", summary=order.nothing)
+            await tell(acting, reader, order.change, report)
+            return Ended("handled", order.nothing)
+        # Read once for all of them: what one submit finds the others find, too.
+        models = await workers.read_models(acting.db)
+        results = [await _run_or_tell(acting, reader, order, one, models) for one in prepared]
+    return Ended("handled", _in_words(results))
+
+
+async def _touched(reader: Reader, order: Order, head: Commit, base: Commit | None) -> list[Touched]:
+    folders = [folder for folder in folders_of(head, base) if order.rules.wants(folder)]
+    found = await find_touched(reader, head, base, folders=folders)
+    return [one for one in found if order.only is None or order.only(one)]
+
+
+async def _prepare(
+    acting: Acting, reader: Reader, touched: Touched, head: Commit, base: Commit | None
+) -> Ready | Report:
+    """The package's files are kept, or why they are not."""
+    after, before = touched.after, touched.before
+    if after is None:
+        return report_of(touched, "neutral", "The package was removed", "The change removes this package.")
+    if isinstance(after, Broken):
+        return report_of(touched, "failure", "The package cannot be read", after.reason)
+    try:
+        kept = await keep(acting.db, reader, head, after, account_id=reader.link.account_id)
+    except (InvalidRequest, InvalidPackage) as error:
+        return report_of(touched, "failure", "The package cannot be read", listed(error))
+    return Ready(touched, kept, await _keep_base(acting, reader, base, before))
+
+
+async def _keep_base(acting: Acting, reader: Reader, base: Commit | None, before: Wanted | None) -> KeptSnapshot | None:
+    if base is None or before is None:
+        return None
+    try:
+        return await keep(acting.db, reader, base, before, account_id=reader.link.account_id)
+    except (InvalidRequest, InvalidPackage):
+        return None  # what could not be read before says nothing about the change
+
+
+async def _run_or_tell(
+    acting: Acting, reader: Reader, order: Order, prepared: Ready | Report, models: tuple[AnnouncedModel, ...]
+) -> Result:
+    report = prepared
+    if isinstance(prepared, Ready):
+        try:
+            return "run" if await _submit(acting, reader, order, prepared, models) else "joined"
+        except Unavailable as error:
+            raise TryLater(error.message) from None
+        except NothingLeft:
+            words = "Every test of this package is judged by a model, which is not paid for in changes from forks."
+            report = report_of(prepared.touched, "neutral", "The tests were not run", words)
+        except ServiceError as error:
+            report = refusal(prepared, error)
+    assert isinstance(report, Report), "each way out of the above made one"  # noqa: S101 -- for the type checker
+    await tell(acting, reader, order.change, report)
+    return report
+
+
+async def _submit(
+    acting: Acting, reader: Reader, order: Order, ready: Ready, models: tuple[AnnouncedModel, ...]
+) -> bool:
+    if order.uploads:
+        try:
+            return await upload_package(acting, reader.link, order, ready, models=models)
+        except (NotFound, NotAllowed, NoSuite, InvalidRequest) as error:
+            words = f"The results are not uploaded for a published version. {error.message}"
+            report = Report(
+                state="neutral",
+                title="Not uploaded",
+                summary=words,
+                package=ready.touched.name,
+                suite_name=f"{ready.touched.suite_name}.upload"[:100],
+            )
+            await tell(acting, reader, order.change, report)
+    return await submit_package(acting, reader.link, order, ready, models=models)
+
+
+async def refuse(acting: Acting, reader: Reader, change: Change, *, title: str, reason: str) -> Ended:
+    """A change that is not looked at fails, as nobody knows what is in it."""
+    await tell(acting, reader, change, Report(state="failure", title=title, summary=reason))
+    return Ended("handled", reason)
+
+
+async def refuse_rules(acting: Acting, reader: Reader, change: Change, error: InvalidRules) -> Ended:
+    """Rules that cannot be read let nothing through, and spend nothing."""
+    lines = "\n".join(error.details[:LISTED])
+    advice = "The rules are read from the branch that the change is for: mend them there, or merge over this check."
+    return await refuse(
+        acting, reader, change, title="The rules of this repository cannot be read", reason=f"{lines}\n{advice}"
+    )
+
+
+async def tell(acting: Acting, reader: Reader, change: Change, report: Report) -> None:
+    """The report is kept to be told at the forge, where the service may write there."""
+    await report_state(
+        acting.db,
+        reader.link,
+        change=change,
+        package=report.package,
+        suite_name=report.suite_name,
+        state=report.state,
+        title=report.title,
+        summary=report.summary,
+    )
+
+
+def _in_words(results: Sequence[Result]) -> str:
+    """Of an operator's interest: how many were submitted, and why others were not."""
+    run, joined = results.count("run"), results.count("joined")
+    words = [f"{run} {'job' if run == 1 else 'jobs'} submitted."] if run or not joined else []
+    words += [f"{joined} known already."] if joined else []
+    words += [f"{one.package}: {one.title}." for one in results if isinstance(one, Report)]
+    return " ".join(words)[:1000]
+
+
+def nothing_newer() -> Callable[[], Awaitable[bool]]:
+    """For what names its commit itself, whatever came later."""
+
+    async def is_current() -> bool:
+        return True
+
+    return is_current

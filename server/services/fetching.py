@@ -1,0 +1,137 @@
+"""A repository at a commit, read through its forge: paths at once, contents as they are needed, each once.
+
+What is read is data: paths and bytes. Nothing is checked out, followed or run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Awaitable, Iterable
+from typing import Final, TypeVar
+
+from evals.archives import MAX_ARCHIVE_BYTES
+from server.domain.links import Link
+from server.forges import FORGES, Asking, CannotRead, Entry, Place, Proposed, Touched, Tree
+from server.services.forge_access import ForgeAccess
+from server.services.handling import TryLater
+
+T = TypeVar("T")
+
+AT_ONCE: Final = 8
+MOST_BYTES: Final = 100_000_000  # of all contents for one event
+
+
+class TooMuch(Exception):
+    """The change is larger than what is looked through; `str()` is a sentence for people."""
+
+
+class Commit:
+    """The paths of a commit."""
+
+    def __init__(self, sha: str, tree: Tree) -> None:
+        self.sha = sha
+        self.entries: dict[str, Entry] = {entry.path: entry for entry in tree.entries}
+        self._paths = sorted(self.entries)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Path -> "file", "link" or "submodule"."""
+        return {path: entry.kind for path, entry in self.entries.items()}
+
+    def below(self, folder: str) -> dict[str, Entry]:
+        """Path within the folder -> what is there; "" is the root."""
+        if not folder:
+            return self.entries
+        start = f"{folder}/"
+        first = bisect_left(self._paths, start)
+        last = bisect_left(self._paths, f"{folder}0")  # 0 follows the slash
+        return {path[len(start) :]: self.entries[path] for path in self._paths[first:last]}
+
+    def differs(self, other: Commit | None, *, below: str) -> bool:
+        """Whether any path in the folder has other content than in the other commit."""
+        return other is None or self._named(below) != other._named(below)
+
+    def _named(self, folder: str) -> list[tuple[str, str, str]]:
+        return [(path, entry.sha, entry.kind) for path, entry in self.below(folder).items()]
+
+
+class Reader:
+    """One repository for one event. Raises TryLater where the forge is away, and CannotRead for what cannot be had."""
+
+    def __init__(self, access: ForgeAccess, link: Link) -> None:
+        self.link = link
+        self._access = access
+        self._forge = FORGES[link.forge]
+        self._place: Place | None = None
+        self._commits: dict[str, Commit] = {}
+        self._contents: dict[str, bytes] = {}
+        self._bytes = 0
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def proposed(self, number: int) -> Proposed:
+        """The pull or merge request as it is now."""
+        return await self._ask(self._forge.proposed(await self.place(), number))
+
+    async def branch_head(self, branch: str) -> str:
+        """The branch's commit now."""
+        return await self._ask(self._forge.branch_head(await self.place(), branch))
+
+    async def may_write(self, login: str, user_id: int) -> bool:
+        """Whether this person may write to the repository now."""
+        return await self._ask(self._forge.may_write(await self.place(), login, user_id))
+
+    async def touched(self, base: str, head: str) -> Touched:
+        """What lies between the two."""
+        return await self._ask(self._forge.touched(await self.place(), base, head))
+
+    async def commit(self, sha: str) -> Commit:
+        """The commit's paths. Raises TooMuch for one that the forge does not list as a whole."""
+        if sha not in self._commits:
+            tree = await self._ask(self._forge.tree(await self.place(), sha))
+            if not tree.is_whole:
+                raise TooMuch(
+                    "The repository has more files than its forge lists at once, so its packages cannot be found. "
+                    "Test it in a workflow: there the files are at hand."
+                )
+            self._commits[sha] = Commit(sha, tree)
+        return self._commits[sha]
+
+    async def contents(self, entries: Iterable[Entry]) -> dict[str, bytes]:
+        """Path -> content, each content asked for once."""
+        wanted = list(entries)
+        missing = {entry.sha: entry for entry in wanted if entry.sha not in self._contents}
+        self._spend(sum(max(entry.bytes, 0) for entry in missing.values()))
+        await asyncio.gather(*(self._fetch(entry) for entry in missing.values()))
+        return {entry.path: self._contents[entry.sha] for entry in wanted}
+
+    async def _fetch(self, entry: Entry) -> None:
+        async with self._slots:
+            content = await self._ask(self._forge.blob(await self.place(), entry.sha, MAX_ARCHIVE_BYTES))
+        if entry.bytes < 0:
+            self._spend(len(content))
+        self._contents[entry.sha] = content
+
+    def _spend(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > MOST_BYTES:
+            raise TooMuch(f"The changed packages are larger than {MOST_BYTES // 1_000_000} MB in all.")
+
+    async def place(self) -> Place:
+        """The repository with a token for reading."""
+        if self._place is None:
+            self._place = await later(self._access.place(self.link, right="read"))
+        return self._place
+
+    async def _ask(self, asking: Asking[T]) -> T:
+        return await later(self._access.ask(asking))
+
+
+async def later(asking: Awaitable[T]) -> T:
+    """The answer; TryLater in place of a CannotRead that says so."""
+    try:
+        return await asking
+    except CannotRead as error:
+        if error.retryable:
+            raise TryLater(str(error), seconds=error.seconds) from None
+        raise

@@ -1,0 +1,62 @@
+-- Heads of changes, their approvals, and turns.
+
+-- name: record_head
+-- The line has this head now. What approved another one is over; a newer word about this one moves its time on.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 made_at or NULL for now
+WITH others AS (
+  UPDATE change_heads SET approval = NULL, approved_by = NULL, approved_at = NULL
+  WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha <> $4 AND approval IS NOT NULL
+)
+INSERT INTO change_heads AS h (forge, repository_id, line, head_sha, made_at)
+VALUES ($1, $2, $3, $4, COALESCE($5, NOW()))
+ON CONFLICT (forge, repository_id, line, head_sha) DO UPDATE
+SET made_at = GREATEST(h.made_at, COALESCE($5, h.made_at)), seen_at = NOW();
+
+-- name: approve_head
+-- Approved, unless this head came no earlier than what approves it, or is not known. What approved first stays.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 approval, $6 approved_by, $7 said_at
+UPDATE change_heads SET approval = COALESCE(approval, $5), approved_by = COALESCE(approved_by, $6),
+  approved_at = COALESCE(approved_at, NOW())
+WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha = $4 AND made_at < $7
+RETURNING approval;
+
+-- name: read_approval
+-- What approved this head; NULL or no row: nothing.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha
+SELECT approval FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha = $4;
+
+-- name: lines_of_commit
+-- The lines that the commit is or was a head of, the latest first, by change_heads_commit.
+-- $1 forge, $2 repository_id, $3 head_sha
+SELECT line FROM change_heads WHERE forge = $1 AND repository_id = $2 AND head_sha = $3
+ORDER BY made_at DESC, line LIMIT 20;
+
+-- name: take_turn
+-- Ours for $5 seconds. No row: somebody else has it.
+-- $1 forge, $2 repository_id, $3 line, $4 holder, $5 seconds
+INSERT INTO change_turns AS t (forge, repository_id, line, holder, until)
+VALUES ($1, $2, $3, $4, CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $5))
+ON CONFLICT (forge, repository_id, line) DO UPDATE SET holder = EXCLUDED.holder, until = EXCLUDED.until
+WHERE t.until < CLOCK_TIMESTAMP()
+RETURNING holder;
+
+-- name: end_turn
+-- Somebody else may have it.
+-- $1 forge, $2 repository_id, $3 line, $4 holder
+DELETE FROM change_turns WHERE forge = $1 AND repository_id = $2 AND line = $3 AND holder = $4;
+
+-- name: read_tested
+-- Package and suite of a job of the account, of this commit and forge.
+-- $1 account, $2 job_id, $3 forge, $4 repository_id, $5 head_sha
+SELECT p.name AS package, j.suite_name
+FROM test_jobs j JOIN packages p ON p.id = j.package_id
+WHERE j.id = $2 AND j.user_id = $1 AND j.change ->> 'forge' = $3
+  AND (j.change ->> 'repository_id')::BIGINT = $4 AND j.change ->> 'head_sha' = $5;
+
+-- name: list_live_jobs
+-- Jobs of a pull request that wait or run, by the account's heads and leases.
+-- $1 account, $2 forge, $3 repository_id, $4 pull request
+SELECT id FROM test_jobs
+WHERE user_id = $1 AND status IN ('queued', 'running') AND change ->> 'forge' = $2
+  AND (change ->> 'repository_id')::BIGINT = $3 AND (change ->> 'pull_request')::INT = $4
+ORDER BY created_at LIMIT 1000;

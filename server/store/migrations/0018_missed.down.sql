@@ -1,0 +1,3 @@
+DROP INDEX deliveries_failed;
+DROP TABLE missed_deliveries;
+DROP TABLE delivery_looks;
