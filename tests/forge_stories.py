@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from server.services.linking import link_for_account
+from server.services.installations import link_for_account
 from server.store.migrations import migrate
 from tests.conftest import with_database
 from tests.links import access_to
