@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -22,15 +22,14 @@ from evals.models import Secret
 from server.domain.errors import Conflict, InvalidRequest, NotFound, TooMany, Unavailable
 from server.domain.events import Repository
 from server.domain.links import Hook, NewLink
-from server.forges import FORGES, CannotRead, Proven
+from server.forges import FORGES, Asking, CannotRead, Proven
 from server.services.link_records import end_links
 from server.services.sealing import CannotOpen, Sealer
 from server.store import hooks, links
 from server.store.hooks import NewHook
 from server.webhooks import SOURCES, Proof, Secrets
 
-if TYPE_CHECKING:
-    from server.services.forge_access import ForgeAccess
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -43,11 +42,19 @@ NAME = re.compile(r"(?=.{3,255}\Z)[\w.-]+(?:/[\w.-]+)*")
 LONGEST_TOKEN = 1000
 
 
+class Asks(Protocol):
+    """ForgeAccess, which is not imported here as it brings the HTTP client along."""
+
+    def api_url(self, forge: str) -> str: ...
+
+    async def ask(self, asking: Asking[T]) -> T: ...
+
+
 class Hooks(Struct, frozen=True, kw_only=True):
     """What the verbs below need. `reach` gives what asks forges; it is made when it is needed."""
 
     db: asyncpg.Pool
-    reach: Callable[[], ForgeAccess]
+    reach: Callable[[], Asks]
     sealer: Sealer | None
     public_url: str
 
