@@ -563,3 +563,30 @@ class NotifyMessages(Struct, frozen=True, kw_only=True):
     """A target's latest messages, newest first."""
 
     notifications: tuple[NotifyMessage, ...]
+
+
+class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A webhook. `secret` is there once, when it is new."""
+
+    id: str
+    forge: str
+    name: str
+    url: str
+    is_group: bool = False
+    proof: str = "signature"
+    created_at: str = ""
+    created_by: str = ""
+    repository_id: int | None = None
+    token: str | None = None
+    rotated_at: str | None = None
+    old_secret_until: str | None = None
+    last_delivery_at: str | None = None
+    secret: str | None = None
+    content_type: str | None = None
+    events: tuple[str, ...] = ()
+
+
+class Hooks(Struct, frozen=True, kw_only=True):
+    """All of an account's webhooks."""
+
+    hooks: tuple[Hook, ...]

@@ -31,6 +31,7 @@ MAX_ARCHIVE_BYTES = 10 * 1024 * 1024
 SUBMIT_TRIES = 3
 TARGETS = "/api/v1/notify-targets"
 TRUSTED = "/api/v1/trusted-repositories"
+HOOKS = "/api/v1/hooks"
 _TRY_AGAIN = frozenset({502, 503, 504})
 
 
@@ -259,6 +260,36 @@ class RegistryClient:
             "GET", _target_path(target_id, "notifications", account=account), sentence="Failed to list messages"
         )
         return self._decode(body, answers.NotifyMessages)
+
+    def list_hooks(self, *, account: str | None = None) -> answers.Hooks:
+        """Webhooks with a secret of their own."""
+        self._need_token("Authentication required")
+        body = self._call("GET", HOOKS + _query(account=account), sentence="Failed to list webhooks")
+        return self._decode(body, answers.Hooks)
+
+    def add_hook(self, hook: Mapping[str, Any], *, account: str | None = None) -> answers.Hook:
+        """A new webhook; its secret is in this answer alone."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            HOOKS + _query(account=account),
+            content=msgspec.json.encode(hook),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to add the webhook",
+        )
+        return self._decode(body, answers.Hook)
+
+    def rotate_hook(self, hook_id: str, *, account: str | None = None) -> answers.Hook:
+        """Another secret, in this answer alone."""
+        self._need_token("Authentication required")
+        path = f"{HOOKS}/{quote(hook_id, safe='')}/rotate" + _query(account=account)
+        return self._decode(self._call("POST", path, sentence="Failed to change the secret"), answers.Hook)
+
+    def remove_hook(self, hook_id: str, *, account: str | None = None) -> None:
+        """Its address is there no more."""
+        self._need_token("Authentication required")
+        path = f"{HOOKS}/{quote(hook_id, safe='')}" + _query(account=account)
+        self._call("DELETE", path, sentence="Failed to remove the webhook")
 
     def get_test_usage(self, *, account: str | None = None) -> answers.UsageReport:
         """What this month holds, of the user's own account or of an organisation's."""

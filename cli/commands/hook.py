@@ -1,0 +1,163 @@
+"""`prpm hook`: webhooks of repositories, so that their pull requests are tested without a workflow."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from cli.answers import Hook
+    from cli.client import RegistryClient
+    from cli.terminal import Terminal
+
+org_option = click.option("--org", metavar="NAME", help="Of this organisation")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
+
+
+@click.group("hook", short_help="Test a repository's changes by a webhook")
+def command() -> None:
+    """Have pull and merge requests of a repository tested by a webhook: no workflow file, no runner."""
+
+
+@command.command("add")
+@click.argument("forge", metavar="github|gitlab")
+@click.argument("name", metavar="OWNER/NAME")
+@click.option("--token-stdin", is_flag=True, help="Read the repository's access token from stdin, not the keyboard")
+@click.option("--no-token", is_flag=True, help="Ask for none: the repository is public, and nothing is reported there")
+@click.option("--plain-token", is_flag=True, help="GitLab before 19.0: it sends a secret token and signs nothing")
+@org_option
+@as_json_option
+def add(
+    *, forge: str, name: str, token_stdin: bool, no_token: bool, plain_token: bool, org: str | None, as_json: bool
+) -> int:
+    """Make an address and a secret for a repository's webhook, or for that of a whole GitLab group.
+
+    The access token lets the service read the repository and report there. It is tried at once and kept encrypted. It
+    is never an argument: other users of a machine see those.
+    """
+    token = _read_token(token_stdin=token_stdin, no_token=no_token)
+    asked = {"forge": forge, "name": name, "plain_token": plain_token, **({"token": token} if token else {})}
+    with _open(as_json) as (terminal, client):
+        hook = client.add_hook(asked, account=org)
+        if not _document(terminal, hook, as_json=as_json):
+            terminal.say(f"🪝 {hook.name} is tested from its first delivery on.")
+            if token is None:
+                terminal.say("   Without a token only public repositories are read, and nothing is reported there.")
+            _say_what_to_paste(terminal, hook)
+    return 0
+
+
+@command.command("list")
+@org_option
+@as_json_option
+def list_(*, org: str | None, as_json: bool) -> int:
+    """List my webhooks, with the time of the last delivery."""
+    with _open(as_json) as (terminal, client):
+        found = client.list_hooks(account=org)
+        if _document(terminal, found, as_json=as_json):
+            return 0
+        for hook in found.hooks:
+            for line in hook_lines(hook):
+                terminal.say(line)
+        if not found.hooks:
+            terminal.say("No webhooks: `prpm hook add github OWNER/NAME` makes one.")
+    return 0
+
+
+@command.command("rotate")
+@click.argument("hook_id", metavar="ID")
+@org_option
+@as_json_option
+def rotate(*, hook_id: str, org: str | None, as_json: bool) -> int:
+    """Make another secret for the webhook ID. The one before holds for a day, so that nothing is missed."""
+    with _open(as_json) as (terminal, client):
+        hook = client.rotate_hook(hook_id, account=org)
+        if not _document(terminal, hook, as_json=as_json):
+            terminal.say(
+                f"🪝 {hook.name} has another secret. The one before holds until {_moment(hook.old_secret_until)}."
+            )
+            _say_what_to_paste(terminal, hook)
+    return 0
+
+
+@command.command("remove")
+@click.argument("hook_id", metavar="ID")
+@org_option
+def remove(*, hook_id: str, org: str | None) -> int:
+    """Remove the webhook ID: its address is gone at once, its secret and token are forgotten."""
+    with _open(False) as (terminal, client):
+        client.remove_hook(hook_id, account=org)
+        terminal.say("Removed. Delete the webhook in the repository's settings, too.")
+    return 0
+
+
+def hook_lines(hook: Hook) -> list[str]:
+    """A webhook as people read it."""
+    what = "group " if hook.is_group else ""
+    last = f"last delivery {_moment(hook.last_delivery_at)}" if hook.last_delivery_at else "no delivery yet"
+    lines = [f"{hook.id}  {hook.forge}  {what}{hook.name}", f"   {hook.token or 'without a token'}, {last}"]
+    if hook.old_secret_until:
+        lines.append(f"   the secret before holds until {_moment(hook.old_secret_until)}")
+    return lines
+
+
+def _say_what_to_paste(terminal: Terminal, hook: Hook) -> None:
+    field = "Secret token" if hook.proof == "token" else "Signing token" if hook.forge == "gitlab" else "Secret"
+    terminal.say("   Paste into the webhook settings of the repository:")
+    terminal.say(f"   URL:           {hook.url}")
+    terminal.say(f"   {field + ':':<14} {hook.secret}   (shown this once)")
+    if hook.forge == "github":
+        terminal.say(f"   Content type:  {hook.content_type}")
+    terminal.say(f"   Events:        {', '.join(hook.events)}")
+
+
+def _moment(text: str | None) -> str:
+    return f"{text[:16].replace('T', ' ')} UTC" if text else "now"
+
+
+def _read_token(*, token_stdin: bool, no_token: bool) -> str | None:
+    from cli.errors import InvalidUse
+
+    if token_stdin and no_token:
+        raise InvalidUse("Choose one of --token-stdin and --no-token.")
+    if no_token:
+        return None
+    if token_stdin:
+        token = sys.stdin.readline().strip()
+        if not token:
+            raise InvalidUse("Nothing came on stdin. Pipe the access token in: `... --token-stdin < FILE`.")
+        return token
+    if not sys.stdin.isatty():
+        raise InvalidUse("Say --token-stdin and pipe the repository's access token in, or say --no-token.")
+    answer: str = click.prompt(
+        "Access token of the repository (empty for none)", hide_input=True, default="", show_default=False, err=True
+    )
+    return answer.strip() or None
+
+
+def _document(terminal: Terminal, answer: Any, *, as_json: bool) -> bool:
+    import msgspec
+
+    if as_json:
+        terminal.document(msgspec.to_builtins(answer))
+    return as_json
+
+
+def _open(as_json: bool) -> AbstractContextManager[tuple[Terminal, RegistryClient]]:
+    from contextlib import contextmanager
+
+    from cli.session import load_config, open_client
+    from cli.terminal import Terminal
+
+    @contextmanager
+    def opened() -> Iterator[tuple[Terminal, RegistryClient]]:
+        terminal = Terminal(machine=as_json)
+        with open_client(load_config(terminal)) as client:
+            yield terminal, client
+
+    return opened()
