@@ -61,7 +61,7 @@ def title_line(notice: Notice, findings: Findings) -> str:
 def standing_text(standing: Standing, *, budget: Budget, marker: str = "") -> str:
     """What is to be said of a check without an outcome; other people's text only as code, a line a line of it."""
     about = " · ".join(code(text, limit=214) for text in (standing.package or "", standing.suite) if text)
-    parts = [f"### {STANDING_SIGNS.get(standing.state, '⚠️')} {code(standing.title, limit=TITLE_CHARS * 2)}\n", about]
+    parts = [f"### {STANDING_SIGNS.get(standing.state, '⚠️')} {code(standing.headline, limit=TITLE_CHARS * 2)}\n", about]
     parts += [code(line, limit=MOST_LINE_CHARS) for line in standing.summary.splitlines()[:MOST_LINES] if line.strip()]
     if standing.url:
         parts.append(link("**details**", standing.url))

@@ -16,7 +16,6 @@ from server.domain.reporting import CheckState, State
 from server.store import outbox
 
 TITLE_CHARS = 255
-NO_TITLE = "Prompt tests"
 
 
 async def report_state(
@@ -44,7 +43,7 @@ async def report_state(
         package=package,
         suite_name=suite_name,
         state=state,
-        title=cut(one_line(title), TITLE_CHARS) or NO_TITLE,
+        title=cut(one_line(title), TITLE_CHARS),
         summary="\n".join(one_line(line) for line in summary.splitlines()[:MOST_LINES]),
         at=datetime.now(UTC),
     )
