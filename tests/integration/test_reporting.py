@@ -242,7 +242,10 @@ async def test_check__Q15_of_an_older_head_says_that_a_newer_commit_took_its_pla
     db: asyncpg.Pool, github: GitHubForge, out: Outgoing
 ):
     account = await a_github_account(db, github)
-    older = the_change(github).head_sha
+    await finished(db, account, github, "failed")
+    await deliver_due(db, out)
+    told = github.reported.ours(pull=PULL)
+    older = a_pull_request(github)
     await submitted(db, account, github)
     await deliver_due(db, out)
     a_pull_request(github)
@@ -256,7 +259,7 @@ async def test_check__Q15_of_an_older_head_says_that_a_newer_commit_took_its_pla
     assert check["output"]["title"] == "⚠️ superseded by a newer commit"
     assert "A newer commit of this change was submitted" in check["output"]["summary"]
     assert the_check(github)["status"] == "queued"
-    assert github.reported.comments == {}
+    assert github.reported.ours(pull=PULL) == told
 
 
 async def test_check__of_a_cancelled_job_is_cancelled(db: asyncpg.Pool, github: GitHubForge, out: Outgoing):
