@@ -236,7 +236,7 @@ WHERE o.state = $1 ORDER BY o.id DESC LIMIT $2;
 -- name: replay_dead
 -- dead -> pending, with all tries before it; of one row, one target, or all. Rows of stopped targets stay.
 -- $1 row id or NULL, $2 target id or NULL
-UPDATE outbox SET state = 'pending', settled_at = NULL, attempts = 0, next_at = NOW(),
+UPDATE outbox SET state = 'pending', settled_at = NULL, attempts = 0, next_at = NOW(), again_at = NULL,
   created_at = CLOCK_TIMESTAMP(), lane = SPLIT_PART(lane, '#', 1)
 WHERE state = 'dead' AND ($1::BIGINT IS NULL OR id = $1) AND ($2::UUID IS NULL OR target_id = $2)
   AND NOT EXISTS (SELECT FROM notify_targets t WHERE t.id = target_id AND t.stopped_at IS NOT NULL)
