@@ -355,8 +355,9 @@ class Program:
         self._ci.write_summary("".join(one.summary for one in done))
         self._ci.write_outputs(output_values(verdicts, report_path=str(self._ci.reports_folder)))
         for verdict in verdicts:
-            if verdict.fails and verdict.state == FAILED:
-                self._ci.fail(f"The tests fail this step: {verdict.why}. {verdict.url}")
+            if verdict.fails and verdict.outcome is not None:
+                what = "The tests fail this step" if verdict.state == FAILED else "No verdict, and on-error is `fail`"
+                self._ci.fail(f"{what}: {verdict.why}. {verdict.url}")
         return exit_code(verdicts)
 
     def cancel_all(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import sys
 
+from chaos import webhooks
 from chaos.broken import VARIANTS
 from chaos.programs import ToolMissing, find_faketime
 from chaos.recovery import LONG, Effort, measure_recovery, quota_race
@@ -23,7 +24,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=24, help="kill -9 in the storm (default 24; 200 is the long one)")
     parser.add_argument("--broken", choices=list(VARIANTS), help="a storm without this safeguard: it must fail")
     parser.add_argument(
-        "--only", choices=["storm", "broken", "recovery", "quota"], help="one part alone; quota: 100 races for a run"
+        "--only",
+        choices=["storm", "broken", "webhooks", "recovery", "quota"],
+        help="one part alone; quota: 100 races for a run",
     )
     wanted = parser.parse_args()
     try:
@@ -52,6 +55,11 @@ async def run(wanted: argparse.Namespace, *, seed: int) -> int:
             report = await show_broken(variant, seed=seed)
             print(broken_text(name, variant, report), flush=True)
             holds &= report.shows(variant)
+    if wanted.only in (None, "webhooks"):
+        for is_broken in (False, True):
+            tally = await webhooks.run(seed=seed, kills=max(webhooks.KILLS, wanted.kills // 6), is_broken=is_broken)
+            print(webhooks.text(tally, is_broken=is_broken), flush=True)
+            holds &= webhooks.holds(tally, is_broken=is_broken)
     if wanted.only in (None, "recovery"):
         recovery = await measure_recovery(seed=seed, effort=LONG if wanted.kills >= MANY_KILLS else Effort())
         print(recovery_text(recovery, seed=seed), flush=True)

@@ -141,10 +141,6 @@ async def drain(dsn: str) -> None:
                 await connection.execute(
                     "UPDATE outbox SET next_at = NOW() WHERE state = 'pending' AND next_at > NOW()"
                 )
-                # Those that a dead worker held: their leases end by themselves after two minutes.
-                await connection.execute(
-                    "UPDATE outbox SET lease_until = LEAST(lease_until, NOW() + INTERVAL '5 s') WHERE state = 'pending'"
-                )
                 await connection.execute("UPDATE notify_targets SET hold_until = NULL WHERE hold_until > NOW()")
                 await asyncio.sleep(0.5)
     except TimeoutError:

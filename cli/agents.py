@@ -52,8 +52,6 @@ def choose_agent(
     chosen = choose(package, files, wish)
     for sentence in chosen.notes:
         terminal.note(sentence)
-    if chosen.agent is not None and request.base is not None:
-        raise InvalidUse("--base runs no agents yet. Leave it out, or use --framework litellm.")
     return chosen.agent
 
 

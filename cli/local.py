@@ -28,13 +28,13 @@ from cli.user_config import UserConfig
 from cli.wording import gate_lines, result_lines, summary_lines
 
 if TYPE_CHECKING:
-    from evals.comparing import BaseRun
+    from evals.comparing import BaseRun, Before
     from evals.comparison import Baseline
     from evals.outcome import Outcome
     from evals.packages import Package
     from evals.pool import ModelPool
     from evals.runner import Plan
-    from evals.types import Agreement, Instructions, Trial, TrialKey
+    from evals.types import Agreement, Trial, TrialKey
 
 DEFAULT_MODEL = "claude-sonnet-4"
 CONCURRENCY = 8
@@ -67,7 +67,7 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     reports = find_reports(request.outputs)
     need_proxy(config, models=models, package=request.text)
     plan = make_plan(request, models=models, config=config, client=client, terminal=terminal)
-    base = load_package(request.base, client).package.instructions if request.base is not None else None
+    base = load_base(request, plan, client=client, config=config, terminal=terminal)
     against = Against(baseline, base) if baseline is not None else None
     terminal.say("⚡ Running tests with LiteLLM..." if plan.agent is None else "⚡ Running tests with an agent...")
     terminal.say()
@@ -82,7 +82,7 @@ class Against(NamedTuple):
     """What a run is compared with: stored trials, and the package as it was, to be run where they are too few."""
 
     baseline: Baseline
-    base: Instructions | None
+    base: Before | None
 
 
 class Ran(NamedTuple):
@@ -200,6 +200,32 @@ def load_package(subject: Subject, client: RegistryClient) -> Loaded:
         subtype=known.subtype,
     )
     return Loaded(package, files)
+
+
+def load_base(
+    request: RunRequest, plan: Plan, *, client: RegistryClient, config: UserConfig, terminal: Terminal
+) -> Before | None:
+    """The package as it was, to be run as the plan runs it now; None where none is named.
+
+    Raises FrameworkUnavailable for one that was no agent, and what `load_package` raises.
+    """
+    if request.base is None:
+        return None
+    from evals.comparing import Before
+
+    package, files = load_package(request.base, client)
+    if plan.agent is None:
+        return Before(package.instructions)
+    agent = choose_agent(
+        msgspec.structs.replace(request, framework="claude-agent"),
+        package=package,
+        files=files,
+        suite=plan.suite,
+        models=plan.models,
+        config=config,
+        terminal=terminal,
+    )
+    return Before(package.instructions, agent)
 
 
 def find_version(subject: Registered, known: answers.PackageInfo, client: RegistryClient) -> answers.PackageVersion:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from evals.agents.tasks import AgentTask
 from evals.comparison import RERUNS, Baseline, Past, Present, lacking, rerun_calls, suspects
 from evals.grading import compared
 from evals.outcome import present_rows
@@ -38,6 +39,13 @@ async def rerun_suspects(
             yield trial
 
 
+class Before(NamedTuple):
+    """The package as it was: what it told models and, where the run is of an agent, the agent that it was."""
+
+    instructions: Instructions
+    agent: AgentTask | None = None
+
+
 class BaseRun(NamedTuple):
     """What is known after the package as it was has been run: the whole baseline, and the trials that completed it."""
 
@@ -60,12 +68,12 @@ async def run_before(
     plan: Plan,
     rows: Sequence[RowIndex],
     *,
-    base: Instructions,
+    base: Before,
     pool: ModelPool,
     done: Collection[TrialKey] = (),
 ) -> AsyncGenerator[Trial, None]:
     """Each trial of these rows with the package as it was, as it finishes, but for those in `done`."""
-    before = msgspec.structs.replace(plan, instructions=base)
+    before = msgspec.structs.replace(plan, instructions=base.instructions, agent=base.agent)
     async with aclosing(run_again(before, rows, times=RERUNS, pool=pool, done=done)) as stream:
         async for trial in stream:
             yield trial
@@ -84,7 +92,7 @@ def completed_baseline(
 
 
 async def run_base(
-    plan: Plan, trials: Sequence[Trial], *, base: Instructions, baseline: Baseline, pool: ModelPool
+    plan: Plan, trials: Sequence[Trial], *, base: Before, baseline: Baseline, pool: ModelPool
 ) -> BaseRun:
     """The baseline, completed by trials of the package as it was, for the failed rows of which it knows too little."""
     rows = lacking_rows(plan, trials, baseline=baseline)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -93,21 +92,6 @@ def read_every_manifest(content: bytes) -> tuple[Manifest, ...]:
     if reader.problems:
         raise InvalidPackage(reader.problems[0], reader.problems)
     return manifests
-
-
-def manifests_alone(content: bytes) -> tuple[bytes, ...]:
-    """For each package of a prpm.json, a prpm.json that describes it alone: as it is, where there is one only.
-
-    Raises InvalidPackage.
-    """
-    if len(read_every_manifest(content)) == 1:
-        return (content,)
-    root = read_json(content).value
-    assert isinstance(root, dict), "it was read above"  # noqa: S101 -- for the type checker
-    entries = root["packages"]
-    assert isinstance(entries, list), "it was read above"  # noqa: S101 -- for the type checker
-    shared = {key: value for key, value in root.items() if key != "packages"}
-    return tuple(json.dumps({**shared, "packages": [entry]}, ensure_ascii=False).encode() for entry in entries)
 
 
 def is_companion(path: str) -> bool:

@@ -47,6 +47,15 @@ def narrow(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
     return kept | {MANIFEST: _only(files[MANIFEST], chosen)}
 
 
+def manifests_alone(content: bytes) -> tuple[bytes, ...]:
+    """For each package of a prpm.json, a prpm.json that describes it alone: as it is, where there is one only.
+
+    Raises InvalidPackage.
+    """
+    every = read_every_manifest(content)
+    return (content,) if len(every) == 1 else tuple(_only(content, one) for one in every)
+
+
 def _narrow_layouts(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
     """By where editors look: another skill, agent or command is another package."""
     candidates = find_candidates(files)

@@ -174,7 +174,7 @@ class ModelPool:
 
     async def _call_backend(self, deployment: Deployment, call: _Call, started: float) -> Completion:
         seconds = call.seconds_for(deployment, now=started)
-        request = msgspec.structs.replace(call.request, timeout_seconds=seconds)
+        request = msgspec.structs.replace(call.request, timeout_seconds=seconds, allowed=call.allowed)
         try:
             # A second guard: a backend that forgets its time limit must not hold the slot.
             async with asyncio.timeout(seconds):

@@ -15,7 +15,7 @@ from notifiers._markdown import Budget
 from notifiers._notice import Notice
 from notifiers._report import report, standing_text, title_line
 from notifiers._standing import NO_JOB, Standing
-from notifiers._text import cut, one_line
+from notifiers._text import cut
 from notifiers._urls import linkable
 
 # Documented in characters, enforced in bytes.
@@ -183,7 +183,7 @@ def _standing_fields(api: Api, standing: Standing) -> dict[str, Any]:
         **ended,
         **({"details_url": address} if address else {}),
         "output": {
-            "title": cut(one_line(standing.title), TITLE_CHARS),
+            "title": cut(standing.headline, TITLE_CHARS),
             "summary": standing_text(standing, budget=CHECK_SUMMARY),
         },
     }

@@ -60,8 +60,9 @@ def title_line(notice: Notice, findings: Findings) -> str:
 
 def standing_text(standing: Standing, *, budget: Budget, marker: str = "") -> str:
     """What is to be said of a check without an outcome; other people's text only as code, a line a line of it."""
-    about = " · ".join(code(text, limit=214) for text in (standing.package or "", standing.suite) if text)
-    parts = [f"### {STANDING_SIGNS.get(standing.state, '⚠️')} {code(standing.title, limit=TITLE_CHARS * 2)}\n", about]
+    parts = [f"### {STANDING_SIGNS.get(standing.state, '⚠️')} {code(standing.headline, limit=TITLE_CHARS * 2)}\n"]
+    if standing.package is not None:
+        parts.append(f"{code(standing.package, limit=214)} · {code(standing.suite, limit=120)}")
     parts += [code(line, limit=MOST_LINE_CHARS) for line in standing.summary.splitlines()[:MOST_LINES] if line.strip()]
     if standing.url:
         parts.append(link("**details**", standing.url))
@@ -80,7 +81,8 @@ def _head(notice: Notice, findings: Findings) -> str:
     notes = "".join(
         f"⚠️ {code(note, limit=NOTE_CHARS)}\n\n" for note in (notice.outcome.summary.notes or ())[:MOST_NOTES]
     )
-    return f"{verdict}\n\n{about} · **score {score_text(notice)}**\n\n{_facts(notice)}\n\n{notes}"
+    score = f" · **score {score_text(notice)}**" if notice.outcome.test_cases else ""
+    return f"{verdict}\n\n{about}{score}\n\n{_facts(notice)}\n\n{notes}"
 
 
 def _facts(notice: Notice) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from notifiers._text import one_line
+
+NO_TITLE = "Prompt tests"
 # Of a check that no job stands behind: the same for all of them, so that a job can take the place of one.
 NO_JOB = "state"
 WAITING = ("queued", "in_progress")
@@ -30,6 +33,11 @@ class Standing:
     def __post_init__(self) -> None:
         if self.accepted_at.tzinfo is None:
             raise ValueError("accepted_at needs a zone, such as UTC")
+
+    @property
+    def headline(self) -> str:
+        """The title on one line, and never nothing."""
+        return one_line(self.title) or NO_TITLE
 
     @property
     def is_waiting(self) -> bool:

@@ -12,7 +12,7 @@ from notifiers._http import CannotNotify
 from notifiers._markdown import Budget
 from notifiers._report import report, title_line
 from notifiers._sticky import Comment, first_line, keep_one
-from notifiers._text import cut, one_line
+from notifiers._text import cut
 from notifiers._urls import linkable
 
 __all__ = ["API_VERSION", "CHECK_SUMMARY", "COMMENT", "GitHubTarget", "stand", "tell"]
@@ -129,7 +129,7 @@ def _standing_status(api: Api, standing: Standing) -> Generator[Request, Respons
         {
             "state": STANDING_STATES[standing.state],
             "context": check_name(standing.package, standing.suite),
-            "description": cut(one_line(standing.title), STATUS_DESCRIPTION_CHARS),
+            "description": cut(standing.headline, STATUS_DESCRIPTION_CHARS),
             **({"target_url": address} if address else {}),
         },
     )

@@ -188,7 +188,7 @@ def _standing_note(api: _Api, standing: Standing) -> Step:
 
 def _standing_status(api: _Api, standing: Standing) -> Step:
     name = _status_name(standing.package, standing.suite)
-    return (yield from _set_status(api, STANDING_STATES[standing.state], name, one_line(standing.title), standing.url))
+    return (yield from _set_status(api, STANDING_STATES[standing.state], name, standing.headline, standing.url))
 
 
 def _status_name(package: str | None, suite: str) -> str:

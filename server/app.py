@@ -44,7 +44,7 @@ from server.services.upstream_registry import UpstreamRegistry
 from server.services.watching import JobWatch
 from server.services.webhook_secrets import SecretBook
 from server.settings import Settings
-from server.tasks.wakeups import ArqWakeups, connect_redis
+from server.tasks.wakeups import ArqWakeups, RareWakeups, connect_redis
 
 
 class LeanLitestar(Litestar):
@@ -154,12 +154,13 @@ async def open_site(
         from server.telling import tell_alone  # as above
 
         watching.append(asyncio.create_task(tell_alone(db, settings), name="outbox"))
-        watching.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
+        watching.append(asyncio.create_task(look_for_missed(db, reach()), name="missed deliveries"))
     app.state.site = Site(
         db=db,
         queue=queue,
         admission=Admission(db, queue),
         wakeups=wakeups,
+        inbox_wakeups=RareWakeups(wakeups, pause_seconds=0.1),
         jwt_rules=JwtRules(
             shared_secret=settings.jwt_secret.reveal() if settings.jwt_secret else None,
             keys=SigningKeys(settings.jwks_url) if settings.jwks_url else None,
@@ -186,6 +187,7 @@ async def open_site(
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        await doorkeeper.aclose()
         for access in reached:
             await access.aclose()
         await wakeups.aclose()

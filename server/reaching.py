@@ -25,11 +25,7 @@ def make_forge_access(db: asyncpg.Pool, settings: Settings, *, apps: AppBook | N
     )
 
 
-async def look_for_missed(db: asyncpg.Pool, settings: Settings) -> None:
+async def look_for_missed(db: asyncpg.Pool, access: ForgeAccess) -> None:
     """Ask forges for what they sent while nobody answered, once the schema is there, until cancelled."""
     await wait_for_schema(db)
-    access = make_forge_access(db, settings)
-    try:
-        await MissedLoop(db, access).run()
-    finally:
-        await access.aclose()
+    await MissedLoop(db, access).run()

@@ -134,7 +134,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
         ]
         if settings.notify_from == "worker":
             work.append(asyncio.create_task(tell(db, outbox), name="outbox"))
-            work.append(asyncio.create_task(look_for_missed(db, settings), name="missed deliveries"))
+            work.append(asyncio.create_task(look_for_missed(db, access), name="missed deliveries"))
         await _first_of(stop, work)
         claims, *others = work
         await asyncio.gather(

@@ -14,7 +14,9 @@ import asyncpg
 import pytest
 
 from server.store.migrations import migrate
+from tests.forge_stories import Story, a_story, forge_service
 from tests.service import Service, in_loop, start_service
+from tests.standins.github_forge import GitHubForge
 
 TEMPLATE = "prpm_test_template"
 
@@ -103,3 +105,20 @@ def service(admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFac
     dsn = with_database(admin_dsn, name)
     in_loop(migrate(dsn))
     yield from start_service(dsn=dsn, redis_url=redis_url, folder=tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture(scope="session")
+def forge_site(
+    admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, GitHubForge]]:
+    """A service whose App is installed on a stand-in of GitHub, shared by all stories."""
+    yield from forge_service(admin_dsn, redis_url, tmp_path_factory.mktemp("forge"))
+
+
+@pytest.fixture
+def story(forge_site: tuple[Service, GitHubForge]) -> Iterator[Story]:
+    """A repository of its own; nothing that the forge would refuse was sent to it."""
+    made = a_story(*forge_site)
+    yield made
+    made.settle()
+    assert made.forge.violations == []

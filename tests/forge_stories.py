@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from server.services.linking import link_for_account
+import asyncpg
+
+from server.services.installations import link_for_account
 from server.store.migrations import migrate
-from tests.conftest import with_database
 from tests.links import access_to
 from tests.service import Account, Service, in_loop, start_service
 from tests.standins.github_app import APP_ID, PRIVATE_KEY
@@ -23,6 +25,11 @@ from tests.webhooks import a_payload, encoded, github_headers
 
 SECRET = "a github secret of these stories"
 SUITE = "tests:\n- description: greets\n  input: hello\n  assert: [{type: contains, value: hello}]\n"
+# Takes some seconds on the model `slow`.
+LONG_SUITE = SUITE.replace("input: hello", "input: hello\n  repeat: 100") + "".join(
+    f"- description: more {n}\n  input: hello {n}\n  repeat: 100\n  assert: [{{type: contains, value: hello}}]\n"
+    for n in range(3)
+)
 ZERO = "0" * 40
 ANN, BOB, EVE = ("ann", 5), ("bob", 6), ("eve", 66)  # may write, may triage, may nothing
 
@@ -95,9 +102,9 @@ class Story:
         payload = a_payload("github/push.new_branch", ref=ref, before=before, after=after, **self.about())
         return self.send("push", payload)
 
-    def ask_again(self, head: str, *, check_id: int = 5) -> str:
+    def ask_again(self, head: str, *, check_id: int = 5, key: str = "") -> str:
         payload = a_payload("github/check_run.rerequested", **self.about())
-        payload["check_run"] |= {"id": check_id, "head_sha": head}
+        payload["check_run"] |= {"id": check_id, "head_sha": head, "external_id": key}
         return self.send("check_run", payload)
 
     def about(self) -> dict[str, Any]:
@@ -118,12 +125,27 @@ class Story:
             time.sleep(0.05)
         raise AssertionError(row)
 
+    def put_off(self, delivery: str, *, seconds: float = 20) -> dict[str, Any]:
+        """The delivery once it was tried, and is to be tried again in `due_in` seconds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            (row,) = self.service.fetch(
+                "SELECT *, EXTRACT(EPOCH FROM next_at - NOW())::FLOAT8 AS due_in FROM deliveries "
+                "WHERE delivery_id = $1",
+                delivery,
+            )
+            if row["attempts"] and row["lease_until"] is None:
+                return dict(row)
+            time.sleep(0.05)
+        raise AssertionError(row)
+
     def jobs(self) -> list[dict[str, Any]]:
         """The account's jobs, the first first."""
         rows = self.service.fetch(
             "SELECT j.*, p.name AS package FROM test_jobs j JOIN packages p ON p.id = j.package_id "
-            "WHERE j.user_id = $1 ORDER BY j.created_at, j.id",
+            "WHERE j.user_id = $1 AND (j.change ->> 'repository_id')::BIGINT = $2 ORDER BY j.created_at, j.id",
             self.account.id,
+            self.forge.id,
         )
         return [dict(row) | {"change": json.loads(row["change"])} for row in rows]
 
@@ -142,6 +164,27 @@ class Story:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def settle(self, *, seconds: float = 20) -> None:
+        """Until nothing waits to be told."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self.service.fetch(
+                "SELECT id FROM outbox WHERE account_id = $1 AND state = 'pending'", self.account.id
+            ):
+                return
+            time.sleep(0.05)
+        raise AssertionError(
+            self.service.fetch("SELECT * FROM outbox WHERE account_id = $1 AND state = 'pending'", self.account.id)
+        )
+
+    def check(self, head: str, name: str = "prpm") -> tuple[str, str, str]:
+        """Conclusion, title and summary of the check, once everything was told."""
+        self.settle()
+        with self.forge.lock:
+            found = self.forge.checks(head)
+        assert name in found, sorted(found)
+        return found[name].get("conclusion"), found[name]["output"]["title"], found[name]["output"]["summary"]
+
     def charges(self) -> int:
         (row,) = self.service.fetch(
             "SELECT COALESCE(SUM(test_runs_count), 0)::INT AS runs FROM user_test_usage WHERE user_id = $1",
@@ -150,21 +193,24 @@ class Story:
         return int(row["runs"])
 
 
-def forge_service(
-    admin_dsn: str, redis_url: str, folder: Path, **settings: str
-) -> Iterator[tuple[Service, GitHubForge]]:
-    """A service whose App is installed on a stand-in of GitHub."""
+def make_database(admin_dsn: str) -> str:
+    """An empty database of its own."""
     name = f"prpm_test_forge_{uuid.uuid4().hex[:8]}"
 
     async def make() -> None:
-        import asyncpg
-
         connection = await asyncpg.connect(admin_dsn)
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
 
     in_loop(make())
-    dsn = with_database(admin_dsn, name)
+    return urlunsplit(urlsplit(admin_dsn)._replace(path=f"/{name}"))
+
+
+def forge_service(
+    admin_dsn: str, redis_url: str, folder: Path, **settings: str
+) -> Iterator[tuple[Service, GitHubForge]]:
+    """A service whose App is installed on a stand-in of GitHub."""
+    dsn = make_database(admin_dsn)
     in_loop(migrate(dsn))
     with GitHubForge().running() as forge:
         for service in start_service(
@@ -195,8 +241,6 @@ def a_story(service: Service, forge: GitHubForge, *, tier: str = "plus") -> Stor
         forge.violations.clear()
 
     async def link() -> None:
-        import asyncpg
-
         pool = await asyncpg.create_pool(service.dsn, min_size=0, max_size=2)
         access = access_to(pool, forge)
         try:

@@ -16,7 +16,7 @@ A backend makes one call and reports it. Retries, fallbacks, limits and prices a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -86,6 +86,9 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     # For backends that run agents alone: a model asked by itself has neither.
     agent: AgentTask | None = None
     meter: Meter | None = None  # who pays; None: nobody counts money
+    # Awaited once more when the connection is there, by backends that can: a process may have been stopped since the
+    # pool asked, and another may have made the call meanwhile.
+    allowed: Callable[[], Awaitable[None]] | None = None
 
 
 class Backend(Protocol):

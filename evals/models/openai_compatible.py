@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -44,7 +45,11 @@ class OpenAICompatible:
             # Imported here, as a process that only reads the catalogue never calls a model.
             import aiohttp
 
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_create_end.append(_wait_until_allowed)
+            tracing.on_connection_reuseconn.append(_wait_until_allowed)
             self._session = aiohttp.ClientSession(
+                trace_configs=[tracing],
                 connector=aiohttp.TCPConnector(limit=0),  # limits are the pool's
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
@@ -94,6 +99,7 @@ class OpenAICompatible:
             data=msgspec.json.encode({**request_body(request, deployment), **options.body}),
             headers=headers,
             allow_redirects=False,
+            trace_request_ctx=request.allowed,
         ) as response:
             if response.status != 200:
                 raise refusal(
@@ -103,6 +109,12 @@ class OpenAICompatible:
                     now=datetime.now(UTC),
                 )
             return await _read(response, deployment, most=LARGEST_EMBEDDINGS if request.embeddings else LARGEST_ANSWER)
+
+
+async def _wait_until_allowed(session: ClientSession, context: SimpleNamespace, params: object) -> None:
+    """Between the connection and the request nothing else is waited for."""
+    if context.trace_request_ctx is not None:
+        await context.trace_request_ctx()
 
 
 def completions_url(base_url: str) -> str:

@@ -7,7 +7,7 @@ from html import escape
 
 from evals.outcome import Outcome, Row
 from evals.reports import Reported, report, shown_state
-from evals.reports._words import SIGNS, answer, cost, figures, headline, model_name, reasons
+from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -47,6 +47,8 @@ def _page(outcome: Outcome) -> Iterator[str]:
             f"{counts.stable} stable, {counts.not_enough_data} without enough data. "
             f"Decided by {escape(outcome.comparison.rule)}.</p>"
         )
+    if told := about(outcome):
+        yield "<ul>" + "".join(f"<li><bdi>{escape(line)}</bdi></li>" for line in told) + "</ul>"
     for row in outcome.test_cases:
         yield from _row(row)
     yield "</body></html>\n"

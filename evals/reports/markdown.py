@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from evals.outcome import Outcome, Row
 from evals.reports import Reported, report, shown_state
-from evals.reports._words import SIGNS, answer, cost, figures, headline, measures, model_name, reasons
+from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons
 
 MOST_ROWS = 1_000
 MOST_DETAILS = 50
@@ -36,7 +36,7 @@ def _head(outcome: Outcome) -> Iterator[str]:
     state = {"passed": "passed", "failed": "failed"}.get(summary.conclusion, "error")
     yield f"# {SIGNS[state]} {summary.conclusion.capitalize()}: {figures(summary)}"
     yield f"Score {summary.overall_score:.1%}, {summary.total_duration_ms / 1000:.1f} s, cost {cost(summary)}."
-    if told := measures(summary):
+    if told := about(outcome):
         yield _block(told)
     if outcome.comparison:
         counts = outcome.comparison.rows

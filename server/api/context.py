@@ -102,6 +102,7 @@ class Site(Struct, frozen=True, kw_only=True):
     admission: Admission
     queue: QueueBook
     wakeups: Wakeups
+    inbox_wakeups: Wakeups  # for deliveries: a flood of them is one piece of news
     jwt_rules: JwtRules
     models: ModelBook
     watch: JobWatch

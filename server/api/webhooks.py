@@ -90,7 +90,7 @@ async def _keep(
         address=address,
     )
     if receipt.is_new:
-        await site.wakeups.wake()
+        await site.inbox_wakeups.wake()
     return DeliveryAnswer()
 
 

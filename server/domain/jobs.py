@@ -25,13 +25,14 @@ SuiteSource = Literal["request", "registry", "generated"]
 class SentSuite(Struct, frozen=True, kw_only=True):
     """A suite that comes with the request, or was found for it outside of the package.
 
-    `generated` with no cases: a model will write them, and `trials` is how many there may be.
+    `awaits_cases`: it has none yet, a model will write them, and `trials` is how many there may be.
     """
 
     id: str
     body: str  # canonical JSON
     trials: int  # on one model
     source: SuiteSource = "request"
+    awaits_cases: bool = False
 
 
 class NewJob(Struct, frozen=True, kw_only=True):

@@ -159,16 +159,6 @@ class Proven(Struct, frozen=True, kw_only=True):
     may_administer: bool  # and so may decide whose it is here
 
 
-class Administered(Struct, frozen=True, kw_only=True):
-    """A repository by the forge's word to somebody's own token. `is_admin`: they may change its settings."""
-
-    id: int
-    owner_id: int  # of its owner; of its namespace at GitLab
-    name: str  # "owner/name" as the forge writes it
-    by: str  # whose token it is
-    is_admin: bool
-
-
 class ReportTo(Struct, frozen=True, kw_only=True):
     """What is shown on a forge, and how its repository wants it. `app_id`: the token is an App's; None: a person's."""
 
@@ -186,7 +176,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     `prove(api_url, token, name)` looks at a repository or group; `prove_member(api_url, token, group, repository)` at
     one that has to be in the group, by numbers: None where it is not, and no such function where there are no groups.
     `api_url` finds the API's address in the settings; `token_setting` names the one that holds the service's own token.
-    `administered(api_url, name, token)`: what a person's token says of a repository; None for one it does not see.
+    `person(api_url, token)`: the login of the person whose token it is.
     """
 
     tree: Callable[[Place, str], Asking[Tree]]
@@ -195,7 +185,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
     may_write: Callable[[Place, str, int], Asking[bool]]
-    administered: Callable[[str, str, Secret], Asking[Administered | None]]
+    person: Callable[[str, Secret], Asking[str]]
     prove: Callable[[str, Secret, str], Asking[Proven]]
     prove_member: Callable[[str, Secret, int, int], Asking[Proven | None]] | None = None
     login: Callable[[Place], Asking[str]]  # who the token writes as

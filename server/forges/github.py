@@ -23,7 +23,6 @@ from server.domain.events import Repository
 from server.domain.missed import Sent
 from server.forges import (
     FORGES,
-    Administered,
     AppKind,
     AppToken,
     Asking,
@@ -298,30 +297,11 @@ def prove(api_url: str, token: Secret, name: str) -> Asking[Proven]:
     )
 
 
-def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
-    """What the repository is to the person whose token this is. Installations have no person behind them: CannotRead.
-
-    https://docs.github.com/rest/repos/repos#get-a-repository, https://docs.github.com/rest/users/users
-    """
-    api_url = api_url.rstrip("/")
-    person = yield from _get(f"{api_url}/user", token, doing="ask GitHub whose token this is")
-    answer = yield from _get(
-        f"{api_url}/repos/{_name(name)}", token, doing="ask GitHub about the repository", or_missing=True
-    )
-    if answer.status == 404:
-        return None
-    body = answer.json()
-    number, owner = member(body, "id"), member(body, "owner", "id")
-    if type(number) is not int or type(owner) is not int:
-        raise _odd()
+def person(api_url: str, token: Secret) -> Asking[str]:
+    """An installation's token has nobody behind it, and is refused: https://docs.github.com/rest/users/users"""
+    answer = yield from _get(f"{api_url}/user", token, doing="ask GitHub whose token this is")
     try:
-        return Administered(
-            id=number,
-            owner_id=owner,
-            name=_text(body, "full_name"),
-            by=_text(person.json(), "login"),
-            is_admin=member(body, "permissions", "admin") is True,
-        )
+        return _text(answer.json(), "login")
     except TypeError:
         raise _odd() from None
 
@@ -424,6 +404,6 @@ FORGES.register(
             repositories=installation_repositories,
             sending=Sending(page=sent, again=send_again),
         ),
-        administered=administered,
+        person=person,
     ),
 )

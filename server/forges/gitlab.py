@@ -16,7 +16,6 @@ from notifiers._http import USER_AGENT
 from notifiers.gitlab import GitLabTarget
 from server.forges import (
     FORGES,
-    Administered,
     Asking,
     CannotRead,
     Entry,
@@ -198,29 +197,10 @@ def _may_administer(place: str, api_url: str, token: Secret) -> Asking[bool]:
     return answer.status != 404 and isinstance(level, int) and level >= MAINTAINER
 
 
-def administered(api_url: str, name: str, token: Secret) -> Asking[Administered | None]:
-    """What the project is to the person whose token this is: maintainers may change its settings.
-
-    https://docs.gitlab.com/api/projects/#get-a-single-project, https://docs.gitlab.com/api/users/
-    """
-    api_url = api_url.rstrip("/")
-    person = yield from _get(f"{api_url}/user", token, doing="ask GitLab whose token this is")
-    url = f"{api_url}/projects/{quote(name, safe='')}"
-    answer = yield from _get(url, token, doing="ask GitLab about the project", or_missing=True)
-    if answer.status == 404:
-        return None
-    body = answer.json()
-    number, owner = member(body, "id"), member(body, "namespace", "id")
-    if type(number) is not int or type(owner) is not int:
-        raise _odd()
-    levels = [member(body, "permissions", way, "access_level") for way in ("project_access", "group_access")]
-    return Administered(
-        id=number,
-        owner_id=owner,
-        name=_text(body, "path_with_namespace"),
-        by=_text(person.json(), "username"),
-        is_admin=any(isinstance(level, int) and level >= MAINTAINER for level in levels),
-    )
+def person(api_url: str, token: Secret) -> Asking[str]:
+    """A project's or group's own token has a user, too: https://docs.gitlab.com/api/users/"""
+    answer = yield from _get(f"{api_url}/user", token, doing="ask GitLab whose token this is")
+    return _text(answer.json(), "username")
 
 
 def login(place: Place) -> Asking[str]:
@@ -296,6 +276,6 @@ FORGES.register(
         report_to=report_to,
         api_url=api_url,
         token_setting="GITLAB_TOKEN",  # noqa: S106 - the name of a setting
-        administered=administered,
+        person=person,
     ),
 )

@@ -11,7 +11,10 @@ import asyncpg
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from evals.agents.choosing import FrameworkUnavailable, Wish, choose
 from evals.archives import read_archive
+from evals.catalogue import Catalogue
+from evals.comparing import Before
 from evals.comparison import Baseline, Past, RowKey
 from evals.errors import EngineError
 from evals.gating import GateWish, with_gate
@@ -21,7 +24,7 @@ from evals.runner import Plan
 from evals.statistics import Counts
 from evals.suite_changes import CaseChange, changed_cases
 from evals.suites import without_judges
-from evals.types import Instructions, Suite
+from evals.types import Suite
 from server.domain.baselines import NO_BASELINE, Against, Base, BaselineRef, FixedBaseline, KnownPast
 from server.domain.jobs import ClaimedJob
 from server.store import history, packages
@@ -164,23 +167,42 @@ def known_rows(plan: Plan, fixed: FixedBaseline) -> Baseline:
     }
 
 
-async def read_base(db: asyncpg.Pool, job: ClaimedJob, fixed: FixedBaseline) -> Instructions | None:
-    """What the package told models as it was; None where its files are not at hand or cannot be read any more."""
+class NotAtHand(Struct, frozen=True):
+    """Why the package cannot be run as it was, as the end of a sentence."""
+
+    why: str
+
+
+async def read_base(
+    db: asyncpg.Pool, job: ClaimedJob, fixed: FixedBaseline, plan: Plan, catalogue: Catalogue
+) -> Before | NotAtHand:
+    """The package as it was, to be run as the plan runs it now."""
     if fixed.base_snapshot_id is None:
-        return None
+        return NotAtHand("no other files of it are stored")
     archive = await packages.read_archive(db, fixed.base_snapshot_id)
     if not archive:
-        return None
+        return NotAtHand("its files are not kept any more")
     try:
-        return await asyncio.to_thread(_instructions, archive, job)
+        return await asyncio.to_thread(_before, archive, job, plan, catalogue)
+    except FrameworkUnavailable:
+        return NotAtHand("it was no agent then")
     except EngineError:
-        return None
+        return NotAtHand("it cannot be read")
 
 
-def _instructions(archive: bytes, job: ClaimedJob) -> Instructions:
-    return read_package(
-        read_archive(archive), name=job.package_name, version="base", format=job.format, subtype=job.subtype
-    ).instructions
+def _before(archive: bytes, job: ClaimedJob, plan: Plan, catalogue: Catalogue) -> Before:
+    files = read_archive(archive)
+    package = read_package(files, name=job.package_name, version="base", format=job.format, subtype=job.subtype)
+    if plan.agent is None:
+        return Before(package.instructions)
+    wish = Wish(
+        asked="claude-agent",
+        suite=plan.suite,
+        models=[catalogue.resolve(name) for name in plan.models],
+        plugins=plan.agent.plugins,
+        limits=plan.agent.limits,
+    )
+    return Before(package.instructions, choose(package, files, wish).agent)
 
 
 class Compared(Struct, kw_only=True):
@@ -188,6 +210,7 @@ class Compared(Struct, kw_only=True):
 
     fixed: FixedBaseline | None = None
     baseline: Baseline | None = None
+    no_base: NotAtHand | None = None  # where it was wanted
 
 
 def told(outcome: Outcome, compared: Compared, job: ClaimedJob) -> Outcome:
@@ -202,7 +225,15 @@ def told(outcome: Outcome, compared: Compared, job: ClaimedJob) -> Outcome:
             changed=_keys(fixed, job, change="changed"),
         )
         outcome = msgspec.structs.replace(outcome, comparison=comparison)
-    return with_gate(outcome, gate_of(job)) if fixed is not None or has_gate(job) else outcome
+    if fixed is None and not has_gate(job):
+        return outcome
+    outcome = with_gate(outcome, gate_of(job))
+    if compared.no_base is None or not outcome.gate:
+        return outcome
+    why = f"The package was not run as it was, beside this run: {compared.no_base.why}."
+    return msgspec.structs.replace(
+        outcome, gate=msgspec.structs.replace(outcome.gate, reasons=(*outcome.gate.reasons, why))
+    )
 
 
 def _keys(fixed: FixedBaseline, job: ClaimedJob, *, change: str) -> tuple[RowKey, ...]:

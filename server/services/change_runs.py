@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from evals.errors import InvalidPackage
-from server.domain.changes import Change
+from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.deliveries import Ended
 from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
 from server.domain.models import AnnouncedModel
@@ -30,7 +30,7 @@ from server.services.fetching import Commit, Reader, TooMuch
 from server.services.finding import Broken, Touched, Wanted, find_touched, folders_of, keep
 from server.services.handling import TryLater
 from server.services.publishing import KeptSnapshot
-from server.services.reporting import report_state
+from server.services.reporting import report_state, was_reported
 from server.services.turns import turn_on
 from server.store import workers
 
@@ -61,8 +61,16 @@ async def run_change(
             return Ended("handled", order.nothing)
         # Read once for all of them: what one submit finds the others find, too.
         models = await workers.read_models(acting.db)
+        await _tell_of_runs(acting, reader, order)
         results = [await _run_or_tell(acting, reader, order, one, models) for one in prepared]
     return Ended("handled", _in_words(results))
+
+
+async def _tell_of_runs(acting: Acting, reader: Reader, order: Order) -> None:
+    """What was said of the change as a whole is over: a draft is ready, a stranger's change approved."""
+    if await was_reported(acting.db, order.change, package=None, suite_name=DEFAULT_SUITE):
+        words = "Each package that this change touches has a check of its own."
+        await tell(acting, reader, order.change, Report(state="neutral", title="It is tested", summary=words))
 
 
 async def _touched(reader: Reader, order: Order, head: Commit, base: Commit | None) -> list[Touched]:

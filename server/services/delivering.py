@@ -49,9 +49,10 @@ LONGEST_JITTER = 0.1
 # Until then rows behind one wait for it, so that they arrive in order; for longer nobody waits.
 TRIES_IN_ORDER = 4
 LOOK_SECONDS = 1.0
-# One message with all its requests; the lease is longer, so that no other worker tells it meanwhile.
-NOTIFICATION_SECONDS = 100.0
-LEASE_SECONDS = 120.0
+NOTIFICATION_SECONDS = 100.0  # one message with all its requests
+# As long as its worker lives a row stays its own; after a kill another tells it within this and a look.
+LEASE_SECONDS = 20.0
+BEATS_A_LEASE = 4
 # Slack takes one message a second for each webhook; nobody else wants more.
 BETWEEN_MESSAGES_SECONDS = 1.0
 STOPPING_SECONDS = 2.0
@@ -138,10 +139,13 @@ class Task(NamedTuple):
 class OutboxLoop:
     """Delivers up to `slots` rows at once until it is cancelled."""
 
-    def __init__(self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 8) -> None:
+    def __init__(
+        self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 8, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
         self._db = db
         self._outgoing = outgoing
         self._slots = slots
+        self._lease_seconds = lease_seconds
         self._nudged = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -170,7 +174,7 @@ class OutboxLoop:
             await self._stop()
 
     async def _claim(self) -> ClaimedNotification | None:
-        return await outbox.claim_notification(self._db, lease_seconds=LEASE_SECONDS)
+        return await outbox.claim_notification(self._db, lease_seconds=self._lease_seconds)
 
     def _start(self, notification: ClaimedNotification) -> None:
         task = asyncio.create_task(self._deliver(notification), name=f"notification {notification.id}")
@@ -178,11 +182,23 @@ class OutboxLoop:
         task.add_done_callback(self._ended)
 
     async def _deliver(self, notification: ClaimedNotification) -> None:
+        beating = asyncio.create_task(self._keep_lease(notification), name=f"lease of notification {notification.id}")
         try:
             await deliver(self._db, notification, self._outgoing)
         except DATABASE_TROUBLE as error:
             # The lease runs out, and it is told again.
             log.warning("notification not kept", notification=notification.id, reason=type(error).__name__)
+        finally:
+            beating.cancel()
+
+    async def _keep_lease(self, notification: ClaimedNotification) -> None:
+        """Until cancelled. A message whose lease was lost goes on: it may have arrived, and the fence keeps one end."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / BEATS_A_LEASE)
+            try:
+                await outbox.extend_lease(self._db, notification, lease_seconds=self._lease_seconds)
+            except DATABASE_TROUBLE as error:
+                log.warning("lease not extended", notification=notification.id, reason=type(error).__name__)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

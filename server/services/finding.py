@@ -20,7 +20,8 @@ from evals.archives import MAX_ARCHIVE_BYTES, quoted_path
 from evals.errors import EngineError, InvalidPackage
 from evals.folders import NEVER_PACKED
 from evals.listed_folder import ListedFolder, NeedsContents, package_folders
-from evals.manifests import MANIFEST, SUITE_PATHS, find_candidates, manifests_alone, read_every_manifest
+from evals.manifests import MANIFEST, SUITE_PATHS, find_candidates, read_every_manifest
+from evals.narrowing import manifests_alone
 from server.domain.changes import DEFAULT_SUITE
 from server.services.fetching import Commit, Reader, TooMuch
 from server.services.publishing import KeptSnapshot, keep_files

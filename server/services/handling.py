@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,7 @@ import structlog
 
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import Meaning, Ping, Uninteresting
+from server.services.delivery_ends import DeliveryEnds
 from server.store import deliveries
 from server.store.trouble import DATABASE_TROUBLE
 from server.webhooks import SOURCES, InvalidDelivery
@@ -18,9 +20,9 @@ from server.webhooks import SOURCES, InvalidDelivery
 log = structlog.get_logger()
 
 LOOK_SECONDS = 1.0
-LEASE_SECONDS = 120.0  # longer than an attempt may take
+LEASE_SECONDS = 15.0  # renewed three times meanwhile; what a killed worker held is another's after that
 ATTEMPT_SECONDS = 90.0
-AT_ONCE = 10
+AT_ONCE = 20  # most of them wait for their forge
 # More than a day in all: a forge that is away for a night has lost nothing.
 PAUSES_SECONDS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0)
 
@@ -37,7 +39,10 @@ Act = Callable[[Meaning, ClaimedDelivery], Awaitable[Ended]]
 
 
 class InboxLoop:
-    """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater."""
+    """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater.
+
+    Each delivery has a slot of its own, so that one whose forge is slow holds up no other.
+    """
 
     def __init__(
         self,
@@ -46,40 +51,88 @@ class InboxLoop:
         *,
         look_seconds: float = LOOK_SECONDS,
         attempt_seconds: float = ATTEMPT_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._db = db
         self._act = act
         self._look_seconds = look_seconds
         self._attempt_seconds = attempt_seconds
+        self._lease_seconds = lease_seconds
+        self._ends = DeliveryEnds(db)
         self._nudged = asyncio.Event()
+        self._held: dict[asyncio.Task[None], ClaimedDelivery] = {}
+        self._is_full = False  # there may be more than there were slots
 
     def nudge(self) -> None:
         """Look now. Safe to call at any time."""
         self._nudged.set()
 
     async def run(self) -> None:
-        """Look at once, after each nudge, and every second; one that is just handled is finished first."""
-        while True:
-            self._nudged.clear()
-            try:
-                while await self.handle_due():
+        """Look at once, after each nudge, when a slot is free again, and every second. What is held is given back."""
+        renewing = asyncio.create_task(self._renew(), name="leases of deliveries")
+        try:
+            while True:
+                self._nudged.clear()
+                try:
+                    await self._begin_due()
+                except DATABASE_TROUBLE as error:
+                    log.warning("deliveries not read", reason=type(error).__name__)
+                try:
+                    async with asyncio.timeout(self._look_seconds):
+                        await self._nudged.wait()
+                except TimeoutError:
                     pass
-            except DATABASE_TROUBLE as error:
-                log.warning("deliveries not read", reason=type(error).__name__)
-            try:
-                async with asyncio.timeout(self._look_seconds):
-                    await self._nudged.wait()
-            except TimeoutError:
-                pass
+        finally:
+            held = list(self._held.values())
+            for task in (renewing, *self._held):
+                task.cancel()
+            await asyncio.gather(renewing, *self._held, return_exceptions=True)
+            with contextlib.suppress(*DATABASE_TROUBLE):
+                await deliveries.release(self._db, held)
 
     async def handle_due(self) -> int:
         """How many were due, and are handled now."""
-        claimed = await deliveries.claim_deliveries(self._db, most=AT_ONCE, lease_seconds=LEASE_SECONDS)
-        results = await asyncio.gather(*(self._handle(one) for one in claimed), return_exceptions=True)
+        begun = await self._begin_due()
+        await asyncio.gather(*begun)
+        return len(begun)
+
+    async def _begin_due(self) -> list[asyncio.Task[None]]:
+        """What is due has begun, as far as slots are free."""
+        free = AT_ONCE - len(self._held)
+        self._is_full = free <= 0
+        if self._is_full:
+            return []
+        claimed = await deliveries.claim_deliveries(self._db, most=free, lease_seconds=self._lease_seconds)
+        self._is_full = len(claimed) == free
+        begun = []
+        for one in claimed:
+            task = asyncio.create_task(self._handle(one), name="delivery")
+            self._held[task] = one
+            task.add_done_callback(self._ended_one)
+            begun.append(task)
+        return begun
+
+    def _ended_one(self, task: asyncio.Task[None]) -> None:
+        del self._held[task]
+        if self._is_full:
+            self._nudged.set()
         # What could not even be noted is the database's trouble; its lease gives it to the next who looks.
-        for trouble in filter(None, results):
-            raise trouble
-        return len(claimed)
+        if not task.cancelled() and (trouble := task.exception()):
+            log.warning("delivery not ended", reason=type(trouble).__name__)
+
+    async def _renew(self) -> None:
+        """What is held stays ours; what another has by now is let go."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            held = dict(self._held)
+            try:
+                still = await deliveries.extend_leases(self._db, held.values(), lease_seconds=self._lease_seconds)
+            except DATABASE_TROUBLE as error:
+                log.warning("leases of deliveries not renewed", reason=type(error).__name__)
+                continue
+            for task, one in held.items():
+                if one.id not in still:
+                    task.cancel()
 
     async def _handle(self, delivery: ClaimedDelivery) -> None:
         bound = {"delivery": delivery.id, "source": delivery.source}
@@ -97,7 +150,7 @@ class InboxLoop:
             log.error("delivery broke", error=type(error).__name__, **bound)
             await self._put_off(delivery, "Handling it broke; the log says how.")
             return
-        if await deliveries.end_delivery(self._db, delivery, ended):
+        if await self._ends.end(delivery, ended):
             log.info("delivery ended", state=ended.state, **bound)
 
     async def _ended(self, delivery: ClaimedDelivery) -> Ended:
@@ -116,7 +169,7 @@ class InboxLoop:
 
     async def _put_off(self, delivery: ClaimedDelivery, reason: str, *, seconds: float | None = None) -> None:
         if delivery.attempts > len(PAUSES_SECONDS):
-            await deliveries.end_delivery(self._db, delivery, Ended("failed", reason))
+            await self._ends.end(delivery, Ended("failed", reason))
             log.error("delivery failed", delivery=delivery.id, attempts=delivery.attempts)
             return
         pause = PAUSES_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, no secret

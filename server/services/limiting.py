@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import time
@@ -12,7 +13,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from server.domain.errors import TooMany
-from server.services.rates import Ask, Bucket, RateBook, Told
+from server.services.rates import Ask, Bucket, LocalRates, RateBook, Told
 
 Value = TypeVar("Value")
 
@@ -41,8 +42,14 @@ class Doorkeeper:
         self._book = book
         self._limits = limits or RateLimits()
         self._clock = clock
+        self._turns = LocalRates(clock)
+        self._sharing: set[asyncio.Task[None]] = set()
         self._stopped: OrderedDict[str, float] = OrderedDict()  # addresses, and until when
         self._good: OrderedDict[str, None] = OrderedDict()  # here too, as Redis may lose what it holds
+
+    async def aclose(self) -> None:
+        """What is being counted has been; before Redis is closed."""
+        await asyncio.gather(*self._sharing, return_exceptions=True)
 
     async def submit(self, token: bytes | None, *, address: str) -> None:
         """One more submit with this token, whether it is good or not, from this address."""
@@ -89,18 +96,24 @@ class Doorkeeper:
             _remember(self._stopped, address, self._clock() + told.seconds)
             raise _too_many_bad(told.seconds)
 
-    async def delivery(self, whose: str, *, address: str) -> float:
-        """In how many seconds this authentic delivery's turn is; it is never refused.
+    def delivery(self, whose: str, *, address: str) -> float:
+        """In how many seconds this authentic delivery's turn is; it is never refused, and waits for no count.
 
         Nor is what comes from its address for the next days, before its proof was looked at.
         """
         self._stopped.pop(address, None)
         _remember(self._good, address, None)
         bucket = Bucket(f"delivery:of:{whose}", self._limits.deliveries)
-        told = await self._book.ask(
-            Ask(buckets=(bucket,), is_queued=True, mark=_good(address), mark_seconds=GOOD_SECONDS)
-        )
+        told = self._turns.ask(Ask(buckets=(bucket,), is_queued=True))
+        sharing = asyncio.create_task(self._share(bucket, address), name="rates of deliveries")
+        self._sharing.add(sharing)  # the loop itself holds tasks by weak references only
+        sharing.add_done_callback(self._sharing.discard)
         return told.seconds
+
+    async def _share(self, bucket: Bucket, address: str) -> None:
+        """The other processes learn of it, and this one of theirs: in time for the next one of a flood."""
+        ask = Ask(buckets=(bucket,), is_queued=True, mark=_good(address), mark_seconds=GOOD_SECONDS)
+        self._turns.catch_up(bucket, (await self._book.ask(ask)).seconds)
 
 
 def _remember(kept: OrderedDict[str, Value], name: str, value: Value) -> None:

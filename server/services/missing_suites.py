@@ -20,12 +20,16 @@ from server.domain.jobs import NewJob, SentSuite
 from server.services.on_behalf import read_billed
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.upstream_registry import UpstreamRegistry
-from server.store import packages
+from server.store import generated_suites, packages, subjects
 
 _NO_CASES: Final = Suite(cases=())
 # What a job has until its cases are written; `trials` are as many as there may be.
 TO_BE_WRITTEN: Final = SentSuite(
-    id=suite_digest(_NO_CASES), body=encode_canonical(_NO_CASES).decode(), trials=MOST_CASES, source="generated"
+    id=suite_digest(_NO_CASES),
+    body=encode_canonical(_NO_CASES).decode(),
+    trials=MOST_CASES,
+    source="generated",
+    awaits_cases=True,
 )
 
 
@@ -41,6 +45,15 @@ async def find_instead(
         if value is not None:
             return await _registered(value)
     return TO_BE_WRITTEN if generate else None
+
+
+async def written_before(db: asyncpg.Pool, new: NewJob) -> SentSuite | None:
+    """The cases that an earlier job of the account got for the same files; None while there are none."""
+    account = await read_billed(db, new.credential, new.account)
+    subject = await subjects.read_subject(
+        db, account.id, new.package, version=new.package_version, snapshot_id=new.snapshot_id
+    )
+    return await generated_suites.find_suite(db, account.id, subject.snapshot_id) if subject is not None else None
 
 
 async def _published_name(db: asyncpg.Pool, new: NewJob) -> str | None:

@@ -16,7 +16,7 @@ from server.domain.accounts import Caller
 from server.domain.errors import Conflict, InvalidRequest, NotAllowed, Unavailable
 from server.domain.rights import Right
 from server.domain.trust import Trust
-from server.forges import FORGES, Administered, CannotRead
+from server.forges import FORGES, CannotRead, Proven
 from server.services.keyless import Issuer, new_trust
 from server.services.on_behalf import acting_for, token_lacks_right
 from server.store import trust
@@ -38,6 +38,15 @@ class Proof(Struct, frozen=True, kw_only=True):
     events: Sequence[str] = ()
     may_publish: bool = False
     replace: bool = False
+
+
+class _Administered(Struct, frozen=True, kw_only=True):
+    """A repository that the forge's `by` administers, in the forge's numbers."""
+
+    id: int
+    owner_id: int
+    name: str
+    by: str
 
 
 def api_urls(plugin_secrets: Mapping[str, Secret]) -> dict[str, str]:
@@ -71,8 +80,13 @@ async def prove_trust(db: asyncpg.Pool, issuers: Mapping[str, Issuer], caller: C
         workflow=proof.workflow,
         events=proof.events,
         may_publish=proof.may_publish,
-        proof=f"{issuer.kind.forge}: {said.by[:100]} administers it",
+        proof=f"{issuer.kind.forge}: {said.by} administers it",
     )
+    if await trust.is_linked_elsewhere(db, new):
+        raise Conflict(
+            "The App or a webhook has linked this repository to another account. End that link first, at the forge.",
+            code="repository_is_linked",
+        )
     added = await trust.prove_trust(db, new, replace=proof.replace)
     if added is None:
         raise Conflict(
@@ -97,44 +111,42 @@ def _issuer(issuers: Mapping[str, Issuer], url: str | None) -> Issuer:
     return found
 
 
-async def _ask(issuer: Issuer, proof: Proof) -> Administered:
+async def _ask(issuer: Issuer, proof: Proof) -> _Administered:
     """What the forge says of the repository, which the token's owner administers. Nothing of the token is repeated."""
     if not NAME.fullmatch(proof.repository):
         raise InvalidRequest("repository: must be owner/name.", code="invalid_repository")
     if not FORGE_TOKEN.fullmatch(proof.unverified_token.reveal()):
         raise InvalidRequest("forge_token: is no token of a forge.", code="invalid_forge_token")
-    said = await _administered(issuer, proof)
+    said, by = await _look(issuer, proof)
     where = issuer.kind.forge
-    if said is None:
-        raise InvalidRequest(
-            f"The token sees no repository {proof.repository} on {where}. Give one of yours that may read it.",
-            code="repository_not_seen",
-        )
     # A server that answered with another repository than was asked for would link that one.
-    if said.name.lower() != proof.repository.lower():
-        raise InvalidRequest(f"repository: its name on {where} is {said.name[:255]}.", code="repository_renamed")
-    if not said.is_admin:
+    if said.is_group or said.name.lower() != proof.repository.lower():
+        raise InvalidRequest(f"repository: on {where} this is {said.name[:255]}.", code="repository_renamed")
+    if type(said.id) is not int or type(said.owner_id) is not int:
+        raise Unavailable(f"{where} answered in a form that is not known here.")
+    if not said.may_administer:
         raise NotAllowed(
-            f"{said.by[:100]} does not administer {said.name[:255]} on {where}, so may not link it.",
-            code="not_administrator",
+            f"{by} does not administer {said.name[:255]} on {where}, so may not link it.", code="not_administrator"
         )
-    return said
+    return _Administered(id=said.id, owner_id=said.owner_id, name=said.name, by=by)
 
 
-async def _administered(issuer: Issuer, proof: Proof) -> Administered | None:
+async def _look(issuer: Issuer, proof: Proof) -> tuple[Proven, str]:
     # Here, as they bring the HTTP client along, which a process of the API rarely needs.
     import httpx
 
     from server.services.posting import post
     from server.services.public_client import origin_of, public_client
 
-    api_url = issuer.api_url or ""
+    api_url = (issuer.api_url or "").rstrip("/")
     # The operator has named this address, so it may be one within the operator's own network.
     allowed = frozenset({origin_of(httpx.URL(api_url))})
-    asking = FORGES[issuer.kind.forge].administered(api_url, proof.repository, proof.unverified_token)
+    forge, token = FORGES[issuer.kind.forge], proof.unverified_token
     try:
         async with public_client(allowed_origins=allowed) as client:
-            return await post(asking, client=client)
+            # First, as the App of somebody else may say of its customers' repositories that it administers them.
+            by = await post(forge.person(api_url, token), client=client)
+            return await post(forge.prove(api_url, token, proof.repository), client=client), by[:100]
     except CannotRead as error:
         if error.retryable:
             raise Unavailable(str(error).replace("It is tried again later.", "Try again later.")) from None

@@ -85,6 +85,12 @@ class LocalRates:
                 self._keep(self._due, name, max(self._due.get(name, now), now) + WINDOW_SECONDS / per_minute)
         return Told(longest, place)
 
+    def catch_up(self, bucket: Bucket, seconds: float) -> None:
+        """The bucket is as empty as somebody else counted, whose last one has to wait for so long."""
+        if seconds > 0:
+            due = self._clock() + WINDOW_SECONDS + seconds
+            self._keep(self._due, bucket.name, max(self._due.get(bucket.name, due), due))
+
     def _keep(self, kept: OrderedDict[str, float], name: str, moment: float) -> None:
         kept[name] = moment
         kept.move_to_end(name)

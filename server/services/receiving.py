@@ -71,7 +71,7 @@ async def receive(
     named = SOURCES[source].identify(delivery)
     # Never refused: forges give up addresses that answer 4xx. Beyond its rate it is handled when its turn comes.
     whose = f"{source} {hook_id if hook_id is not None else about}"
-    in_seconds = await doorkeeper.delivery(whose, address=address)
+    in_seconds = doorkeeper.delivery(whose, address=address)
     # A NUL is no text for PostgreSQL; a delivery without a name is named by what it holds.
     is_new = await deliveries.keep_delivery(
         db,

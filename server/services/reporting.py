@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 import asyncpg
 import msgspec
 
+from notifiers._report import MOST_LINES
+from notifiers._text import cut, one_line
 from server.domain.changes import Change
 from server.domain.links import Link
 from server.domain.reporting import CheckState, State
 from server.store import outbox
+
+TITLE_CHARS = 255
 
 
 async def report_state(
@@ -39,8 +43,8 @@ async def report_state(
         package=package,
         suite_name=suite_name,
         state=state,
-        title=title,
-        summary=summary,
+        title=cut(one_line(title), TITLE_CHARS),
+        summary="\n".join(one_line(line) for line in summary.splitlines()[:MOST_LINES]),
         at=datetime.now(UTC),
     )
     await outbox.report_state(
@@ -49,6 +53,11 @@ async def report_state(
         account_id=link.account_id,
         facts=msgspec.json.encode(said).decode(),
     )
+
+
+async def was_reported(db: asyncpg.Pool, change: Change, *, package: str | None, suite_name: str) -> bool:
+    """Whether the check of this commit, package and suite has shown a state."""
+    return await outbox.was_told(db, check_key(change, package=package, suite_name=suite_name))
 
 
 def check_key(change: Change, *, package: str | None, suite_name: str) -> str:

@@ -10,9 +10,10 @@ import msgspec
 from evals.catalogue import ModelInfo
 from server.domain.accounts import Caller, Credential
 from server.domain.errors import Conflict, NotAllowed
-from server.domain.jobs import JobRequest, NewJob, Submission, Wakeups
+from server.domain.jobs import JobRequest, NewJob, SentSuite, Submission, Wakeups
 from server.domain.packages import PackageRef
 from server.services.admission import Admission
+from server.services.missing_suites import TO_BE_WRITTEN
 from server.services.reading import read_job
 from server.services.submitting import choose_models, digest, may_cost, submit_new
 from server.store import jobs
@@ -46,6 +47,11 @@ async def retry(
     return await submit_new(db, admission, wakeups, new)
 
 
+def _suite(suite: SentSuite) -> SentSuite:
+    """A job that ended before its cases were written gets them now."""
+    return TO_BE_WRITTEN if suite.id == TO_BE_WRITTEN.id else suite
+
+
 def _new_job(
     request: JobRequest, credential: Credential, *, key: str | None, models: list[str], costs_money: bool
 ) -> NewJob:
@@ -61,7 +67,7 @@ def _new_job(
         package_version=request.package_version,
         snapshot_id=request.snapshot_id,
         # The package's own where it is still the same one, as only that can be verified.
-        suite=None if request.suite_is_current else request.suite,
+        suite=None if request.suite_is_current else _suite(request.suite),
         models=models,
         framework=request.framework,
         plugins=request.plugins,

@@ -35,7 +35,7 @@ from evals.runner import Plan, run, trial_count
 from evals.types import Agreement, Framework, Instructions, Suite, Trial, TrialKey
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
-from server.services.baselines import Compared, find_baseline, gate_of, known_rows, read_base, told
+from server.services.baselines import Compared, NotAtHand, find_baseline, gate_of, known_rows, read_base, told
 from server.services.caching import CachedModels
 from server.services.choosing import choose_model
 from server.services.holding import HeldModels, Hold
@@ -298,9 +298,10 @@ async def _compare(
     compared.fixed, compared.baseline = fixed, known_rows(plan, fixed)
     first = tuple(found.values())
     rows = lacking_rows(plan, first, baseline=compared.baseline) if gate_of(job).rule == "regressions" else ()
-    # An agent works in the files of the package, of which a baseline keeps none.
-    base = await _patiently(lambda: read_base(db, job, fixed)) if rows and plan.agent is None else None
-    if base is not None:
+    base = await _patiently(lambda: read_base(db, job, fixed, plan, models.catalogue)) if rows else None
+    if isinstance(base, NotAtHand):
+        compared.no_base = base
+    elif base is not None:
         before = run_before(plan, rows, base=base, pool=models, done=base_found.keys())
         await keeper.drain(before, history.store_base_trials, into=base_found)
         ran = tuple(base_found.values())

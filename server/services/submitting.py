@@ -40,7 +40,7 @@ from server.services.admission import Admission
 from server.services.against import check_against
 from server.services.caching import outcome_settings
 from server.services.identity import not_authenticated, read_caller
-from server.services.missing_suites import TO_BE_WRITTEN, find_instead, refuse_choice
+from server.services.missing_suites import TO_BE_WRITTEN, find_instead, refuse_choice, written_before
 from server.services.on_behalf import acting_for, no_such_account, read_billed, role_lacks_right, token_lacks_right
 from server.services.publishing import encode_canonical, trials_a_model
 from server.services.selecting import with_cases
@@ -143,6 +143,9 @@ async def with_suite_instead(
     suite = await find_instead(db, new, registry=registry, generate=request.generate is True)
     if suite is None:
         return None
+    if suite == TO_BE_WRITTEN and (request.cases or request.dry_run):
+        # Otherwise the statement that keeps the job looks for them.
+        suite = await written_before(db, new) or suite
     if suite == TO_BE_WRITTEN and request.cases:
         raise refuse_choice()
     return await with_cases(db, structs.replace(new, id=uuid4(), suite=suite), request.cases or ())

@@ -9,7 +9,7 @@ import msgspec
 
 from evals.archives import read_archive
 from evals.choosing import AUTO
-from evals.generating import generate_suite
+from evals.generating import CannotGenerate, generate_suite
 from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.suites import parse_suite_value, suite_digest
@@ -36,6 +36,8 @@ async def write_suite(job: ClaimedJob, archive: bytes, *, models: ModelPool) -> 
     Raises CannotGenerate, CapReached, and EngineError for a package that cannot be read.
     """
     model = models.catalogue.default if job.models == (AUTO,) else job.models[0]
+    if not models.catalogue.resolve(model).can_judge:
+        raise CannotGenerate(f"The model {model} is too small to write cases; name another one first.")
     instructions = await asyncio.to_thread(_instructions, archive, job)
     generated = await generate_suite(instructions, model=model, pool=models)
     suite = await asyncio.to_thread(parse_suite_value, generated.value, path="generated")
@@ -63,8 +65,9 @@ def origin_note(job: ClaimedJob, suite: Suite) -> str | None:
         are = "is" if count == 1 else "are"
         return f"The package has no tests of its own; the registry's {cases} {are} run."
     if job.suite_source == "generated":
+        were, them = ("was", "it") if count == 1 else ("were", "them")
         return (
-            f"The {cases} of this run were generated: {suite.generated_by or 'a model'} wrote them from the package's "
-            "text, and nobody has checked them."
+            f"The {cases} of this run {were} generated: {suite.generated_by or 'a model'} wrote {them} from the "
+            f"package's text, and nobody has checked {them}."
         )
     return None

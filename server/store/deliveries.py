@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -31,10 +32,30 @@ async def claim_deliveries(db: asyncpg.Pool, *, most: int, lease_seconds: float)
     return [ClaimedDelivery(**row) for row in await db.fetch(SQL["claim_deliveries"], most, lease_seconds)]
 
 
-async def end_delivery(db: asyncpg.Pool, delivery: ClaimedDelivery, ended: Ended) -> bool:
-    """Whether it was still ours to end."""
-    found = await db.fetchval(SQL["end_delivery"], delivery.id, delivery.fence, ended.state, ended.reason)
-    return found is not None
+async def end_deliveries(db: asyncpg.Pool, ends: Sequence[tuple[ClaimedDelivery, Ended]]) -> set[int]:
+    """The ids of those that were still their handler's to end."""
+    rows = await db.fetch(
+        SQL["end_deliveries"],
+        [one.id for one, _ in ends],
+        [one.fence for one, _ in ends],
+        [ended.state for _, ended in ends],
+        [ended.reason for _, ended in ends],
+    )
+    return {row["id"] for row in rows}
+
+
+async def extend_leases(db: asyncpg.Pool, held: Collection[ClaimedDelivery], *, lease_seconds: float) -> set[int]:
+    """The ids of those that are still their handler's, for that time from now on."""
+    if not held:
+        return set()
+    ids, fences = [one.id for one in held], [one.fence for one in held]
+    return {row["id"] for row in await db.fetch(SQL["extend_leases"], ids, fences, lease_seconds)}
+
+
+async def release(db: asyncpg.Pool, held: Collection[ClaimedDelivery]) -> None:
+    """Others may have them at once."""
+    if held:
+        await db.execute(SQL["release_deliveries"], [one.id for one in held], [one.fence for one in held])
 
 
 async def put_off(db: asyncpg.Pool, delivery: ClaimedDelivery, *, seconds: float, reason: str) -> bool:

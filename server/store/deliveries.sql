@@ -24,12 +24,28 @@ FROM (
 WHERE d.id = due.id
 RETURNING d.id, d.source, d.hook_id, d.delivery_id, d.event, d.body, d.attempts, d.fence;
 
--- name: end_delivery
--- What came of it. No row: another handler has it.
--- $1 id, $2 fence, $3 state, $4 reason
-UPDATE deliveries SET state = $3, reason = $4, lease_until = NULL
-WHERE id = $1 AND fence = $2 AND state = 'received'
-RETURNING id;
+-- name: end_deliveries
+-- What came of each. No row for one: another handler has it.
+-- $1 ids, $2 fences, $3 states, $4 reasons
+UPDATE deliveries d SET state = e.state, reason = e.reason, lease_until = NULL
+FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[]) AS e (id, fence, state, reason)
+WHERE d.id = e.id AND d.fence = e.fence AND d.state = 'received'
+RETURNING d.id;
+
+-- name: extend_leases
+-- They are their handler's for $3 seconds more. No row for one: it has ended, or another handler has it.
+-- $1 ids, $2 fences, $3 seconds
+UPDATE deliveries d SET lease_until = NOW() + MAKE_INTERVAL(secs => $3)
+FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS held (id, fence)
+WHERE d.id = held.id AND d.fence = held.fence AND d.state = 'received'
+RETURNING d.id;
+
+-- name: release_deliveries
+-- Their handler stops: they are due at once, and this attempt does not count.
+-- $1 ids, $2 fences
+UPDATE deliveries d SET lease_until = NULL, attempts = d.attempts - 1
+FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS held (id, fence)
+WHERE d.id = held.id AND d.fence = held.fence AND d.state = 'received';
 
 -- name: put_delivery_off
 -- It is tried again after $3 seconds. No row: another handler has it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -32,6 +33,12 @@ async def keep_suite(db: asyncpg.Pool, job: ClaimedJob, suite: SentSuite, *, mod
     """
     kept = await db.fetchval(SQL["keep_suite"], job.id, job.fence, suite.id, suite.body, suite.trials, model)
     return kept is not None
+
+
+async def find_suite(db: asyncpg.Pool, account_id: UUID, snapshot_id: str) -> SentSuite | None:
+    """What was written for these files and this account."""
+    row = await db.fetchrow(SQL["find_suite"], account_id, snapshot_id)
+    return SentSuite(id=row["suite_id"], body=row["body"], trials=row["trials"], source="generated") if row else None
 
 
 async def read_job_suite(db: asyncpg.Pool, job: ClaimedJob) -> JobSuite:

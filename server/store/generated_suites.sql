@@ -31,6 +31,12 @@ UPDATE test_jobs j SET suite_id = kept.suite_id, trials_total = kept.trials * CA
 FROM kept WHERE j.id = $1
 RETURNING kept.suite_id;
 
+-- name: find_suite
+-- What was written for these files and this account. By primary keys.
+-- $1 account, $2 snapshot_id
+SELECT g.suite_id, g.trials, s.body FROM generated_suites g JOIN suites s ON s.id = g.suite_id
+WHERE g.account_id = $1 AND g.snapshot_id = $2;
+
 -- name: read_job_suite
 -- The suite that a job runs now.
 -- $1 job_id

@@ -58,6 +58,7 @@ class SubmitRow(Struct, kw_only=True, omit_defaults=True):
     suite_body: str | None = None
     suite_trials: int | None = None
     suite_source: str | None = None
+    awaits_cases: bool = False
     models: list[str]
     framework: str
     plugins: list[str]
@@ -126,6 +127,7 @@ def _submit_row(job: NewJob) -> SubmitRow:
         suite_body=suite.body if suite else None,
         suite_trials=suite.trials if suite else None,
         suite_source=suite.source if suite else None,
+        awaits_cases=suite.awaits_cases if suite else False,
         models=job.models,
         framework=job.framework,
         plugins=job.plugins,

@@ -13,7 +13,7 @@ WITH sent AS MATERIALIZED (
   SELECT * FROM JSON_TO_RECORDSET($1::JSON) AS s (
     job_id UUID, account_id UUID, token_hash TEXT, key TEXT, request_sha256 TEXT, force BOOLEAN,
     package_id UUID, package_name TEXT, package_version TEXT, snapshot_id TEXT,
-    suite_id TEXT, suite_body TEXT, suite_trials INT, suite_source TEXT, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
+    suite_id TEXT, suite_body TEXT, suite_trials INT, suite_source TEXT, awaits_cases BOOLEAN, models TEXT[], framework TEXT, plugins TEXT[], upload BOOLEAN, verify BOOLEAN,
     cause TEXT, use_cache BOOLEAN, outcome_settings TEXT, outcome_days INT, may_cost BOOLEAN, max_cost_usd NUMERIC,
     change JSONB, suite_name TEXT, against JSONB, account_name TEXT, report JSONB
   )
@@ -111,7 +111,7 @@ WITH sent AS MATERIALIZED (
   LEFT JOIN LATERAL (
     SELECT g.suite_id, g.trials FROM generated_suites g WHERE g.snapshot_id = v.snapshot_id AND g.account_id = a.id
     LIMIT 1
-  ) written ON s.suite_source = 'generated'
+  ) written ON s.awaits_cases
   CROSS JOIN LATERAL (
     SELECT COALESCE(written.suite_id, s.suite_id, v.suite_id, stored.suite_id) AS id,
       CASE WHEN s.suite_id IS NOT NULL THEN COALESCE(s.suite_source, 'request') WHEN v.suite_id IS NOT NULL THEN 'package' ELSE 'stored' END AS source

@@ -59,6 +59,11 @@ async def read_told_job(db: asyncpg.Pool, job_id: UUID) -> ToldJob:
     )
 
 
+async def extend_lease(db: asyncpg.Pool, notification: ClaimedNotification, *, lease_seconds: float) -> bool:
+    """False when it is another's, or settled."""
+    return await db.fetchval(SQL["extend_lease"], notification.id, notification.fence, lease_seconds) is not None
+
+
 async def read_baseline_score(db: asyncpg.Pool, job: ToldJob, *, kind: str, name: str) -> float | None:
     """0 to 1; None where the baseline's newest run is not known, or asked other models."""
     repository = f"{job.change.forge}:{job.change.repository_id}" if job.change else None
@@ -122,6 +127,11 @@ async def tell_again(db: asyncpg.Pool, notification: ClaimedNotification) -> boo
 async def look_again(db: asyncpg.Pool, *, most: int) -> int:
     """How many that were settled are pending from now on."""
     return len(await db.fetch(SQL["look_again"], most))
+
+
+async def was_told(db: asyncpg.Pool, dedupe_key: str) -> bool:
+    """Whether something of this name was kept to be told."""
+    return await db.fetchval(SQL["was_told"], dedupe_key) is True
 
 
 async def report_state(db: asyncpg.Pool, *, dedupe_key: str, account_id: UUID, facts: str) -> bool:

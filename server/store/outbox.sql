@@ -1,5 +1,10 @@
 -- The outbox: who takes what is to be told, and what became of it. Times are the database's.
 
+-- name: was_told
+-- Whether there is a row of this name, by the unique key.
+-- $1 dedupe_key
+SELECT EXISTS (SELECT FROM outbox WHERE dedupe_key = $1);
+
 -- name: claim_notification
 -- The next that is due, held by us for a while. The pending lanes are walked by their index, one look each, so that what
 -- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by.
@@ -29,6 +34,13 @@ WHERE id = (
   FOR UPDATE OF o SKIP LOCKED
 )
 RETURNING id, fence, news, attempts, event, job_id, target_id, account_id, facts, created_at;
+
+-- name: extend_lease
+-- Its holder still works on it. No row: it is another's, or settled. By the primary key.
+-- $1 id, $2 fence, $3 lease seconds
+UPDATE outbox SET lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $3)
+WHERE id = $1 AND fence = $2 AND state = 'pending' AND lease_until IS NOT NULL
+RETURNING id;
 
 -- name: read_target
 -- A target as its notification needs it, with what it was told last of this subject.
@@ -224,7 +236,7 @@ WHERE o.state = $1 ORDER BY o.id DESC LIMIT $2;
 -- name: replay_dead
 -- dead -> pending, with all tries before it; of one row, one target, or all. Rows of stopped targets stay.
 -- $1 row id or NULL, $2 target id or NULL
-UPDATE outbox SET state = 'pending', settled_at = NULL, attempts = 0, next_at = NOW(),
+UPDATE outbox SET state = 'pending', settled_at = NULL, attempts = 0, next_at = NOW(), again_at = NULL,
   created_at = CLOCK_TIMESTAMP(), lane = SPLIT_PART(lane, '#', 1)
 WHERE state = 'dead' AND ($1::BIGINT IS NULL OR id = $1) AND ($2::UUID IS NULL OR target_id = $2)
   AND NOT EXISTS (SELECT FROM notify_targets t WHERE t.id = target_id AND t.stopped_at IS NOT NULL)

@@ -31,6 +31,12 @@ async def add_trust(db: asyncpg.Pool | asyncpg.Connection, new: NewTrust) -> Tru
     return Trust(**row, account=new.account) if row else None
 
 
+async def is_linked_elsewhere(db: asyncpg.Pool, new: NewTrust) -> bool:
+    """Whether deliveries of the repository are another account's."""
+    found: bool = await db.fetchval(SQL["is_linked_elsewhere"], new.forge, new.repository_id, new.account, new.owner_id)
+    return found
+
+
 async def prove_trust(db: asyncpg.Pool, new: NewTrust, *, replace: bool) -> Trust | None:
     """The new trust in place of an outdated one, or of any with `replace`; None, with nothing changed, when the
     repository is another account's."""

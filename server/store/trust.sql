@@ -11,6 +11,15 @@ SELECT a.id, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM users a WHERE a.username =
 ON CONFLICT (issuer, repository_id) DO NOTHING
 RETURNING id, account_id, issuer, forge, repository_id, owner_id, repository, workflow, events, scopes, proof, created_at;
 
+-- name: is_linked_elsewhere
+-- Whether the App or a webhook of its present owner links the repository to another account. By the primary key.
+-- $1 forge, $2 repository_id, $3 account's name, $4 owner_id
+SELECT EXISTS (
+  SELECT FROM linked_repositories r JOIN users a ON a.id = r.account_id
+  WHERE r.forge = $1 AND r.repository_id = $2 AND r.ended_at IS NULL AND a.username <> $3
+    AND (r.owner_id IS NULL OR r.owner_id = $4)
+);
+
 -- name: remove_outdated_trust
 -- Makes room for what the forge has just said: an account's own link, one of an owner who has the repository no longer,
 -- or, where it is wanted, anybody's. Their tokens go with them. By the unique index of issuers and ids.

@@ -16,6 +16,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from server.domain.jobs import Wakeups
+
 log = structlog.get_logger()
 
 # A wake-up nudges one worker's loop, which then claims all it can: more than this at a time help nobody.
@@ -91,6 +93,32 @@ class ArqWakeups:
         for _ in range(count):
             # In the past, so that a clock of ours that runs ahead delays no start.
             await self._redis.enqueue_job("wake", _defer_until=datetime.now(UTC) - timedelta(hours=1))
+
+
+class RareWakeups:
+    """At most one wake-up in `pause_seconds`; the first leaves at once, and what comes meanwhile has one at its end."""
+
+    def __init__(self, wakeups: Wakeups, *, pause_seconds: float) -> None:
+        self._wakeups = wakeups
+        self._pause_seconds = pause_seconds
+        self._is_pausing = False
+        self._is_owed = False
+        self._waking: asyncio.Future[None] | None = None
+
+    async def wake(self) -> None:
+        """As Wakeups.wake."""
+        if self._is_pausing:
+            self._is_owed = True
+            return
+        self._is_pausing = True
+        asyncio.get_running_loop().call_later(self._pause_seconds, self._end_pause)
+        await self._wakeups.wake()
+
+    def _end_pause(self) -> None:
+        self._is_pausing = False
+        if self._is_owed:
+            self._is_owed = False
+            self._waking = asyncio.ensure_future(self.wake())  # held, as the loop's own hold is weak
 
 
 async def end_task(task: asyncio.Task[None], *, patience_seconds: float) -> None:

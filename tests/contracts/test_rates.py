@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from server.domain.errors import TooMany
+from server.services.limiting import Doorkeeper, RateLimits
 from server.services.rates import Ask, Bucket, RateBook, Told
 from server.tasks.wakeups import connect_redis
 
@@ -177,4 +179,53 @@ async def test_book__without_redis_each_process_counts_alone_and_nobody_waits():
 
         assert sum(one.place == 0 for one in told) == 30
     finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+async def test_deliveries__of_one_sender_at_two_processes_wait_as_if_they_were_one(redis_url: str):
+    """The count is told behind the answers' back, so that no delivery waits for it."""
+    redis = connect_redis(redis_url)
+    prefix = a_prefix()
+    limits = RateLimits(deliveries=60)
+    doors = [Doorkeeper(RateBook(redis, prefix=prefix), limits) for _ in range(2)]
+    turns: list[float] = []
+    try:
+        for number in range(80):
+            turns.append(doors[number % 2].delivery("a hook", address="192.0.2.1"))
+            await asyncio.sleep(0.01)
+
+        assert turns[:58] == [0.0] * 58
+        assert turns[60:] == pytest.approx([number + 1 for number in range(20)], abs=2.1)
+        assert doors[0].delivery("another hook", address="192.0.2.1") == 0.0
+    finally:
+        for door in doors:
+            await door.aclose()
+        await redis.aclose(close_connection_pool=True)
+
+
+async def test_deliveries__a_good_address_is_known_to_all_processes_and_when_redis_forgets(redis_url: str):
+    redis = connect_redis(redis_url)
+    prefix = a_prefix()
+    doors = [Doorkeeper(RateBook(redis, prefix=prefix), RateLimits(bad_deliveries=2)) for _ in range(2)]
+    one, other = doors
+    try:
+        one.delivery("a hook", address="192.0.2.1")
+        await asyncio.sleep(0.1)
+        for _ in range(10):
+            await other.bad_delivery("192.0.2.1")
+        other.check_deliverer("192.0.2.1")
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"{prefix}*")])
+        for _ in range(10):
+            await one.bad_delivery("192.0.2.1")
+        one.check_deliverer("192.0.2.1")
+
+        for _ in range(2):
+            await other.bad_delivery("192.0.2.9")
+        with pytest.raises(TooMany):
+            await other.bad_delivery("192.0.2.9")
+        with pytest.raises(TooMany):
+            other.check_deliverer("192.0.2.9")
+    finally:
+        for door in doors:
+            await door.aclose()
         await redis.aclose(close_connection_pool=True)

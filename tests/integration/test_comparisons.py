@@ -194,7 +194,10 @@ def test_comparison__without_history_and_base_failures_decide_and_the_outcome_sa
     assert statuses(outcome) == ["not_enough_data"] * CASES
     assert outcome["summary"]["conclusion"] == "failed"
     assert outcome["gate"]["decided_by"] == "failures"
-    assert outcome["gate"]["reasons"] == ["Decided by failures: each failed row fails the run."]
+    assert outcome["gate"]["reasons"] == [
+        "Decided by failures: each failed row fails the run.",
+        "The package was not run as it was, beside this run: no other files of it are stored.",
+    ]
 
 
 def test_gate__is_what_was_asked_for(alice: Account):

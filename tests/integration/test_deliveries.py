@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
@@ -153,9 +154,10 @@ async def test_delivery__of_a_handler_that_died_goes_to_another_and_the_first_ma
 
     (second,) = await deliveries.claim_deliveries(db, most=1, lease_seconds=60)
 
-    assert not await deliveries.end_delivery(db, first, Ended("handled", "late"))
+    assert not await deliveries.end_deliveries(db, [(first, Ended("handled", "late"))])
+    assert not await deliveries.extend_leases(db, [first], lease_seconds=60)
     assert not await deliveries.put_off(db, first, seconds=1, reason="late")
-    assert await deliveries.end_delivery(db, second, Ended("handled", "in time"))
+    assert await deliveries.end_deliveries(db, [(second, Ended("handled", "in time"))]) == {second.id}
     assert (await the(db, "one"))["reason"] == "in time"
 
 
@@ -189,3 +191,110 @@ async def test_deliveries__due_ones_are_found_by_an_index(db: asyncpg.Pool):
 
     assert "deliveries_due" in plan
     assert "Seq Scan" not in plan
+
+
+async def run_until(loop: InboxLoop, done: Callable[[], Awaitable[bool]]) -> None:
+    """The loop runs until something is so."""
+    running = asyncio.create_task(loop.run())
+    try:
+        async with asyncio.timeout(10):
+            while not await done():
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_inbox__one_whose_forge_is_slow_holds_up_no_other(db: asyncpg.Pool):
+    await keep(db, "slow")
+    first = asyncio.Event()
+
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
+        if not first.is_set():
+            first.set()
+            await asyncio.sleep(60)
+        return Ended("handled", "Done.")
+
+    async def others_are_handled() -> bool:
+        if first.is_set() and await db.fetchval("SELECT COUNT(*) FROM deliveries") == 1:
+            for number in range(100):
+                await keep(db, str(number))
+        return await db.fetchval("SELECT COUNT(*) FROM deliveries WHERE state = 'handled'") == 100
+
+    await run_until(InboxLoop(db, act, look_seconds=0.05), others_are_handled)
+
+    assert (await the(db, "slow"))["state"] == "received"
+
+
+async def test_inbox__what_is_held_when_it_stops_is_another_ones_at_once(db: asyncpg.Pool):
+    await keep(db, "one")
+    begun = asyncio.Event()
+
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
+        begun.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def has_begun() -> bool:
+        return begun.is_set()
+
+    await run_until(InboxLoop(db, act), has_begun)
+
+    row = await the(db, "one")
+    assert (row["state"], row["lease_until"], row["attempts"]) == ("received", None, 0)
+
+
+async def test_inbox__a_lease_is_renewed_as_long_as_its_delivery_is_handled(db: asyncpg.Pool):
+    await keep(db, "one")
+    calls = 0
+
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(1.0)
+        return Ended("handled", "Done.")
+
+    async def is_handled() -> bool:
+        return (await the(db, "one"))["state"] == "handled"
+
+    await run_until(InboxLoop(db, act, look_seconds=0.05, lease_seconds=0.4), is_handled)
+
+    assert calls == 1
+
+
+async def test_inbox__what_another_has_by_now_is_let_go(db: asyncpg.Pool):
+    await keep(db, "one")
+    let_go = asyncio.Event()
+
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
+        await db.execute("UPDATE deliveries SET fence = fence + 1, lease_until = NOW() + INTERVAL '1 minute'")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            let_go.set()
+            raise
+        raise AssertionError
+
+    async def is_let_go() -> bool:
+        return let_go.is_set()
+
+    await run_until(InboxLoop(db, act, lease_seconds=0.3), is_let_go)
+
+    row = await the(db, "one")
+    assert row["state"] == "received"
+    assert row["lease_until"] is not None
+
+
+async def test_inbox__ends_that_come_together_are_few_statements(db: asyncpg.Pool):
+    for number in range(200):
+        await keep(db, str(number), body=b"{}", source="github")
+
+    async def all_ended() -> bool:
+        return await db.fetchval("SELECT COUNT(*) FROM deliveries WHERE state = 'received'") == 0
+
+    before = await db.fetchval("SELECT MAX(fence) FROM deliveries")
+    await run_until(InboxLoop(db, acting(), look_seconds=0.05), all_ended)
+
+    assert before is None
+    writers = await db.fetchval("SELECT COUNT(DISTINCT xmin::TEXT) FROM deliveries")
+    assert writers <= 40

@@ -7,8 +7,10 @@ and a new virtual environment plays the Python of the base image. The rest is re
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -158,8 +160,20 @@ class Image:
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Made once for all test processes: it takes up to a minute."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = shared / "image.pickle"
+        if not made.exists():
+            made.write_bytes(pickle.dumps(_make_image(tmp_path_factory.mktemp("image"))))
+        found: Image = pickle.loads(made.read_bytes())  # noqa: S301 - what another process of this run wrote
+        return found
+
+
+def _make_image(home: Path) -> Image:
     """The last stage's folder, by the requirements of the service without litellm, which are quicker to install."""
-    home = tmp_path_factory.mktemp("image")
     arguments = {"REQUIREMENTS": "server"}
     build = Image(home / "build", arguments=arguments, home=home).carry_out(BUILD, others={})
     return Image(home / "last", arguments=arguments, home=home).carry_out(LAST, others={BUILD.name: build})

@@ -30,6 +30,7 @@ from server.services.upstream_registry import UpstreamRegistry
 from server.store import generated_suites, jobs
 from server.store.accounts import read_caller_by_id
 from tests.packages import a_package
+from tests.service import Service, finished_job
 from tests.standins.model_server import ModelServer, model_server
 from tests.standins.service import Reply
 from tests.standins.service import Service as Registry
@@ -41,6 +42,10 @@ models:
     context_tokens: 1000
     deployments:
       - {{backend: openai_compatible, model: mock-a, base_url: "{url}", price: {{input: 1000, output: 1000}}}}
+  toy:
+    context_tokens: 1000
+    can_judge: false
+    deployments: [{{backend: openai_compatible, model: mock-b, base_url: "{url}", free: true}}]
   slow:
     context_tokens: 1000
     deployments: [{{backend: openai_compatible, model: slow-60000-a, base_url: "{url}", free: true}}]
@@ -259,6 +264,31 @@ async def test_generate__what_cannot_be_used_fails_the_job_and_gives_the_run_bac
     assert runs == 0
 
 
+async def test_generate__a_model_that_is_too_small_is_not_asked(hosted: Hosted) -> None:
+    job_id = await hosted.submits(generate=True, models=["toy", "writer"])
+    await hosted.works()
+
+    row = await hosted.row(job_id)
+    assert row["error_message"] == (
+        "There are no cases to run: The model toy is too small to write cases; name another one first. "
+        "The run was given back."
+    )
+    assert hosted.mock.requests == 0
+
+
+def test_generate__over_http_says_why_there_are_no_cases(service: Service) -> None:
+    account = service.an_account()
+    files = {"Content-Type": "application/gzip"}
+    sent = account.client.post("/api/v1/package-snapshots", content=pack(a_package(suite=None)), headers=files)
+
+    asked = {"snapshot_id": sent.json()["snapshot_id"], "generate": True}
+    job = finished_job(account, account.client.post("/api/v1/test-jobs/run", json=asked).json()["job_id"])
+
+    # The echo says what it was told, which are no cases.
+    assert (job["status"], job["code"], job["config"]["suite_source"]) == ("failed", "no_cases", "generated")
+    assert "wrote no usable cases in 2 tries" in job["error"]
+
+
 async def test_generate__writing_stays_within_the_money_cap(hosted: Hosted) -> None:
     job_id = await hosted.submits(generate=True, max_cost_usd=0.01)
     await hosted.works()
@@ -288,9 +318,29 @@ async def test_generate__cannot_choose_among_cases_that_nobody_has_written(hoste
 
     with pytest.raises(NoSuite, match="nobody can tell what they take"):
         await estimate(
-            hosted.db, hosted.credential, RunRequest(package_id=hosted.package, generate=True), models=hosted.announced
+            hosted.db,
+            hosted.credential,
+            RunRequest(package_id=hosted.package, generate=True, dry_run=True),
+            models=hosted.announced,
         )
     assert await hosted.db.fetchval("SELECT COUNT(*) FROM test_jobs") == 0
+
+
+async def test_generate__chooses_among_cases_and_estimates_them_once_they_are_written(hosted: Hosted) -> None:
+    hosted.mock.answers.append(json.dumps(WRITTEN))
+    await hosted.submits(generate=True)
+    await hosted.works()
+
+    job_id = await hosted.submits(generate=True, cases=["Bye"])
+    await hosted.works()
+
+    outcome = await hosted.outcome(job_id)
+    assert [case["title"] for case in outcome["test_cases"]] == ["Bye"]
+    assert outcome["summary"]["notes"][0].startswith("The 1 case of this run was generated: writer wrote it")
+    request = RunRequest(package_id=hosted.package, generate=True, dry_run=True)
+    told = await estimate(hosted.db, hosted.credential, request, models=hosted.announced)
+    assert (told.suite_source, told.cases) == ("generated", 2)
+    assert hosted.times_written == 1
 
 
 async def test_generate__unasked_a_package_without_tests_is_refused_with_what_to_do(hosted: Hosted) -> None:

@@ -14,6 +14,8 @@ from notifiers import CannotNotify
 from notifiers.github import GitHubTarget
 from server.domain.notifications import ToldJob
 from server.services.delivering import (
+    LEASE_SECONDS,
+    LOOK_SECONDS,
     PAUSES_SECONDS,
     ForgeAddress,
     OutboxLoop,
@@ -481,6 +483,72 @@ async def test_notification__discord_has_one_message_for_a_pull_request_that_is_
         assert len(discord.messages) == 1
         assert [seen.method for seen in discord.log] == ["POST", "PATCH", "PATCH"]
         assert discord.violations == []
+
+
+# Leases.
+
+
+async def a_told_receiver(db: asyncpg.Pool, receiver: Receiver, *, until: int, loops: list[OutboxLoop]) -> None:
+    """The loops run until so many requests have come and the row is settled."""
+    running = [asyncio.create_task(loop.run()) for loop in loops]
+    try:
+        async with asyncio.timeout(15):
+            while len(receiver.log) < until or any(state == "pending" for _, state, _ in await rows(db)):
+                await asyncio.sleep(0.02)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_lease__of_a_worker_that_lives_is_extended_while_a_slow_receiver_thinks(
+    db: asyncpg.Pool, receiver: Receiver
+):
+    """Two workers, and an answer that takes three leases: it is told once."""
+    alice = await an_account(db)
+    await a_target(db, alice, receiver.url + PATH, secret=SECRET)
+    await an_ended_job(db, alice)
+    receiver.faults = [Fault(answer=Answer(status=200), delay_seconds=1.2, after=True)]
+
+    loops = [OutboxLoop(db, outgoing(receiver.url), lease_seconds=0.4) for _ in range(2)]
+    await a_told_receiver(db, receiver, until=1, loops=loops)
+
+    assert await rows(db) == [("job", "sent", 1)]
+    assert len(receiver.log) == 1
+
+
+async def test_lease__of_a_killed_worker_runs_out_and_another_tells(db: asyncpg.Pool, receiver: Receiver):
+    alice = await an_account(db)
+    await a_target(db, alice, receiver.url + PATH, secret=SECRET)
+    await an_ended_job(db, alice)
+    dead = await outbox.claim_notification(db, lease_seconds=0.4)
+
+    await a_told_receiver(db, receiver, until=1, loops=[OutboxLoop(db, outgoing(receiver.url))])
+
+    assert await rows(db) == [("job", "sent", 2)]
+    assert dead is not None
+    assert not await outbox.extend_lease(db, dead, lease_seconds=20)  # it would come too late
+
+
+def test_lease__a_killed_workers_message_is_told_within_a_minute():
+    """Goal 13: what it held, another look, and a receiver that takes its ten seconds."""
+    assert LEASE_SECONDS + LOOK_SECONDS + 10 < 60
+
+
+async def test_deliver__a_network_that_is_away_is_a_try_that_failed(db: asyncpg.Pool):
+    """An OSError from outside is counted as a try; taken for the database's, the row would wait for its lease."""
+    alice = await an_account(db)
+    await report_in_repository(db, forge="github", repository_id=7, account_id=alice)
+    await an_ended_job(db, alice, change=a_change())
+
+    class NoNetwork:
+        async def address(self, job: ToldJob, *, marker: str) -> ForgeAddress:
+            raise ConnectionRefusedError("no route, and a secret in its words")
+
+    assert await deliver_due(db, outgoing(forges=NoNetwork())) == 1
+
+    row = await db.fetchrow("SELECT state, attempts, lease_until, last_error, next_at > NOW() AS is_later FROM outbox")
+    assert tuple(row) == ("pending", 1, None, "Something outside did not answer.", True)
 
 
 # Warnings, forges.

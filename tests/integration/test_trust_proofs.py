@@ -179,6 +179,29 @@ def test_proof__replace_helps_nobody_who_does_not_administer_it(
     assert links(site) == [(org.name, 7001, 501)]
 
 
+def test_proof__what_the_app_or_a_webhook_links_to_another_account_is_not_moved(
+    site: Service, forge: ForgePeople, org: Organization
+) -> None:
+    """One account at most, whichever way it was linked; the one that has given it away does not count."""
+    forge.repo("acme/prompts", 7001, 501, alice="admin")
+    link = (
+        "INSERT INTO linked_repositories (forge, repository_id, account_id, owner_id, name, reports)"
+        " VALUES ('github', 7001, $1, $2, 'acme/prompts', TRUE)"
+    )
+    site.fetch(link, org.id, 501)
+    other = site.an_account()
+    try:
+        refused = prove(other, forge.person("alice"), replace=True)
+        theirs = prove(org.owner, forge.person("alice"), account=org.name)
+        site.fetch("UPDATE linked_repositories SET owner_id = 13")
+        moved = prove(other, forge.person("alice"), replace=True)
+    finally:
+        site.fetch("DELETE FROM linked_repositories")
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "repository_is_linked")
+    assert (theirs.status_code, moved.status_code) == (201, 201)
+
+
 def test_proof__a_repository_that_changed_hands_is_its_new_owners(
     site: Service, forge: ForgePeople, issuer: StandInIssuer, org: Organization
 ) -> None:
@@ -231,6 +254,7 @@ def test_proof__an_old_name_leads_elsewhere_and_is_not_followed(site: Service, f
         {"id": True, "full_name": "acme/prompts", "owner": {"id": 501}, "permissions": {"admin": True}},
         {"id": 7001, "full_name": "acme/prompts", "owner": {"id": 501}, "permissions": {"admin": "true"}},
         {"id": 7001, "full_name": "acme/prompts", "owner": {"id": 501}},
+        {"id": 7001, "full_name": "acme/prompts", "permissions": {"admin": True}},
         [],
     ],
 )

@@ -22,7 +22,15 @@ from tests.agents import a_claude_agent, a_command, a_skill, needs_sandbox
 from tests.conftest import with_database
 from tests.service import Account, Service, finished_job, in_loop, start_service
 from tests.standins import calculator_plugin
-from tests.standins.anthropic_server import KEY, MODEL, AnthropicServer, anthropic_server_in_thread, call, script, text
+from tests.standins.anthropic_server import (
+    KEY,
+    MODEL,
+    AnthropicServer,
+    anthropic_server_in_thread,
+    call,
+    script,
+    text,
+)
 
 pytestmark = needs_sandbox
 
@@ -328,6 +336,29 @@ def test_local__an_agent_runs_through_the_users_own_proxy(server: AnthropicServe
     assert ran.returncode == 0, ran.stderr
     assert outcome["test_cases"][0]["tool_calls"] == [{"name": "Glob", "arguments": '{"pattern": "**/*.md"}'}]
     assert outcome["provenance"]["framework"] == "claude-agent"
+
+
+SAYS = {"tests": [{"input": "Go", "assert": [{"type": "contains", "value": "One file"}]}]}
+
+
+def test_local__base_that_was_no_agent_is_refused_before_anything_is_asked(
+    server: AnthropicServer, tmp_path: Path
+) -> None:
+    for folder, files in (("helper", a_claude_agent("SAY: None.")), ("before", {"rule.md": b"Say something."})):
+        for path, content in files.items():
+            (tmp_path / folder / path).parent.mkdir(parents=True)
+            (tmp_path / folder / path).write_bytes(content)
+    (tmp_path / "helper" / "prpm.test.json").write_text(json.dumps(SAYS))
+
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("prpm"), "test", "helper", "--local", "-m", MODEL, "--base", "before"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8", "PRPM_LOCAL_URL": server.base_url},
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert ran.returncode == 2
+    assert "The framework claude-agent cannot run this" in ran.stderr
+    assert server.requests == []
 
 
 def processes_named(word: str) -> list[int]:

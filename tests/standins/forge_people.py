@@ -48,8 +48,10 @@ class ForgePeople(StandIn):
     def answer(self, seen: Seen) -> Answer:
         if seen.method != "GET":
             raise Refused(Answer(status=405), "only questions are asked here")
-        if seen.query:
+        if seen.query not in ({}, {"with_projects": "false"}):
             raise Refused(Answer(status=422), "no question has a query")
+        if seen.path.startswith("/api/v4/groups/"):
+            return Answer(status=404, body={"message": "404 Group Not Found"})
         if seen.path.startswith("/api/v4/"):
             return self._gitlab(seen)
         return self._github(seen)
@@ -85,20 +87,19 @@ class ForgePeople(StandIn):
         if login is None:
             return Answer(status=401, body={"message": "401 Unauthorized"})
         if seen.path == "/api/v4/user":
-            return Answer(body={"username": login, "id": 1})
-        place = seen.path.removeprefix("/api/v4/projects/")
-        if "/" in place:
-            raise Refused(Answer(status=404), "a project's path is one encoded segment")
-        repo = self.repos.get(unquote(place))
+            return Answer(body={"username": login, "id": self._number(login)})
+        place, _, rest = seen.path.removeprefix("/api/v4/projects/").partition("/")
+        repo = next((one for one in self.repos.values() if unquote(place) in (one.name, str(one.id))), None)
         if repo is None:
             return Answer(status=404, body={"message": "404 Project Not Found"})
+        if not rest:
+            return Answer(body={"id": repo.id, "path_with_namespace": repo.name, "namespace": {"id": repo.owner_id}})
         level = {"admin": 40, "write": 30, "read": 20}.get(repo.people.get(login, ""))
-        group = {"access_level": level} if level else None
-        return Answer(
-            body={
-                "id": repo.id,
-                "path_with_namespace": repo.name,
-                "namespace": {"id": repo.owner_id},
-                "permissions": {"project_access": None, "group_access": group},
-            }
-        )
+        if rest != f"members/all/{self._number(login)}":
+            raise Refused(Answer(status=404), "only the token's own user is asked about")
+        if level is None:
+            return Answer(status=404, body={"message": "404 Not found"})
+        return Answer(body={"id": self._number(login), "access_level": level, "state": "active"})
+
+    def _number(self, login: str) -> int:
+        return 1000 + sorted(set(self.tokens.values())).index(login)

@@ -37,6 +37,10 @@ class GitHubForge(GitHubApp):
         self.granted_at: dict[str, float] = {}
         self.fine_grained: dict[str, str] = {}  # a person's token for this repository -> that person's login
         self.administrators: set[str] = set()  # logins that may administer the repository
+        self.forget_reports()
+
+    def forget_reports(self) -> None:
+        """Nothing was reported here yet."""
         self.reported = GitHub()
         self.reported.login = f"{self.slug}[bot]"
         self.reported.app_id = int(APP_ID)

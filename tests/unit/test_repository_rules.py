@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from server.domain.repository_rules import ForkRules, InvalidRules, Rules, read_rules
@@ -126,3 +128,15 @@ def test_rules__a_glob_that_backtracking_would_never_end_ends():
     rules = Rules(packages=("*a" * 100, "**/" * 60 + "b"))
 
     assert not rules.wants("a" * 200 + "/" + "x/" * 30 + "c")
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_rules__the_published_example_holds_and_the_docs_show_it():
+    example = (ROOT / "examples/prpm-testing.yml").read_bytes()
+
+    rules = read(example)
+
+    assert (rules.packages, rules.fail_on, rules.forks) == (("skills/*", "!skills/drafts"), "regressions", ForkRules())
+    assert example.decode() in (ROOT / "docs/webhooks.md").read_text()

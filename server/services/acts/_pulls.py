@@ -14,11 +14,11 @@ from server.domain.events import Event
 from server.domain.repository_rules import InvalidRules, Rules
 from server.forges import CannotRead, Proposed
 from server.services.acts import Acting
-from server.services.change_jobs import Only, Order, Report
+from server.services.change_jobs import LISTED, Only, Order, Report
 from server.services.change_runs import refuse, refuse_rules, run_change, tell
 from server.services.fetching import Reader, TooMuch
 from server.services.linking import find_link
-from server.services.ruling import rules_for
+from server.services.ruling import rules_for, rules_of
 from server.store import change_heads
 
 CLOSED = "It is closed or merged."
@@ -115,7 +115,21 @@ async def run_pull(
         fork=rules.forks if pull.is_from_fork else None,
         only=only,
     )
-    return await run_change(acting, reader, order, is_current=_stays(acting, pull, sha, is_old=head_sha is not None))
+    ended = await run_change(acting, reader, order, is_current=_stays(acting, pull, sha, is_old=head_sha is not None))
+    await _tell_of_broken_rules(acting, reader, change)
+    return ended
+
+
+async def _tell_of_broken_rules(acting: Acting, reader: Reader, change: Change) -> None:
+    """A change that would leave rules which let nothing through is told so before it is merged."""
+    try:
+        await rules_of(reader, await reader.commit(change.head_sha))
+    except InvalidRules as error:
+        words = "\n".join(["Merged, they would let no later change through.", *error.details[:LISTED]])
+        report = Report(state="failure", title="This change breaks the repository's rules", summary=words)
+        await tell(acting, reader, change, report)
+    except (CannotRead, TooMuch):
+        return  # said already
 
 
 def _stays(acting: Acting, pull: Pull, sha: str, *, is_old: bool) -> Callable[[], Awaitable[bool]]:

@@ -39,7 +39,10 @@ async def comment_made(acting: Acting, comment: CommentMade, delivery: ClaimedDe
             return await _test(acting, pull, comment, command)
         case "cancel":
             return await _cancel(acting, pull)
-    report = Report(state="neutral", title="What can be said in comments", summary=HELP, suite_name="help")
+    # A check of its own, so that it never takes the place of one that blocks.
+    report = Report(
+        state="neutral", title="What can be said in comments", summary=HELP, package="commands", suite_name="help"
+    )
     await tell(acting, reader, pull.change(cause=f"comment:{comment.comment_id}"), report)
     return Ended("handled", "The commands were listed.")
 

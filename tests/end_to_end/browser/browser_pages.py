@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.end_to_end.browser.driver import Browser, chromium, missing_programs
 from tests.integration.test_pages import HOSTILE, RAW, a_job
+from tests.organizations import Organization, an_organization
 from tests.service import Account, Service
 
 COOKIE = "__Host-prpm_session"
@@ -153,3 +155,59 @@ def keep(picture: bytes, name: str) -> None:
     if folder := os.environ.get("PRPM_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / name).write_bytes(picture)
+
+
+SLACK = "https://hooks.slack.com/services/T00000000/B00000000/verysecretword"
+
+
+def an_account_in_use(service: Service) -> Organization:
+    """An organisation near the end of its month, with a target, a repository and a token of every kind of name."""
+    org = an_organization(service)
+    owner, number = org.owner.client, uuid.uuid4().int % 2**62
+    link = {"account": org.name, "repository": f"acme/{'long-' * 30}name", "repository_id": number, "owner_id": 5}
+    owner.post(f"/api/v1/notify-targets?account={org.name}", json={"kind": "slack", "url": SLACK})
+    assert service.an_account(is_admin=True).client.post("/api/v1/trusted-repositories", json=link).status_code == 201
+    for name in ("nightly build", HOSTILE[:100]):
+        assert owner.post(f"/api/v1/organizations/{org.name}/tokens", json={"name": name}).status_code == 201
+    used = "INSERT INTO user_test_usage (user_id, month, test_runs_count) VALUES ($1, DATE_TRUNC('month', NOW()), 85)"
+    service.fetch(used, org.id)
+    return org
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_browser__the_account_fits_and_can_be_read(browser: Browser, service: Service, width: int, dark: bool):
+    org = an_account_in_use(service)
+    path = f"/account?account={org.name}"
+    log_out(browser, service)
+    log_in(browser, service, org.owner, path)
+    browser.look(width=width, dark=dark)
+
+    browser.open(f"{service.url}{path}")
+
+    keep(browser.screenshot(), f"account-{width}-{'dark' if dark else 'light'}.png")
+    overflow = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, f"the page is {overflow} px wider than the window"
+    assert browser.run(CONTRAST) >= 4.5
+    assert "80 % of this month’s test runs are used." in browser.text("main")
+    assert not browser.has_dialog()
+    log_out(browser, service)
+
+
+def test_browser__a_token_ends_by_its_button(browser: Browser, service: Service):
+    """The browser sends the Origin by itself; the page has no script."""
+    org = an_account_in_use(service)
+    path = f"/account?account={org.name}"
+    log_out(browser, service)
+    log_in(browser, service, org.owner, path)
+    before = org.owner.client.get(f"/api/v1/organizations/{org.name}/tokens").json()["tokens"]
+
+    browser.click("form[action*=tokens] button")
+    deadline = time.monotonic() + 10
+    while len(org.owner.client.get(f"/api/v1/organizations/{org.name}/tokens").json()["tokens"]) == len(before):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    assert browser.url == f"{service.url}{path}"
+    assert browser.text("main").count("Revoke") == len(before) - 1
+    log_out(browser, service)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 
 from evals.errors import ProviderError
@@ -153,3 +155,23 @@ def test_reply__I17_odd_counts_are_unknown_and_do_not_cost_the_answer(
 
     assert completion.text == "a"
     assert (completion.input_tokens, completion.output_tokens) == counts
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_server__gets_nothing_of_a_call_that_is_not_allowed_any_more_once_it_is_connected(is_first: bool) -> None:
+    backend = OpenAICompatible()
+
+    async def never() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with model_server() as server:
+        if not is_first:  # then the connection is used again
+            await backend.complete(REQUEST, a_deployment(server))
+        asked = len(server.mock.last_bodies)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await backend.complete(msgspec.structs.replace(REQUEST, allowed=never), a_deployment(server))
+        await backend.aclose()
+
+    assert len(server.mock.last_bodies) == asked

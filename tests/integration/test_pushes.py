@@ -1,0 +1,117 @@
+"""What comes of pushes to branches and of tags: what later changes are compared with, and results of versions."""
+
+from __future__ import annotations
+
+import json
+
+from evals.archives import pack
+from tests.forge_stories import SUITE, Story, a_package
+from tests.service import finished_job
+
+
+def test_push__to_the_default_branch_runs_what_it_changed_past_every_cache(story: Story):
+    before = story.commit(a_package("one", folder="one") | a_package("two", folder="two"), branch="main")
+    after = story.commit({"two/prompt.md": b"Other."}, on=before, branch="main")
+
+    assert story.ended(story.push(after, before=before)) == ("handled", "1 job submitted.")
+
+    (job,) = story.jobs_ended(1)
+    assert (job["package"], job["cause"], job["use_cache"]) == ("two", "baseline", False)
+    assert (job["change"]["ref"], job["change"]["cause"], "pull_request" in job["change"]) == ("main", "head", False)
+
+
+def test_push__is_what_later_changes_are_compared_with(story: Story):
+    base = story.commit(
+        a_package("one", suite=SUITE.replace("input: hello", "input: hello\n  repeat: 5")), branch="main"
+    )
+    story.ended(story.push(base))
+    story.jobs_ended(1)
+    head = story.commit({"prompt.md": b"Other."}, on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head))
+
+    job = story.jobs_ended(2)[1]
+    source = story.outcome(job)["comparison"]["source"]
+    assert (source["kind"], source["name"], source["jobs"]) == ("branch", "main", 1)
+
+
+def test_push__of_a_new_branch_or_after_a_forced_push_runs_every_package(story: Story):
+    after = story.commit(a_package("one", folder="one") | a_package("two", folder="two"), branch="main")
+
+    assert story.ended(story.push(after)) == ("handled", "2 jobs submitted.")
+    assert story.ended(story.push(after, before="7" * 40)) == ("handled", "2 known already.")
+
+
+def test_push__to_another_branch_starts_nothing(story: Story):
+    after = story.commit(a_package("one"), branch="feature")
+
+    state, reason = story.ended(story.push(after, ref="refs/heads/feature"))
+
+    assert (state, story.jobs()) == ("ignored", [])
+    assert reason.startswith("Only the default branch's pushes are tested")
+
+
+def test_push__an_old_one_that_is_delivered_late_starts_nothing(story: Story):
+    old = story.commit(a_package("one"), branch="main")
+    story.commit({"prompt.md": b"New."}, on=old, branch="main")
+
+    assert story.ended(story.push(old))[0] == "ignored"
+    assert story.jobs() == []
+
+
+def test_tag__tests_the_packages_of_its_version(story: Story):
+    two = a_package("two", folder="two")
+    two["two/prpm.json"] = two["two/prpm.json"].replace(b"1.0.0", b"2.0.0")
+    commit = story.commit(a_package("one", folder="one") | two, branch="main")
+
+    story.ended(story.push(commit, ref="refs/tags/v2.0.0"))
+    story.ended(story.push(commit, ref="refs/tags/one@1.0.0"))
+    story.ended(story.push(commit, ref="refs/tags/nightly"))
+    other = story.commit({"readme.md": b"x"}, on=commit)
+    story.ended(story.push(other, ref="refs/tags/v9.0.0"))
+
+    told = [(job["package"], job["change"]["ref"]) for job in story.jobs()]
+    assert told[:2] == [("two", "refs/tags/v2.0.0"), ("one", "refs/tags/one@1.0.0")]
+    assert sorted(told[2:]) == [("one", "refs/tags/nightly"), ("two", "refs/tags/nightly")]
+    assert "No package has the version that the tag v9.0.0 names" in story.check(other)[2]
+
+
+def test_tag__uploads_results_of_the_published_version_where_the_rules_say_so(story: Story):
+    name = f"@{story.account.username}/one"
+    files = a_package("one")
+    manifest = json.loads(files["prpm.json"]) | {"name": name, "files": ["prompt.md"]}
+    files = {
+        "prpm.json": json.dumps(manifest).encode(), "prompt.md": b"Greet.", "tests/prpm.json": b'{"tests": []}',
+    }  # fmt: skip
+    files["tests/prpm.json"] = json.dumps(
+        {"tests": [{"input": "hello", "assert": [{"type": "contains", "value": "hello"}]}]}
+    ).encode()
+    published = story.account.client.post(
+        "/api/v1/packages",
+        files={
+            "tarball": ("package.tar.gz", pack(files), "application/gzip"),
+            "manifest": (None, json.dumps(manifest)),
+        },
+    )
+    assert published.status_code == 200, published.text
+    commit = story.commit(files | {".prpm-testing.yml": b"tags: {upload: true}"}, branch="main")
+
+    story.ended(story.push(commit, ref="refs/tags/v1.0.0"))
+
+    (job,) = story.jobs_ended(1)
+    finished_job(story.account, str(job["id"]))
+    assert (job["package"], job["package_version"], job["upload_results"]) == (name, "1.0.0", True)
+    assert job["test_result_id"] is not None
+
+
+def test_tag__says_why_results_were_not_uploaded_and_tests_all_the_same(story: Story):
+    commit = story.commit(a_package("one") | {".prpm-testing.yml": b"tags: {upload: true}"}, branch="main")
+
+    story.ended(story.push(commit, ref="refs/tags/v1.0.0"))
+
+    (job,) = story.jobs_ended(1)
+    assert (job["package"], job["upload_results"], job["conclusion"]) == ("one", False, "passed")
+    conclusion, title, summary = story.check(commit, "prpm / one / default.upload")
+    assert (conclusion, title) == ("neutral", "Not uploaded")
+    assert "There is no package one" in summary
