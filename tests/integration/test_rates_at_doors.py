@@ -18,7 +18,8 @@ from tests.service import Service, in_loop, start_service
 from tests.standins.issuer import StandInIssuer
 from tests.webhooks import a_payload, encoded, github_headers, gitlab_headers
 
-SUBMITS, EXCHANGES, REQUESTS, DELIVERIES, BAD_DELIVERIES = 4, 3, 9, 6, 5
+# So few that a slow machine gives none back meanwhile.
+SUBMITS, EXCHANGES, REQUESTS, DELIVERIES, BAD_DELIVERIES = 3, 3, 4, 4, 3
 SECRET = "a github secret"
 SIGNING = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OPENED = a_payload("github/pull_request.opened")
@@ -121,7 +122,7 @@ def test_submits__of_one_address_are_a_429_beyond_its_rate_and_from_another_they
     answers = [site.submit(account.token, address=address) for account in accounts]
 
     assert [answer.status_code for answer in answers] == [404] * REQUESTS + [429]
-    assert_told_to_wait(answers[-1], words="More submits came with your address than", most_seconds=7)
+    assert_told_to_wait(answers[-1], words="More submits came with your address than", most_seconds=60 // REQUESTS)
     assert site.submit(accounts[-1].token, address=an_address()).status_code == 404
 
 
@@ -149,7 +150,7 @@ def test_exchanges__of_one_address_are_a_429_beyond_its_rate(site: Site):
     answers = [site.exchange(address=address, repository_id=str(7200 + n)) for n in range(REQUESTS + 1)]
 
     assert [answer.status_code for answer in answers] == [403] * REQUESTS + [429]
-    assert_told_to_wait(answers[-1], words="More tokens of your address were exchanged", most_seconds=7)
+    assert_told_to_wait(answers[-1], words="More tokens of your address were exchanged", most_seconds=60 // REQUESTS)
 
 
 def test_deliveries__that_are_not_authentic_are_a_429_after_a_few_and_nothing_else_of_the_address_is(site: Site):
@@ -158,7 +159,9 @@ def test_deliveries__that_are_not_authentic_are_a_429_after_a_few_and_nothing_el
     answers = [site.deliver(address=address, secret="another") for _ in range(BAD_DELIVERIES + 2)]
 
     assert [answer.status_code for answer in answers] == [401] * BAD_DELIVERIES + [429] * 2
-    assert_told_to_wait(answers[-1], words="Too many deliveries of your address were not signed", most_seconds=12)
+    assert_told_to_wait(
+        answers[-1], words="Too many deliveries of your address were not signed", most_seconds=60 // BAD_DELIVERIES
+    )
     # Guessing is counted apart: 60 bad tokens would be needed to close the other doors.
     assert site.submit(site.service.an_account().token, address=address).status_code == 404
     assert site.deliver(address=an_address()).status_code == 202
@@ -214,7 +217,7 @@ def test_deliveries__beyond_the_rate_are_accepted_and_handled_later_and_others_a
     assert turns[:DELIVERIES] == pytest.approx([0.0] * DELIVERIES, abs=0.01)
     expected = [60 / DELIVERIES * (n + 1) for n in range(3)]
     for turn, later in zip(turns[DELIVERIES:], expected, strict=True):
-        assert later - 5 < turn <= later  # as much as time went by meanwhile
+        assert later - 12 < turn <= later  # as much as time went by meanwhile
     deadline = time.monotonic() + 10
     while (state := site.the(str(other))["state"]) == "received":
         assert time.monotonic() < deadline
