@@ -17,7 +17,9 @@ from server.services.linking import change_links, find_link
 from server.store import jobs
 from tests.changes import a_change
 from tests.links import a_delivery, access_to, an_account, changed, the_repository
+from tests.outbox import deliver_due, rows
 from tests.queue import a_new_job, a_package_of
+from tests.reporting import reporting
 from tests.standins.github_app import GitHubApp
 from tests.standins.web import Answer, Fault
 
@@ -131,8 +133,11 @@ async def test_W19_uninstalled_ends_links_and_what_waits_and_gives_runs_back(
     kinds = await db.fetch("SELECT kind FROM usage_ledger WHERE job_id = $1 ORDER BY id", waiting)
     assert [row["kind"] for row in kinds] == ["charge", "refund"]
     assert await db.fetchval("SELECT test_runs_count FROM user_test_usage") == 1
-    # No comment: nobody may write there.
-    assert await db.fetchval("SELECT COUNT(*) FROM outbox") == 0
+    # Nothing is said there, and nobody tries for days: the check that was begun is not ours to end any more.
+    asked = len(app.log)
+    assert await deliver_due(db, reporting(db, access)) == 1
+    assert await rows(db) == [("job", "dead", 1)]
+    assert len(app.log) == asked
     other = await jobs.read_job(db, elsewhere, seen_by=None)
     assert other is not None
     assert other.status == "queued"

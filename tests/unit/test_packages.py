@@ -196,7 +196,7 @@ def test_manifest__without_prpm_json_is_guessed_and_says_so(paths: list[str], ex
 def test_manifest__two_skills_without_prpm_json_need_a_name() -> None:
     files = dict.fromkeys([".claude/skills/a/SKILL.md", ".claude/skills/b/SKILL.md"], b"text")
 
-    with pytest.raises(InvalidPackage, match="name one of `a`, `b`"):
+    with pytest.raises(InvalidPackage, match=r"more than one package\. Say which one \(`--package NAME`\): `a`, `b`"):
         read_manifest(files)
     assert [file.path for file in read_manifest(files, name="b").files] == [".claude/skills/b/SKILL.md"]
 
