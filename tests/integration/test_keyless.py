@@ -287,8 +287,9 @@ async def test_exchange__A9_says_in_a_sentence_how_to_link(
         await exchange(db, keyless, issuer.token(repository="acme/new", repository_id="8", repository_owner_id="501"))
 
     assert caught.value.message == (
-        "The repository acme/new is linked to no account. The service's operator links it: `prpm-testing trust add "
-        "ACCOUNT --repository acme/new --repository-id 8 --owner-id 501`."
+        "The repository acme/new is linked to no account. Who administers it links it: `prpm trust add acme/new`, "
+        "with --org NAME for an organisation. Or the service's operator: `prpm-testing trust add ACCOUNT "
+        "--repository acme/new --repository-id 8 --owner-id 501`."
     )
 
 
