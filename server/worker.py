@@ -136,6 +136,8 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
             work.append(asyncio.create_task(tell(db, outbox), name="outbox"))
             work.append(asyncio.create_task(look_for_missed(db, access), name="missed deliveries"))
         await _first_of(stop, work)
+        if not stop.is_set():
+            log.error("worker lost a part", parts=[task.get_name() for task in work if task.done()])
         claims, *others = work
         await asyncio.gather(
             end_task(claims, patience_seconds=GIVE_BACK_SECONDS + 1),
@@ -189,6 +191,11 @@ async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]
         began = time.monotonic()
         try:
             await worker.async_run()
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            # One that nobody asked for is that of a task of arq's own, and no reason for the worker to end.
+            log.warning("arq ended", reason="CancelledError")
         except Exception as error:  # noqa: BLE001 - whatever ends arq, jobs go on and it is started again
             log.warning("arq ended", reason=type(error).__name__)
         finally:
