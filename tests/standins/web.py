@@ -7,6 +7,7 @@ noted in `violations`, so that a test can say: nothing was sent that would have 
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
+
+
+class _Server(ThreadingHTTPServer):
+    """Says nothing of callers that were killed in the middle of a request."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +116,7 @@ class StandIn:
     @contextmanager
     def running(self) -> Iterator[Self]:
         """The server, until the block ends."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        server = _Server(("127.0.0.1", 0), _handler_of(self))
         server.daemon_threads = True
         self.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
