@@ -582,6 +582,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
     old_secret_until: str | None = None
     last_delivery_at: str | None = None
     secret: str | None = None
+    secret_field: str | None = None
     content_type: str | None = None
     events: tuple[str, ...] = ()
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+from cli.managing import document, opened
 
+if TYPE_CHECKING:
     from cli.answers import Hook
-    from cli.client import RegistryClient
     from cli.terminal import Terminal
 
 org_option = click.option("--org", metavar="NAME", help="Of this organisation")
@@ -42,9 +40,9 @@ def add(
     """
     token = _read_token(token_stdin=token_stdin, no_token=no_token)
     asked = {"forge": forge, "name": name, "plain_token": plain_token, **({"token": token} if token else {})}
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         hook = client.add_hook(asked, account=org)
-        if not _document(terminal, hook, as_json=as_json):
+        if not document(terminal, hook, as_json=as_json):
             terminal.say(f"🪝 {hook.name} is tested from its first delivery on.")
             if token is None:
                 terminal.say("   Without a token only public repositories are read, and nothing is reported there.")
@@ -57,9 +55,9 @@ def add(
 @as_json_option
 def list_(*, org: str | None, as_json: bool) -> int:
     """List my webhooks, with the time of the last delivery."""
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         found = client.list_hooks(account=org)
-        if _document(terminal, found, as_json=as_json):
+        if document(terminal, found, as_json=as_json):
             return 0
         for hook in found.hooks:
             for line in hook_lines(hook):
@@ -75,9 +73,9 @@ def list_(*, org: str | None, as_json: bool) -> int:
 @as_json_option
 def rotate(*, hook_id: str, org: str | None, as_json: bool) -> int:
     """Make another secret for the webhook ID. The one before holds for a day, so that nothing is missed."""
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         hook = client.rotate_hook(hook_id, account=org)
-        if not _document(terminal, hook, as_json=as_json):
+        if not document(terminal, hook, as_json=as_json):
             terminal.say(
                 f"🪝 {hook.name} has another secret. The one before holds until {_moment(hook.old_secret_until)}."
             )
@@ -90,7 +88,7 @@ def rotate(*, hook_id: str, org: str | None, as_json: bool) -> int:
 @org_option
 def remove(*, hook_id: str, org: str | None) -> int:
     """Remove the webhook ID: its address is gone at once, its secret and token are forgotten."""
-    with _open(False) as (terminal, client):
+    with opened() as (terminal, client):
         client.remove_hook(hook_id, account=org)
         terminal.say("Removed. Delete the webhook in the repository's settings, too.")
     return 0
@@ -107,11 +105,10 @@ def hook_lines(hook: Hook) -> list[str]:
 
 
 def _say_what_to_paste(terminal: Terminal, hook: Hook) -> None:
-    field = "Secret token" if hook.proof == "token" else "Signing token" if hook.forge == "gitlab" else "Secret"
     terminal.say("   Paste into the webhook settings of the repository:")
     terminal.say(f"   URL:           {hook.url}")
-    terminal.say(f"   {field + ':':<14} {hook.secret}   (shown this once)")
-    if hook.forge == "github":
+    terminal.say(f"   {(hook.secret_field or 'Secret') + ':':<14} {hook.secret}   (shown this once)")
+    if hook.content_type:
         terminal.say(f"   Content type:  {hook.content_type}")
     terminal.say(f"   Events:        {', '.join(hook.events)}")
 
@@ -138,26 +135,3 @@ def _read_token(*, token_stdin: bool, no_token: bool) -> str | None:
         "Access token of the repository (empty for none)", hide_input=True, default="", show_default=False, err=True
     )
     return answer.strip() or None
-
-
-def _document(terminal: Terminal, answer: Any, *, as_json: bool) -> bool:
-    import msgspec
-
-    if as_json:
-        terminal.document(msgspec.to_builtins(answer))
-    return as_json
-
-
-def _open(as_json: bool) -> AbstractContextManager[tuple[Terminal, RegistryClient]]:
-    from contextlib import contextmanager
-
-    from cli.session import load_config, open_client
-    from cli.terminal import Terminal
-
-    @contextmanager
-    def opened() -> Iterator[tuple[Terminal, RegistryClient]]:
-        terminal = Terminal(machine=as_json)
-        with open_client(load_config(terminal)) as client:
-            yield terminal, client
-
-    return opened()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+from cli.managing import document, opened
 
+if TYPE_CHECKING:
     from cli.answers import NotifyMessage, NotifyTarget
     from cli.client import RegistryClient
-    from cli.terminal import Terminal
 
 WAIT_SECONDS = 15.0
 LOOK_SECONDS = 0.3
@@ -41,9 +39,9 @@ def add(*, kind: str, url: str, package: str, on: str | None, org: str | None, a
     """Tell URL of tests that end from now on. `-` reads URL from stdin: it is a secret, and shells remember lines."""
     address = sys.stdin.readline().strip() if url == "-" else url
     asked = {"kind": kind, "url": address, "package": package, **({"on": on} if on else {})}
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         target = client.add_notify_target(asked, account=org)
-        if _document(terminal, target, as_json=as_json):
+        if document(terminal, target, as_json=as_json):
             return 0
         terminal.say(f"🔔 {target.address} is told of {_scope(target)}.")
         if target.secret:
@@ -57,9 +55,9 @@ def add(*, kind: str, url: str, package: str, on: str | None, org: str | None, a
 @as_json_option
 def list_(*, org: str | None, as_json: bool) -> int:
     """List my targets, with what became of the last message."""
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         found = client.list_notify_targets(account=org)
-        if _document(terminal, found, as_json=as_json):
+        if document(terminal, found, as_json=as_json):
             return 0
         terminal.say("🔔 Told of tests:")
         terminal.say()
@@ -79,10 +77,10 @@ def test(*, target_id: str, org: str | None, as_json: bool) -> int:
     """Send a message to the target ID and wait for what becomes of it. Exit code 1 if it does not arrive."""
     from cli.errors import CommandError
 
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         message_id = client.check_notify_target(target_id, account=org)
         notification = _await_message(client, target_id, message_id, account=org)
-        if not _document(terminal, notification, as_json=as_json) and notification.state == "sent":
+        if not document(terminal, notification, as_json=as_json) and notification.state == "sent":
             terminal.say("✅ The message arrived.")
     if notification.state == "sent":
         return 0
@@ -99,7 +97,7 @@ def test(*, target_id: str, org: str | None, as_json: bool) -> int:
 @org_option
 def resume(*, target_id: str, org: str | None) -> int:
     """Tell the stopped target ID again, of what ends from now on."""
-    with _open(False) as (terminal, client):
+    with opened() as (terminal, client):
         target = client.resume_notify_target(target_id, account=org)
         terminal.say(f"🔔 {target.address} is told again of {_scope(target)}.")
     return 0
@@ -110,7 +108,7 @@ def resume(*, target_id: str, org: str | None) -> int:
 @org_option
 def remove(*, target_id: str, org: str | None) -> int:
     """Tell the target ID nothing more, and forget its address."""
-    with _open(False) as (terminal, client):
+    with opened() as (terminal, client):
         client.remove_notify_target(target_id, account=org)
         terminal.say("Removed.")
     return 0
@@ -149,26 +147,3 @@ def _await_message(
         if found and (found[0].state != "pending" or found[0].reason or time.monotonic() > deadline):
             return found[0]
         time.sleep(LOOK_SECONDS)
-
-
-def _document(terminal: Terminal, answer: Any, *, as_json: bool) -> bool:
-    import msgspec
-
-    if as_json:
-        terminal.document(msgspec.to_builtins(answer))
-    return as_json
-
-
-def _open(as_json: bool) -> AbstractContextManager[tuple[Terminal, RegistryClient]]:
-    from contextlib import contextmanager
-
-    from cli.session import load_config, open_client
-    from cli.terminal import Terminal
-
-    @contextmanager
-    def opened() -> Iterator[tuple[Terminal, RegistryClient]]:
-        terminal = Terminal(machine=as_json)
-        with open_client(load_config(terminal)) as client:
-            yield terminal, client
-
-    return opened()

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+from cli.managing import document, opened
 
+if TYPE_CHECKING:
     from cli.answers import TrustedRepository
-    from cli.client import RegistryClient
-    from cli.terminal import Terminal
 
 org_option = click.option("--org", metavar="NAME", help="Of this organisation")
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
@@ -54,9 +51,9 @@ def add(
     optional = {"account": org, "issuer": issuer, "workflow": workflow, "allow_events": list(events)}
     flags = {"may_publish": publish, "replace": replace}
     asked |= {name: value for name, value in (optional | flags).items() if value}
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         linked = client.prove_repository(asked)
-        if _document(terminal, linked, as_json=as_json):
+        if document(terminal, linked, as_json=as_json):
             return 0
         terminal.say(f"🔗 Workflows of {linked.repository} test for {linked.account}, without a key.")
         terminal.say("   Give the job `permissions: id-token: write`, and leave out `api-token`.")
@@ -84,9 +81,9 @@ def _forge_token(repository: str) -> str:
 @as_json_option
 def list_(*, org: str | None, as_json: bool) -> int:
     """List the trusted repositories."""
-    with _open(as_json) as (terminal, client):
+    with opened(as_json=as_json) as (terminal, client):
         found = client.list_trusted_repositories(account=org)
-        if _document(terminal, found, as_json=as_json):
+        if document(terminal, found, as_json=as_json):
             return 0
         terminal.say("🔗 Workflows that need no key:")
         terminal.say()
@@ -103,7 +100,7 @@ def list_(*, org: str | None, as_json: bool) -> int:
 @org_option
 def remove(*, trust_id: str, org: str | None) -> int:
     """Trust the repository with ID no longer; its workflows' tokens end at once."""
-    with _open(False) as (terminal, client):
+    with opened() as (terminal, client):
         client.remove_trusted_repository(trust_id, account=org)
         terminal.say("Removed.")
     return 0
@@ -117,26 +114,3 @@ def trust_lines(one: TrustedRepository) -> list[str]:
     if one.allowed_events:
         lines.append(f"      also on {', '.join(one.allowed_events)}")
     return lines
-
-
-def _document(terminal: Terminal, answer: Any, *, as_json: bool) -> bool:
-    import msgspec
-
-    if as_json:
-        terminal.document(msgspec.to_builtins(answer))
-    return as_json
-
-
-def _open(as_json: bool) -> AbstractContextManager[tuple[Terminal, RegistryClient]]:
-    from contextlib import contextmanager
-
-    from cli.session import load_config, open_client
-    from cli.terminal import Terminal
-
-    @contextmanager
-    def opened() -> Iterator[tuple[Terminal, RegistryClient]]:
-        terminal = Terminal(machine=as_json)
-        with open_client(load_config(terminal)) as client:
-            yield terminal, client
-
-    return opened()

@@ -67,7 +67,8 @@ class IssuedHookAnswer(HookAnswer, kw_only=True):
     """`secret` is shown this once: paste it at the forge, along with `url`."""
 
     secret: str
-    content_type: str = "application/json"
+    secret_field: Annotated[str, Meta(description="What the forge calls the field for it.")]
+    content_type: Annotated[str, Meta(description="To be chosen there, where the forge asks.")] | UnsetType = UNSET
     events: list[str]
 
 
@@ -159,7 +160,13 @@ def _issued(site: Site, issued: Issued) -> IssuedHookAnswer:
     shown = _answer(site, issued.hook)
     fields = {name: getattr(shown, name) for name in shown.__struct_fields__}
     fields |= {"old_secret_until": iso_if(issued.old_until)}
-    return IssuedHookAnswer(**fields, secret=issued.secret, events=list(issued.events))
+    return IssuedHookAnswer(
+        **fields,
+        secret=issued.secret,
+        secret_field=issued.secret_field,
+        content_type=issued.content_type or UNSET,
+        events=list(issued.events),
+    )
 
 
 handlers = [list_hooks, add_hook, rotate_hook, remove_hook]

@@ -74,7 +74,7 @@ async def add(
         is_group=issued.hook.is_group,
         url=issued.url,
         secret=issued.secret,
-        field="Secret token" if issued.hook.proof == "token" else "Signing token",
+        field=issued.secret_field,
         events=issued.events,
         look=f"/setup/gitlab/{issued.hook.id}?account={acting.username}",
     )

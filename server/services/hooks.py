@@ -65,7 +65,9 @@ class Issued(Struct, frozen=True, kw_only=True):
     hook: Hook
     url: str
     secret: str
+    secret_field: str  # what the forge calls the field that it goes to
     events: tuple[str, ...]  # what to choose at the forge
+    content_type: str  # as above; "" where it does not ask
     old_until: datetime | None = None
 
 
@@ -227,7 +229,9 @@ def _issued(site: Hooks, hook: Hook, kept: dict[str, str], *, old_until: datetim
         hook=hook,
         url=address_of(site.public_url, hook),
         secret=kept[source.proofs[hook.proof]],
+        secret_field=source.secret_fields.get(hook.proof, "Secret"),
         events=source.events,
+        content_type=source.content_type,
         old_until=old_until,
     )
 

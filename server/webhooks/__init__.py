@@ -63,7 +63,8 @@ class Source(Struct, frozen=True, kw_only=True):
     `read(event, body)` is called for authentic deliveries, later. It raises InvalidDelivery.
     `about(body)` is for authentic deliveries, too: whose rate they count against, such as an installation or a project.
     `proofs`: for webhooks with a secret of their own, which of the secrets is for which kind of proof; "signature" is
-    the one to have. `make_secret(setting, random)` makes one of 32 random bytes. `events`: what to choose at the forge.
+    the one to have. `make_secret(setting, random)` makes one of 32 random bytes. `events` and `content_type`: what
+    to choose at the forge, "" where it does not ask; `secret_fields`: what it calls the field of each proof's secret.
     """
 
     secrets: tuple[str, ...]
@@ -74,6 +75,8 @@ class Source(Struct, frozen=True, kw_only=True):
     proofs: Mapping[Proof, str] = {}
     make_secret: Callable[[str, bytes], str] = plain_secret
     events: tuple[str, ...] = ()
+    content_type: str = ""
+    secret_fields: Mapping[Proof, str] = {}
 
 
 SOURCES: Registry[Source] = Registry("server.webhooks")

@@ -382,5 +382,7 @@ SOURCES.register(
         about=about,
         proofs={"signature": SECRET},
         events=("Pull requests", "Pushes", "Issue comments", "Repositories"),
+        content_type="application/json",
+        secret_fields={"signature": "Secret"},
     ),
 )

@@ -299,5 +299,6 @@ SOURCES.register(
         proofs={"signature": SIGNING_SECRET, "token": TOKEN},
         make_secret=make_secret,
         events=("Merge request events", "Push events", "Tag push events", "Comments"),
+        secret_fields={"signature": "Signing token", "token": "Secret token"},
     ),
 )

@@ -41,3 +41,8 @@ def meaning_or_trouble(name: str, event: str, body: bytes) -> object:
         return SOURCES[name].read(event, body)
     except InvalidDelivery as invalid:
         return str(invalid)
+
+
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_source__names_the_field_of_each_proofs_secret(name: str):
+    assert set(SOURCES[name].secret_fields) == set(SOURCES[name].proofs)
