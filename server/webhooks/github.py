@@ -113,6 +113,10 @@ class _Label(Struct, frozen=True):
     name: str
 
 
+class _Changes(Struct, frozen=True):
+    base: dict[str, Any] | None = None  # what the base was, if that was edited
+
+
 class _PullRequestEvent(Struct, frozen=True):
     action: str
     pull_request: _PullRequest
@@ -120,6 +124,7 @@ class _PullRequestEvent(Struct, frozen=True):
     sender: _Account
     installation: _Installation | None = None
     label: _Label | None = None
+    changes: _Changes | None = None
 
 
 class _Push(Struct, frozen=True):
@@ -218,12 +223,13 @@ def _pull_request(body: bytes) -> Meaning:
             author=event.sender.login,
             at=moment(pull.updated_at),
         )
-    if event.action not in _PROPOSALS:
+    action = _proposal(event)
+    if action is None:
         return _no_action()
     return ChangeProposed(
         repository=_repository(event.repository),
         installation_id=_installation_id(event.installation),
-        action=_PROPOSALS[event.action],
+        action=action,
         number=pull.number,
         head_sha=pull.head.sha,
         head_ref=pull.head.ref,
@@ -233,6 +239,12 @@ def _pull_request(body: bytes) -> Meaning:
         is_draft=pull.draft,
         at=moment(pull.updated_at),
     )
+
+
+def _proposal(event: _PullRequestEvent) -> Proposal | None:
+    if event.action == "edited" and event.changes is not None and event.changes.base is not None:
+        return "updated"  # for another branch it is another change
+    return _PROPOSALS.get(event.action)
 
 
 def _push(body: bytes) -> Meaning:

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -151,6 +151,7 @@ class _WasDraft(Struct, frozen=True):
 class _Changes(Struct, frozen=True):
     labels: _LabelChange | None = None
     draft: _WasDraft | None = None
+    target_branch: dict[str, Any] | None = None  # what it was, if it is another one
 
 
 class _MergeRequestEvent(Struct, frozen=True):
@@ -220,6 +221,8 @@ def _merge_request(body: bytes) -> Meaning:
 def _proposal(request: _MergeRequest, changes: _Changes | None) -> Proposal | None:
     if request.action == "update" and request.oldrev:  # without it the title changed, or such
         return "updated"
+    if request.action == "update" and changes is not None and changes.target_branch is not None:
+        return "updated"  # for another branch it is another change
     was_draft = changes is not None and changes.draft is not None and changes.draft.previous is True
     if request.action == "update" and was_draft and not request.draft:
         return "ready"

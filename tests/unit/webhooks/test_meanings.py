@@ -54,6 +54,19 @@ def test_github__W17_other_actions_start_nothing(action: str):
     assert isinstance(github("pull_request", a_payload("github/pull_request.opened", action=action)), Uninteresting)
 
 
+def test_pull_request__that_is_for_another_branch_now_is_another_change():
+    edited = a_payload("github/pull_request.opened", action="edited", changes={"base": {"ref": {"from": "dev"}}})
+    renamed = a_payload("github/pull_request.opened", action="edited", changes={"title": {"from": "x"}})
+    request = a_payload("gitlab/merge_request")
+    request["object_attributes"] |= {"action": "update", "oldrev": None}
+    moved = request | {"changes": {"target_branch": {"previous": "dev", "current": "main"}}}
+
+    assert isinstance(github("pull_request", edited), ChangeProposed)
+    assert isinstance(github("pull_request", renamed), Uninteresting)
+    assert isinstance(gitlab(moved), ChangeProposed)
+    assert isinstance(gitlab(request | {"changes": {}}), Uninteresting)
+
+
 @pytest.mark.parametrize("head_repo", [{"id": 7}, None])
 def test_github__W20_a_head_elsewhere_is_a_fork(head_repo: dict[str, int] | None):
     found = github("pull_request", a_payload("github/pull_request.opened", pull_request__head__repo=head_repo))
