@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,7 +19,7 @@ from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
-from server.domain.jobs import Cause, JobView, NewJob, SentSuite
+from server.domain.jobs import Cause, JobRequest, NewJob, SentSuite
 from server.domain.links import Link
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
@@ -32,9 +32,11 @@ from server.services.identity import read_caller
 from server.services.publishing import KeptSnapshot, encode_canonical, trials_a_model
 from server.services.reading import read_job
 from server.services.submitting import RunRequest, new_job, submit_new
-from server.store import notify_targets, subjects
+from server.store import jobs, notify_targets, subjects
 
 LISTED: Final = 20  # lines of what is wrong
+# Back after another head, for another branch, in place of a workflow's: no head has more reasons at once.
+MOST_CAUSES: Final = 4
 # What is nobody's fault in the change, and is no verdict on it.
 NO_VERDICT: Final = (QuotaExceeded, NotAllowed, NotFound)
 NO_VERDICT_CODES: Final = frozenset({"invalid_models"})
@@ -83,42 +85,67 @@ class NothingLeft(Exception):
     """Every case of the suite is judged by a model, which is not paid for here."""
 
 
+class Submitted(NamedTuple):
+    """The job of a package; not new where the same event had it before."""
+
+    job_id: UUID
+    is_new: bool
+
+
 async def submit_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
-) -> bool:
-    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft.
+) -> Submitted:
+    """Raises ServiceError, NothingLeft.
 
     A head that comes back after another one was tested had its job ended by that: it gets another one. So does one that
-    was tested for another branch.
+    was tested for another branch, and one whose event somebody's workflow used for a run by other rules.
     """
-    new = await _new_job(acting, link, order, ready, models)
-    submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
-    if submission.job_id == new.id or order.change.cause != "head":
-        return submission.job_id == new.id
-    earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), submission.job_id)
-    cause = _cause_again(order.change, earlier)
-    if cause is None:
-        return False
-    back = msgspec.structs.replace(order.change, cause=cause)
-    again = await _new_job(acting, link, msgspec.structs.replace(order, change=back), ready, models)
-    submission = await submit_new(acting.db, acting.admission, acting.wakeups, again)
-    return submission.job_id == again.id
+    change = order.change
+    for _ in range(MOST_CAUSES):
+        new = await _new_job(acting, link, msgspec.structs.replace(order, change=change), ready, models)
+        submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
+        if submission.job_id == new.id:
+            return Submitted(new.id, is_new=True)
+        cause = await _cause_again(acting, order, ready, new, submission.job_id)
+        if cause is None:
+            break
+        change = msgspec.structs.replace(order.change, cause=cause)
+    return Submitted(submission.job_id, is_new=False)
 
 
-def _cause_again(change: Change, earlier: JobView) -> str | None:
-    """Why the head is run once more though it was before; None: it is not."""
+async def _cause_again(acting: Acting, order: Order, ready: Ready, new: NewJob, earlier_id: UUID) -> str | None:
+    """Why the head is run once more though its event has a job already; None: that one is what would be run."""
+    caller = await read_caller(acting.db, new.credential)
+    asked = await jobs.read_request(acting.db, earlier_id, seen_by=caller.asker_id)
+    if asked is None or not (asked.is_by_rules or _is_same(asked, new, ready)):
+        rules = msgspec.json.encode([ready.head.snapshot_id, new.against, sorted(new.models)])
+        return f"rules:{hashlib.sha256(rules).hexdigest()}"
+    if order.change.cause != "head":
+        return None
+    earlier = await read_job(acting.db, caller, earlier_id)
     if earlier.superseded_by is not None:
         return f"back:{earlier.superseded_by}"
     before = earlier.change.base_ref if earlier.change is not None else UNSET
-    if UNSET in (before, change.base_ref) or before == change.base_ref:
+    if UNSET in (before, order.change.base_ref) or before == order.change.base_ref:
         return None
     # A pull request is for another branch now, whose rules are others.
-    return f"base:{hashlib.sha256(str(change.base_ref).encode()).hexdigest()}"
+    return f"base:{hashlib.sha256(str(order.change.base_ref).encode()).hexdigest()}"
+
+
+def _is_same(asked: JobRequest, new: NewJob, ready: Ready) -> bool:
+    """Whether a workflow asked for what the repository's rules ask for: the commit's files, suite, models and gate."""
+    mine, theirs = new.against or Against(), asked.against or Against()
+    return (
+        asked.snapshot_id == ready.head.snapshot_id
+        and (asked.suite_is_current if new.suite is None else asked.suite.id == new.suite.id)
+        and set(asked.models) == set(new.models)
+        and (mine.gate, mine.min_score, mine.some_cases) == (theirs.gate, theirs.min_score, theirs.some_cases)
+    )
 
 
 async def upload_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
-) -> bool:
+) -> Submitted:
     """As `submit_package`, for the published version that the manifest names, with its results uploaded."""
     after = ready.touched.after
     version = after.version if isinstance(after, Wanted) else None
@@ -128,7 +155,7 @@ async def upload_package(
     new = await new_job(request, _credential(link), key=None, models=models, cache_days=0)
     new = msgspec.structs.replace(new, report=await _told(acting, link, order, ready))
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
-    return submission.job_id == new.id
+    return Submitted(submission.job_id, is_new=submission.job_id == new.id)
 
 
 async def _new_job(

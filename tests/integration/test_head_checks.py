@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -16,7 +17,7 @@ import pytest
 from server.domain.change_heads import pull_line
 from server.domain.changes import Change
 from server.domain.events import Repository
-from server.domain.heads import Said, TouchedPart, with_run
+from server.domain.heads import Said, TouchedPart, with_rerun, with_run
 from server.domain.links import NewLink
 from server.services.delivering import Outgoing, deliver
 from server.services.linking import link_of_job
@@ -69,8 +70,14 @@ async def touched(
 async def submitted(
     db: asyncpg.Pool, account: uuid.UUID, forge: Forge, *suites: str, change: Change | None = None, **changes: Any
 ) -> None:
+    """Each by the service itself, and part of the sum if that is known."""
+    found, at = change or the_change(forge), datetime.now(UTC)
+    link = await link_of_job(db, forge=found.forge, repository_id=forge.id, account_id=account)
     for suite in suites:
-        await a_job(db, account, key=None, change=change or the_change(forge), suite_name=suite, **changes)
+        job_id = await a_job(db, account, key=None, change=found, suite_name=suite, **changes)
+        part = TouchedPart(package="p", suite_name=suite, at=at, job_id=job_id)
+        if link is not None:
+            await report_head(db, link, found, changed=partial(with_rerun, change=found, parts=[part], at=at))
 
 
 async def ended(db: asyncpg.Pool, *conclusions: str) -> None:
@@ -343,6 +350,21 @@ async def test_check__a_run_for_another_branch_does_not_count(db: asyncpg.Pool, 
     await ended(db, "failed")
     await touched(db, account, github, change=loose)
     await submitted(db, account, github, "one", change=msgspec.structs.replace(loose, cause="base:loose"))
+    await ended(db, "passed")
+
+    await deliver_due(db, out)
+
+    assert shown(github) == [("completed", "failure", "1 of 1 package failed")]
+
+
+async def test_check__a_run_that_somebody_elses_workflow_sent_does_not_count(
+    db: asyncpg.Pool, github: GitHubForge, out: Outgoing
+):
+    account = await a_github_account(db, github)
+    await touched(db, account, github, "one")
+    await submitted(db, account, github, "one")
+    await ended(db, "failed")
+    await a_job(db, account, key=None, change=the_change(github, cause="attempt:2"), suite_name="one")
     await ended(db, "passed")
 
     await deliver_due(db, out)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+from evals.archives import pack
 from tests.forge_stories import SUITE, Story, a_package
+from tests.standins.repository import Content
 
 FAILING = SUITE.replace("value: hello", "value: nowhere")
 LENIENT = b"gate: {fail-on: never}"
@@ -16,6 +18,18 @@ def two_packages(story: Story, *, second: str = SUITE) -> tuple[str, str]:
     head = story.commit(a_package("one", folder="one") | a_package("two", folder="two", suite=second), on=base)
     story.propose(head, base)
     return base, head
+
+
+def sent_by_a_workflow(story: Story, head: str, files: dict[str, Content]) -> None:
+    """A run of these files for the pull request's event, without anything of the repository's rules."""
+    client, gzip = story.account.client, {"Content-Type": "application/gzip"}
+    snapshot = client.post("/api/v1/package-snapshots", content=pack(files), headers=gzip).json()
+    change = {
+        "forge": "github", "repository": story.forge.name, "repository_id": story.forge.id, "ref": "feature",
+        "head_sha": head, "base_ref": "main", "pull_request": 12,
+    }  # fmt: skip
+    sent = client.post("/api/v1/test-jobs/run", json={"snapshot_id": snapshot["snapshot_id"], "change": change})
+    assert sent.status_code == 202, sent.text
 
 
 def check_runs(story: Story, head: str) -> list[str]:
@@ -130,3 +144,32 @@ def test_required__a_stranger_who_proposes_the_same_commit_once_more_changes_not
 
     assert story.check(head)[:2] == ("failure", "1 of 2 packages failed")
     assert set(check_runs(story, head)) == {"failure"}
+
+
+def test_required__a_run_that_a_workflow_sent_first_by_its_own_rules_is_not_joined(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one", suite=FAILING), on=base)
+    story.propose(head, base)
+    sent_by_a_workflow(story, head, a_package("one"))
+
+    ended = [story.ended(story.tell_of(head, action=action)) for action in ("opened", "reopened")]
+
+    jobs = story.jobs_ended(2)
+    assert [job["conclusion"] for job in jobs] == ["passed", "failed"]
+    assert ended == [("handled", "1 job submitted."), ("handled", "1 known already.")]
+    assert story.check(head)[:2] == ("failure", "1 of 1 package failed")
+
+
+def test_required__a_run_that_a_workflow_sent_first_by_the_same_rules_is_joined_and_paid_for_once(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one", folder="one"), on=base)
+    story.propose(head, base)
+    sent_by_a_workflow(story, head, a_package("one"))
+
+    assert story.ended(story.tell_of(head, action="opened")) == ("handled", "1 known already.")
+
+    (job,) = story.jobs_ended(1)
+    conclusion, title, summary = story.check(head)
+    assert (conclusion, title) == ("success", "1 package passed")
+    assert str(job["id"]) in summary
+    assert story.charges() == 1

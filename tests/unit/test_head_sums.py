@@ -43,7 +43,7 @@ def a_job(ended: str = "", **changes: Any) -> PartJob:
     usual: dict[str, Any] = {
         "id": uuid.uuid4(), "status": "completed" if is_verdict else "failed" if ended else "queued",
         "conclusion": ended if is_verdict else None, "error_code": None if is_verdict or not ended else ended,
-        "created_at": NOON, "started_at": NOON if ended else None, "tests_passed": 1 if is_verdict else None,
+        "started_at": NOON if ended else None, "tests_passed": 1 if is_verdict else None,
         "total_tests": 2 if is_verdict else None,
     }  # fmt: skip
     return PartJob(**usual | changes)
@@ -112,21 +112,14 @@ def test_sum__a_package_that_is_reported_on_counts_by_its_report():
     assert said(run(*removed)) == ("neutral", "Nothing to test")
 
 
-def test_sum__of_a_report_and_a_job_the_newer_one_counts():
-    head = run(*parts("one", said=REMOVED))
-
-    assert said(head, {"one": a_job("failed", created_at=NOON - timedelta(seconds=1))})[0] == "neutral"
-    assert said(head, {"one": a_job("failed", created_at=NOON + timedelta(seconds=1))})[0] == "failure"
-
-
 def test_sum__lists_each_package_with_its_state_and_its_page():
     one, two = a_job("passed"), a_job()
     standing = summed(run(*parts("one", "two"), *parts("three", said=REMOVED)), {"one": one, "two": two}).standing
 
     assert [(part.package, part.state, part.title, part.url) for part in standing.parts] == [
         ("one", "success", "1 of 2 tests passed", f"https://testing.example/jobs/{one.id}"),
-        ("two", "queued", "Waiting for its turn", f"https://testing.example/jobs/{two.id}"),
         ("three", "neutral", "The package was removed", ""),
+        ("two", "queued", "Waiting for its turn", f"https://testing.example/jobs/{two.id}"),
     ]
 
 
