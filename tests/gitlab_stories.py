@@ -40,10 +40,12 @@ class GitLabStory(Story):
         return {"project": {"id": self.forge.id, "path_with_namespace": self.forge.name, "default_branch": "main"}}
 
     def tell_of(self, head: str, *, number: int = 12, action: str = "update", **more: Any) -> str:
+        """The delivery of a merge request's event. An update is a push, unless `changes` says what else it is."""
         request = self.forge.requests[number]
+        is_push = action == "update" and "changes" not in more
         payload = a_payload("gitlab/merge_request", **self.about())
         payload["object_attributes"] |= {
-            "iid": number, "action": action, "oldrev": "1" * 40 if action == "update" else None,
+            "iid": number, "action": action, "oldrev": "1" * 40 if is_push else None,
             "source_branch": request["source_branch"], "target_branch": request["target_branch"],
             "source_project_id": request["source_project_id"], "target_project_id": self.forge.id,
             "last_commit": {"id": head}, "draft": request["draft"], "work_in_progress": request["draft"],
