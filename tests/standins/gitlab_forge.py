@@ -14,7 +14,9 @@ ACTIVE = "active"
 
 
 class GitLabForge(StandIn):
-    """One project `name` with number `id`. `repository` has its commits, `reported` what people see.
+    """One project `name` with number `id`, and others at the same address in `beside`.
+
+    `repository` has its commits, `reported` what people see.
 
     forge.repository.commit({...}, branch="main")    a commit, by its files
     forge.propose(12, head, base)                    a merge request
@@ -36,6 +38,7 @@ class GitLabForge(StandIn):
         self.token_level = 40  # of whoever the tokens stand for: a maintainer
         self.group = (800, name.rpartition("/")[0])  # number and path of the group that it lies in
         self.more_projects: dict[int, str] = {}  # number -> path, beside the one that can be read
+        self.beside: list[GitLabForge] = []  # projects that can be read, too; only this one is asked over the network
         self.reported = GitLab()
 
     def propose(self, number: int, head: str, base: str, **changes: Any) -> dict[str, Any]:
@@ -54,14 +57,27 @@ class GitLabForge(StandIn):
 
     def answer(self, seen: Seen) -> Answer:
         operation = require(seen)
-        return answered(operation, self._answer(seen, self._login_of(seen)))
+        login = self._login_of(seen)
+        asked = next((one for one in self.beside if one.is_about(seen)), self)
+        answer = answered(operation, asked._answer(seen, login))
+        if asked is not self:
+            self.violations += asked.violations
+            asked.violations = []
+        return answer
+
+    def is_about(self, seen: Seen) -> bool:
+        """Whether the request is for this project, by number or path."""
+        return f"{seen.path}/".startswith(tuple(f"/api/v4/projects/{one}/" for one in self._names()))
+
+    def _names(self) -> tuple[str, str]:
+        return str(self.id), self.name.replace("/", "%2F")
 
     def _answer(self, seen: Seen, login: str) -> Answer:
         if seen.path == "/api/v4/user":
             return Answer(body={"id": 900, "username": login, "state": ACTIVE, "bot": True})
         if found := self._about_groups(seen):
             return found
-        for project in (str(self.id), self.name.replace("/", "%2F")):
+        for project in self._names():
             prefix = f"/api/v4/projects/{project}"
             if seen.path == prefix and seen.method == "GET":
                 return Answer(body=self._project())
