@@ -131,7 +131,7 @@ class GitLabForge(StandIn):
         named = re.fullmatch(r"/statuses/([0-9a-f]{40})", path)
         if named and named[1] not in self.repository.commits:
             return Answer(status=404, body={"message": "404 Commit Not Found"})
-        if named and "ref" not in seen.json() and not self._is_on_a_branch(named[1]):
+        if named and "ref" not in seen.json() and not self._has_pipeline_or_branch(named[1]):
             return Answer(status=404, body={"message": "404 References for commit Not Found"})
         self.reported.login, self.reported.url = login, self.url
         answer = self.reported.answer_about_project(seen, path)
@@ -139,11 +139,12 @@ class GitLabForge(StandIn):
         self.reported.violations = []
         return answer
 
-    def _is_on_a_branch(self, sha: str) -> bool:
-        """Of this project: a fork's commit is not, nor one that only a tag holds."""
+    def _has_pipeline_or_branch(self, sha: str) -> bool:
+        """A fork's commit has neither, nor one that only a tag holds; an earlier status made a pipeline of its own."""
         heads = [*self.repository.branches.values()]
         heads += [one["sha"] for one in self.requests.values() if one["source_project_id"] == self.id]
-        return any(sha in self.repository.ancestors(head) for head in heads if head in self.repository.parents)
+        is_on_one = any(sha in self.repository.ancestors(head) for head in heads if head in self.repository.parents)
+        return is_on_one or any(one["sha"] == sha for one in self.reported.statuses)
 
     def _tree(self, seen: Seen) -> Answer:
         if seen.query.get("pagination") != "keyset":
