@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -43,6 +44,8 @@ SIGNING_SECRET: Final = "GITLAB_SIGNING_SECRET"  # noqa: S105 - the name of a se
 TOKEN: Final = "GITLAB_WEBHOOK_SECRET"  # noqa: S105 - as above
 FORGE: Final = "gitlab"
 BRANCH, TAG = "refs/heads/", "refs/tags/"
+# How a title begins that makes a draft: https://docs.gitlab.com/user/project/merge_requests/drafts/; WIP before 14.
+_DRAFT = re.compile(r"\s*(?:\[draft\]|\(draft\)|draft:|\[wip\]|wip:)", re.IGNORECASE)
 
 
 def is_authentic(delivery: Delivery, secrets: Secrets, now: float) -> bool:
@@ -143,14 +146,20 @@ class _LabelChange(Struct, frozen=True):
     current: list[_Label] = []
 
 
-class _WasDraft(Struct, frozen=True):
+class _DraftChange(Struct, frozen=True):
     previous: bool | None = None
     current: bool | None = None
 
 
+class _TitleChange(Struct, frozen=True):
+    previous: str | None = None
+    current: str | None = None
+
+
 class _Changes(Struct, frozen=True):
     labels: _LabelChange | None = None
-    draft: _WasDraft | None = None
+    draft: _DraftChange | None = None
+    title: _TitleChange | None = None
 
 
 class _MergeRequestEvent(Struct, frozen=True):
@@ -191,7 +200,11 @@ def _merge_request(body: bytes) -> Meaning:
     request = event.object_attributes
     if request.last_commit is None:
         return Uninteresting("The merge request has no commit.")
-    if label := _new_label(event.changes):
+    action = _proposal(request, event.changes)
+    label = _new_label(request, event.changes)
+    is_from_fork = request.source_project_id != event.project.id
+    # One update can say both; what approves a stranger's change also runs it.
+    if label is not None and (action is None or is_from_fork):
         return LabelSet(
             repository=_repository(event.project),
             number=request.iid,
@@ -201,7 +214,6 @@ def _merge_request(body: bytes) -> Meaning:
             author=event.user.username,
             at=moment(request.updated_at),
         )
-    action = _proposal(request, event.changes)
     if action is None:
         return Uninteresting("This action of the event starts nothing.")
     return ChangeProposed(
@@ -212,7 +224,7 @@ def _merge_request(body: bytes) -> Meaning:
         head_ref=request.source_branch,
         head_repository_id=request.source_project_id,
         base_ref=request.target_branch,
-        is_draft=request.draft or request.work_in_progress,
+        is_draft=_is_draft(request),
         at=moment(request.updated_at),
     )
 
@@ -220,15 +232,32 @@ def _merge_request(body: bytes) -> Meaning:
 def _proposal(request: _MergeRequest, changes: _Changes | None) -> Proposal | None:
     if request.action == "update" and request.oldrev:  # without it the title changed, or such
         return "updated"
-    was_draft = changes is not None and changes.draft is not None and changes.draft.previous is True
-    if request.action == "update" and was_draft and not request.draft:
+    if request.action == "update" and not _is_draft(request) and _was_draft(changes):
         return "ready"
     return _PROPOSALS.get(request.action)
 
 
-def _new_label(changes: _Changes | None) -> str | None:
-    """The label that was put on; of several, the one that sorts first, as each starts the same."""
-    if changes is None or changes.labels is None:
+def _is_draft(request: _MergeRequest) -> bool:
+    return request.draft or request.work_in_progress
+
+
+def _was_draft(changes: _Changes | None) -> bool:
+    if changes is None:
+        return False
+    if changes.draft is not None:
+        return changes.draft.previous is True
+    # Servers before 14 name the title alone.
+    title = changes.title
+    return title is not None and _DRAFT.match(title.previous or "") is not None
+
+
+def _new_label(request: _MergeRequest, changes: _Changes | None) -> str | None:
+    """The label that was put on; of several, the one that sorts first, as each starts the same.
+
+    Only an update that brings no code can put one on: beside a push some servers list all labels as new, and a label
+    that counted there would approve a commit that nobody looked at. https://gitlab.com/gitlab-org/gitlab/-/issues/216874
+    """
+    if request.action != "update" or request.oldrev or changes is None or changes.labels is None:
         return None
     new = {label.title for label in changes.labels.current} - {label.title for label in changes.labels.previous}
     return min(new, default=None)
