@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from evals.errors import InvalidPackage
 from evals.suites import suite_digest, without_judges
@@ -18,7 +19,7 @@ from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
-from server.domain.jobs import Cause, NewJob, SentSuite
+from server.domain.jobs import Cause, JobView, NewJob, SentSuite
 from server.domain.links import Link
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
@@ -50,6 +51,7 @@ class Report(Struct, frozen=True, kw_only=True):
     summary: str
     package: str | None = None
     suite_name: str = DEFAULT_SUITE
+    is_untested: bool = False  # there would have been something to test
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -63,6 +65,8 @@ class Order(Struct, frozen=True, kw_only=True):
     fork: ForkRules | None = None  # of a stranger's change
     job_cause: Cause = "submit"
     only: Only | None = None
+    is_partial: bool = False  # `only` leaves out what the change touches, too
+    warning: Report | None = None  # said of the change as a whole, whatever its packages come to
     nothing: str = "No package is touched by this change, so there is nothing to test."
     uploads: bool = False  # results are uploaded for the version that is published
 
@@ -84,19 +88,32 @@ async def submit_package(
 ) -> bool:
     """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft.
 
-    A head that comes back after another one was tested had its job ended by that: it gets another one.
+    A head that comes back after another one was tested had its job ended by that: it gets another one. So does one that
+    was tested for another branch.
     """
     new = await _new_job(acting, link, order, ready, models)
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
     if submission.job_id == new.id or order.change.cause != "head":
         return submission.job_id == new.id
     earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), submission.job_id)
-    if earlier.superseded_by is None:
+    cause = _cause_again(order.change, earlier)
+    if cause is None:
         return False
-    back = msgspec.structs.replace(order.change, cause=f"back:{earlier.superseded_by}")
+    back = msgspec.structs.replace(order.change, cause=cause)
     again = await _new_job(acting, link, msgspec.structs.replace(order, change=back), ready, models)
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, again)
     return submission.job_id == again.id
+
+
+def _cause_again(change: Change, earlier: JobView) -> str | None:
+    """Why the head is run once more though it was before; None: it is not."""
+    if earlier.superseded_by is not None:
+        return f"back:{earlier.superseded_by}"
+    before = earlier.change.base_ref if earlier.change is not None else UNSET
+    if UNSET in (before, change.base_ref) or before == change.base_ref:
+        return None
+    # A pull request is for another branch now, whose rules are others.
+    return f"base:{hashlib.sha256(str(change.base_ref).encode()).hexdigest()}"
 
 
 async def upload_package(
@@ -195,8 +212,13 @@ def refusal(ready: Ready, error: ServiceError) -> Report:
         words = "The package had tests, and the change removes them. Put them back, or merge over this check."
         return report_of(ready.touched, "failure", "The tests were removed", words)
     if isinstance(error, NO_VERDICT) or error.error_code in NO_VERDICT_CODES:
-        return report_of(ready.touched, "neutral", "The tests were not run", listed(error))
+        return untested(ready.touched, listed(error))
     return report_of(ready.touched, "failure", "The tests cannot be run", listed(error))
+
+
+def untested(touched: Touched, summary: str) -> Report:
+    """Of one package that has tests, which is no verdict on the change."""
+    return msgspec.structs.replace(report_of(touched, "neutral", "The tests were not run", summary), is_untested=True)
 
 
 def report_of(touched: Touched, state: Told, title: str, summary: str) -> Report:
