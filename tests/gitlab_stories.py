@@ -39,11 +39,13 @@ class GitLabStory(Story):
     def about(self) -> dict[str, Any]:
         return {"project": {"id": self.forge.id, "path_with_namespace": self.forge.name, "default_branch": "main"}}
 
-    def tell_of(self, head: str, *, number: int = 12, action: str = "update", **more: Any) -> str:
+    def tell_of(
+        self, head: str, *, number: int = 12, action: str = "update", oldrev: str | None = "1" * 40, **more: Any
+    ) -> str:
         request = self.forge.requests[number]
         payload = a_payload("gitlab/merge_request", **self.about())
         payload["object_attributes"] |= {
-            "iid": number, "action": action, "oldrev": "1" * 40 if action == "update" else None,
+            "iid": number, "action": action, "oldrev": oldrev if action == "update" else None,
             "source_branch": request["source_branch"], "target_branch": request["target_branch"],
             "source_project_id": request["source_project_id"], "target_project_id": self.forge.id,
             "last_commit": {"id": head}, "draft": request["draft"], "work_in_progress": request["draft"],
@@ -52,9 +54,15 @@ class GitLabStory(Story):
         payload["changes"] = {}
         return self.send("Merge Request Hook", payload | more)
 
+    def update(self, changes: dict[str, Any], *, number: int = 12, by: tuple[str, int] = ANN) -> str:
+        """Something else than its commits is different now."""
+        head, more = self.forge.requests[number]["sha"], {"changes": changes, "user": {"username": by[0], "id": by[1]}}
+        return self.tell_of(head, number=number, oldrev=None, **more)
+
     def label(self, head: str, label: str = "prpm-test", *, number: int = 12, by: tuple[str, int] = ANN) -> str:
         changes = {"labels": {"previous": [], "current": [{"title": label}]}}
-        return self.tell_of(head, number=number, changes=changes, user={"username": by[0], "id": by[1]})
+        who = {"username": by[0], "id": by[1]}
+        return self.tell_of(head, number=number, oldrev=None, changes=changes, user=who)
 
     def comment(self, text: str, *, by: tuple[str, int] = ANN, number: int = 12, comment_id: int | None = None) -> str:
         payload = {
@@ -67,9 +75,15 @@ class GitLabStory(Story):
         }  # fmt: skip
         return self.send("Note Hook", payload | self.about())
 
-    def push(self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main") -> str:
+    def push(
+        self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main", tag_object: str | None = None
+    ) -> str:
+        if ref.startswith("refs/tags/"):
+            with self.forge.lock:
+                self.forge.repository.tags[ref.removeprefix("refs/tags/")] = tag_object or after
         kind = "tag_push" if ref.startswith("refs/tags/") else "push"
-        payload = a_payload("gitlab/push", object_kind=kind, ref=ref, before=before, after=after, **self.about())
+        payload = a_payload("gitlab/push", object_kind=kind, ref=ref, before=before, **self.about())
+        payload |= {"after": tag_object or after, "checkout_sha": after}
         return self.send("Tag Push Hook" if kind == "tag_push" else "Push Hook", payload)
 
     def gitlab_now(self) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from evals.errors import InvalidPackage
 from evals.suites import suite_digest, without_judges
@@ -18,7 +18,8 @@ from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
-from server.domain.jobs import Cause, NewJob, SentSuite
+from server.domain.events import LONGEST_CAUSE
+from server.domain.jobs import Cause, JobView, NewJob, SentSuite
 from server.domain.links import Link
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
@@ -82,21 +83,33 @@ class NothingLeft(Exception):
 async def submit_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
 ) -> bool:
-    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft.
-
-    A head that comes back after another one was tested had its job ended by that: it gets another one.
-    """
+    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft."""
     new = await _new_job(acting, link, order, ready, models)
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
     if submission.job_id == new.id or order.change.cause != "head":
         return submission.job_id == new.id
     earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), submission.job_id)
-    if earlier.superseded_by is None:
+    cause = _why_again(earlier, order.change)
+    if cause is None:
         return False
-    back = msgspec.structs.replace(order.change, cause=f"back:{earlier.superseded_by}")
-    again = await _new_job(acting, link, msgspec.structs.replace(order, change=back), ready, models)
+    change = msgspec.structs.replace(order.change, cause=cause)
+    again = await _new_job(acting, link, msgspec.structs.replace(order, change=change), ready, models)
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, again)
     return submission.job_id == again.id
+
+
+def _why_again(earlier: JobView, change: Change) -> str | None:
+    """What causes another run of a head that had one; None where that one says all that there is to say.
+
+    A head that comes back after another one was tested had its job ended by that. One that is for another branch by now
+    was compared with what the one before has.
+    """
+    if earlier.superseded_by is not None:
+        return f"back:{earlier.superseded_by}"
+    was_for = earlier.change.base_ref if earlier.change is not None else UNSET
+    if isinstance(was_for, str) and isinstance(change.base_ref, str) and was_for != change.base_ref:
+        return f"base:{change.base_ref}"[:LONGEST_CAUSE]
+    return None
 
 
 async def upload_package(
