@@ -11,6 +11,8 @@ NO_TITLE = "Prompt tests"
 # Of a check that no job stands behind: the same for all of them, so that a job can take the place of one.
 NO_JOB = "state"
 WAITING = ("queued", "in_progress")
+# What needs somebody's doing: whoever has to do it needs more words than a commit's status has room for.
+TO_DO = ("action_required", "failure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,7 @@ class Standing:
     """One check of a commit, as a forge is to show it now. Title and summary may hold other people's text.
 
     `key` names the check among those of its commit: the job's id, or `NO_JOB`. `state` is queued, in_progress, neutral,
-    failure or action_required.
+    failure or action_required. `is_answer`: somebody asked for it in a comment, and waits to read it.
     """
 
     key: str
@@ -29,6 +31,7 @@ class Standing:
     accepted_at: datetime  # with its zone
     summary: str = ""
     url: str = ""
+    is_answer: bool = False
 
     def __post_init__(self) -> None:
         if self.accepted_at.tzinfo is None:
@@ -43,3 +46,8 @@ class Standing:
     def is_waiting(self) -> bool:
         """Whether something is still to come."""
         return self.state in WAITING
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the summary has to be read, and not the title alone."""
+        return self.state in TO_DO or self.is_answer

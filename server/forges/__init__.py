@@ -86,7 +86,7 @@ class Proposed(Struct, frozen=True, kw_only=True):
     head_ref: str
     head_repository_id: int | None
     base_ref: str
-    base_sha: str
+    base_sha: str | None  # None where the forge has not found out yet
     is_open: bool
     is_draft: bool
 

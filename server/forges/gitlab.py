@@ -38,6 +38,7 @@ PAGE_BYTES = 16 * 2**20
 PER_PAGE = 100
 READ_SECONDS = 30.0
 MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked through
+TAG_REF = "refs/tags/"
 DEVELOPER, MAINTAINER = 30, 40  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
 KINDS: dict[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
@@ -118,13 +119,15 @@ def proposed(place: Place, number: int) -> Asking[Proposed]:
     answer = yield from _get(f"{_base(place)}/merge_requests/{number}", place.token, doing="read the merge request")
     body = answer.json()
     source = member(body, "source_project_id")
+    # Empty for a moment in a new merge request: https://docs.gitlab.com/api/merge_requests/#empty-api-fields-for-new-merge-requests
+    base = member(body, "diff_refs", "start_sha")
     return Proposed(
         number=number,
         head_sha=_text(body, "sha"),
         head_ref=_text(body, "source_branch"),
         head_repository_id=source if isinstance(source, int) else None,
         base_ref=_text(body, "target_branch"),
-        base_sha=_text(body, "diff_refs", "start_sha"),
+        base_sha=base if isinstance(base, str) and base else None,
         is_open=member(body, "state") == "opened",
         is_draft=member(body, "draft") is True,
     )
@@ -232,6 +235,7 @@ def report_to(place: Place, to: ReportTo) -> GitLabTarget:
         comment=to.settings.comment,
         commit_status=to.settings.check or to.settings.commit_status,
         is_from_fork=request is not None,  # it may be; a change does not say
+        ref=to.change.ref.removeprefix(TAG_REF) if to.change.ref.startswith(TAG_REF) else None,
         api_url=place.api_url,
     )
 

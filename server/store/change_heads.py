@@ -68,6 +68,11 @@ async def read_tested(
     return Tested(**row) if row else None
 
 
+async def was_submitted_here(db: asyncpg.Pool, job_id: UUID) -> bool:
+    """Whether the service itself submitted the job, and not somebody with a token."""
+    return await db.fetchval(SQL["was_submitted_here"], job_id) is True
+
+
 async def list_live_jobs(
     db: asyncpg.Pool, *, account_id: UUID, forge: str, repository_id: int, pull_request: int, until: datetime | None
 ) -> list[UUID]:

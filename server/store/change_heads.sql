@@ -65,6 +65,11 @@ FROM test_jobs j JOIN packages p ON p.id = j.package_id
 WHERE j.id = $2 AND j.user_id = $1 AND j.change ->> 'forge' = $3
   AND (j.change ->> 'repository_id')::BIGINT = $4 AND j.change ->> 'head_sha' = $5;
 
+-- name: was_submitted_here
+-- Whether the service itself submitted the job, which alone says how it is reported. By the primary key.
+-- $1 job_id
+SELECT report IS NOT NULL FROM test_jobs WHERE id = $1;
+
 -- name: list_live_jobs
 -- Jobs of a pull request that wait or run, by the account's heads and leases.
 -- $1 account, $2 forge, $3 repository_id, $4 pull request, $5 submitted until then, or NULL

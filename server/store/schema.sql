@@ -883,6 +883,29 @@ CREATE TRIGGER test_jobs_tell AFTER UPDATE OF status ON test_jobs FOR EACH ROW
 WHEN (OLD.status IN ('queued', 'running') AND NEW.status IN ('completed', 'failed'))
 EXECUTE FUNCTION tell_of_job();
 
+-- What a model said to a job that has no cases yet, by the number of its try: who goes on after a worker that died need not
+-- pay for it again. A try without an answer was under way when its worker died.
+CREATE TABLE suite_drafts (
+  job_id UUID NOT NULL REFERENCES test_jobs (id) ON DELETE CASCADE,
+  number INT NOT NULL,
+  model TEXT NOT NULL,
+  completion TEXT,                  -- JSON of evals.types.Completion
+  begun_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  PRIMARY KEY (job_id, number)
+);
+
+-- Of no use once the job has ended, whichever statement ended it.
+CREATE FUNCTION drop_drafts() RETURNS TRIGGER AS $$
+BEGIN
+  DELETE FROM suite_drafts d WHERE d.job_id = NEW.id;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_drop_drafts AFTER UPDATE OF status ON test_jobs FOR EACH ROW
+WHEN (NEW.suite_source = 'generated' AND NEW.status IN ('completed', 'failed'))
+EXECUTE FUNCTION drop_drafts();
+
 -- A job that an identical one answered is completed from the start.
 CREATE TRIGGER test_jobs_tell_at_once AFTER INSERT ON test_jobs FOR EACH ROW
 WHEN (NEW.status IN ('completed', 'failed'))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -48,6 +49,8 @@ SIGNING_SECRET: Final = "GITLAB_SIGNING_SECRET"  # noqa: S105 - the name of a se
 TOKEN: Final = "GITLAB_WEBHOOK_SECRET"  # noqa: S105 - as above
 FORGE: Final = "gitlab"
 BRANCH, TAG = "refs/heads/", "refs/tags/"
+# How a title begins that makes a draft: https://docs.gitlab.com/user/project/merge_requests/drafts/; WIP before 14.
+_DRAFT = re.compile(r"\s*(?:\[draft\]|\(draft\)|draft:|\[wip\]|wip:)", re.IGNORECASE)
 
 
 def is_authentic(delivery: Delivery, secrets: Secrets, now: float) -> bool:
@@ -149,20 +152,21 @@ class _LabelChange(Struct, frozen=True):
     current: list[_Label] | None = None
 
 
-class _WasDraft(Struct, frozen=True):
+class _DraftChange(Struct, frozen=True):
     previous: bool | None = None
     current: bool | None = None
 
 
-class _Target(Struct, frozen=True):
+class _TextChange(Struct, frozen=True):
     previous: str | None = None
     current: str | None = None
 
 
 class _Changes(Struct, frozen=True):
     labels: _LabelChange | None = None
-    draft: _WasDraft | None = None
-    target_branch: _Target | None = None
+    draft: _DraftChange | None = None
+    title: _TextChange | None = None
+    target_branch: _TextChange | None = None
 
 
 class _MergeRequestEvent(Struct, frozen=True):
@@ -206,8 +210,9 @@ def _merge_request(body: bytes) -> Meaning:
     if request.last_commit is None:
         return Uninteresting("The merge request has no commit.")
     proposed = _proposed(event, request.last_commit.id)
-    # One update may tell of several things: of labels, and that it is ready or for another branch.
-    if (labels := _new_labels(event.changes)) and event.user is not None:
+    labels = _new_labels(request, event.changes)
+    # One update can say both: labels, and that it is ready or for another branch.
+    if labels and event.user is not None:
         return LabelSet(
             repository=_repository(event.project),
             number=request.iid,
@@ -234,7 +239,7 @@ def _proposed(event: _MergeRequestEvent, head_sha: str) -> ChangeProposed | None
         head_ref=request.source_branch,
         head_repository_id=request.source_project_id,
         base_ref=request.target_branch,
-        is_draft=request.draft is True or request.work_in_progress is True,
+        is_draft=_is_draft(request),
         at=moment(request.updated_at),
     )
 
@@ -246,13 +251,28 @@ def _proposal(request: _MergeRequest, changes: _Changes) -> Proposal | None:
         return "updated"
     if changes.target_branch is not None and changes.target_branch.previous:
         return "retargeted"
-    was_draft = changes.draft is not None and changes.draft.previous is True
-    return "ready" if was_draft and not request.draft else None
+    return "ready" if not _is_draft(request) and _was_draft(changes) else None
 
 
-def _new_labels(changes: _Changes | None) -> tuple[str, ...]:
-    """Those that were put on, sorted."""
-    if changes is None or changes.labels is None:
+def _is_draft(request: _MergeRequest) -> bool:
+    return request.draft is True or request.work_in_progress is True
+
+
+def _was_draft(changes: _Changes) -> bool:
+    if changes.draft is not None:
+        return changes.draft.previous is True
+    # Servers before 14 name the title alone.
+    title = changes.title
+    return title is not None and _DRAFT.match(title.previous or "") is not None
+
+
+def _new_labels(request: _MergeRequest, changes: _Changes | None) -> tuple[str, ...]:
+    """Those that were put on, sorted.
+
+    Only an update that brings no code can put one on: beside a push some servers list all labels as new, and a label
+    that counted there would approve a commit that nobody looked at. https://gitlab.com/gitlab-org/gitlab/-/issues/216874
+    """
+    if request.action != "update" or request.oldrev or changes is None or changes.labels is None:
         return ()
     before = {label.title for label in changes.labels.previous or ()}
     return tuple(sorted({label.title for label in changes.labels.current or ()} - before))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from evals.archives import pack
 from tests.forge_stories import SECRET, SUITE, Story, a_package, a_story
-from tests.service import Service
+from tests.service import Service, finished_job
 from tests.standins.github_app import PRIVATE_KEY
 from tests.standins.github_forge import GitHubForge
 from tests.standins.repository import Content, Link
@@ -82,6 +83,50 @@ def test_suite__that_moves_into_another_file_still_drops_what_it_drops(story: St
     assert job["conclusion"] == "failed"
     cases = story.outcome(job)["comparison"]["cases"]
     assert [(case["title"], case["change"]) for case in cases] == [("stays polite", "removed")]
+
+
+@pytest.mark.parametrize("cause", ["head", "check_run:5"])
+def test_gate__a_job_that_a_workflow_submitted_first_is_not_taken_for_the_services_own(story: Story, cause: str):
+    """The workflow of a change is the change's: it may say that it tested this commit, with a suite that says yes."""
+    base = story.commit(a_package("one", suite=TWO_CASES), branch="main")
+    head = story.commit({"prpm.test.yaml": SUITE.encode()}, on=base)
+    story.propose(head, base)
+    if cause != "head":
+        story.ended(story.tell_of(head, action="opened"))
+        story.jobs_ended(1)
+    theirs = submitted_by_a_workflow(story, head, cause=cause)
+
+    ended = story.ended(story.tell_of(head, action="opened") if cause == "head" else story.ask_again(head, check_id=5))
+
+    assert ended == ("handled", "1 job submitted.")
+    jobs = story.jobs_ended(2 if cause == "head" else 3)
+    ours = jobs[-1]
+    assert (str(ours["id"]) != theirs, ours["change"]["cause"]) == (True, f"own:{cause}")
+    assert ours["conclusion"] == "failed"
+    assert story.check(head, "prpm / one / default")[0] == "failure"
+    # Delivered again it is the same run, whoever was first.
+    if cause == "head":
+        assert story.ended(story.tell_of(head, action="reopened")) == ("handled", "1 known already.")
+
+
+def submitted_by_a_workflow(story: Story, head: str, *, cause: str) -> str:
+    files = {path: content for path, content in a_package("one").items() if isinstance(content, bytes)}
+    client = story.account.client
+    kept = client.post(
+        "/api/v1/package-snapshots", content=pack(files), headers={"Content-Type": "application/gzip"}
+    ).json()
+    change = {
+        "forge": "github", "repository": story.forge.name, "repository_id": story.forge.id, "ref": "feature",
+        "head_sha": head, "pull_request": 12, "base_ref": "main", "cause": cause,
+    }  # fmt: skip
+    answer = client.post(
+        "/api/v1/test-jobs/run",
+        json={"package_id": kept["package_id"], "snapshot_id": kept["snapshot_id"], "change": change, "gate": "never"},
+    )
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["job_id"]
+    finished_job(story.account, job_id)
+    return job_id
 
 
 def test_logs__L2_L8_after_a_whole_story_hold_no_token_key_or_text(story: Story):

@@ -160,7 +160,7 @@ def test_merge_request__labels_that_come_with_something_else_hide_nothing(
     story.propose(head, base)
 
     changes = {"labels": {"previous": [], "current": [{"title": "bug"}]}, **more}
-    delivery = story.tell_of(head, action=action, oldrev=None, changes=changes)
+    delivery = story.tell_of(head, action=action, changes=changes)
 
     assert story.ended(delivery) == ("handled", "1 job submitted.")
 

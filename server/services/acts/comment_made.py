@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from server.domain.accounts import Credential
+from server.domain.changes import COMMENT_CAUSE
 from server.domain.commands import Command, read_command
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.errors import Conflict, NotFound
@@ -47,14 +48,14 @@ async def comment_made(acting: Acting, comment: CommentMade, delivery: ClaimedDe
     report = Report(
         state="neutral", title="What can be said in comments", summary=HELP, package="commands", suite_name="help"
     )
-    await tell(acting, reader, pull.change(cause=f"comment:{comment.comment_id}"), report)
+    await tell(acting, reader, pull.change(cause=f"{COMMENT_CAUSE}{comment.comment_id}"), report)
     return Ended("handled", "The commands were listed.")
 
 
 async def _test(acting: Acting, pull: Pull, comment: CommentMade, command: Command) -> Ended:
     if not pull.now.is_open:
         raise NothingToDo(CLOSED)
-    cause = f"comment:{comment.comment_id}"
+    cause = f"{COMMENT_CAUSE}{comment.comment_id}"
     if pull.is_from_fork:
         approval = await _approve(acting, pull, comment)
         if approval is None:
@@ -76,7 +77,7 @@ async def _approve(acting: Acting, pull: Pull, comment: CommentMade) -> str | No
     """
     if comment.at is None:
         return None
-    approval = f"comment:{comment.comment_id}"
+    approval = f"{COMMENT_CAUSE}{comment.comment_id}"
     approved = await change_heads.approve_head(
         acting.db,
         pull.line,

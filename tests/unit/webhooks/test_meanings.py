@@ -184,13 +184,11 @@ def test_github__W17_a_ping_and_unknown_events_are_no_errors():
 def test_gitlab__a_merge_requests_head_is_to_be_tested(action: str):
     found = gitlab(a_payload("gitlab/merge_request", object_attributes__action=action))
 
-    assert isinstance(found, LabelSet | ChangeProposed)
-    plain = gitlab(a_payload("gitlab/merge_request", object_attributes__action=action, changes={}))
-    assert isinstance(plain, ChangeProposed)
-    assert plain.repository == Repository(forge="gitlab", id=1, name="gitlabhq/gitlab-test", default_branch="master")
-    assert (plain.number, plain.head_ref, plain.base_ref) == (1, "ms-viewport", "master")
-    assert plain.head_sha == "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
-    assert plain.is_from_fork  # project 14 proposes to project 1
+    assert isinstance(found, ChangeProposed)  # whatever labels it lists as changed
+    assert found.repository == Repository(forge="gitlab", id=1, name="gitlabhq/gitlab-test", default_branch="master")
+    assert (found.number, found.head_ref, found.base_ref) == (1, "ms-viewport", "master")
+    assert found.head_sha == "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
+    assert found.is_from_fork  # project 14 proposes to project 1
 
 
 def test_gitlab__an_update_counts_when_the_code_changed_or_it_is_no_draft_any_more():
@@ -222,6 +220,66 @@ def test_gitlab__one_update_tells_of_all_its_labels_and_of_what_it_changed_besid
     assert found.labels == ("bug", "prpm-test")
     assert found.proposed is not None
     assert found.proposed.action == "ready"
+
+
+def test_gitlab__W20_a_push_is_a_push_though_all_labels_are_listed_as_new():
+    """Some servers list the labels that a merge request has beside each push: one would approve what it pushed."""
+    found = gitlab(
+        a_payload(
+            "gitlab/merge_request",
+            object_attributes__action="update",
+            object_attributes__oldrev=HEAD,
+            changes={"labels": {"previous": [], "current": [{"title": "prpm-test"}]}},
+        )
+    )
+
+    assert isinstance(found, ChangeProposed)
+    assert found.action == "updated"
+
+
+@pytest.mark.parametrize("project", [1, 14])
+def test_gitlab__ready_and_labelled_at_once_is_what_starts_the_test(project: int):
+    """Of a fork it is the label, which approves and runs; of a branch of the project it is that it is ready."""
+    found = gitlab(
+        a_payload(
+            "gitlab/merge_request",
+            object_attributes__action="update",
+            object_attributes__source_project_id=project,
+            changes={
+                "labels": {"previous": [], "current": [{"title": "prpm-test"}]},
+                "draft": {"previous": True, "current": False},
+            },
+        )
+    )
+
+    assert isinstance(found, ChangeProposed if project == 1 else LabelSet)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "proposal"),
+    [
+        ("Draft: polite", "polite", "ready"),
+        ("[Draft] polite", "polite", "ready"),
+        ("WIP: polite", "polite", "ready"),
+        ("drafty", "polite", None),
+        ("polite", "Draft: polite", None),
+        ("Draft: polite", "Draft: very polite", None),
+    ],
+)
+def test_gitlab__a_draft_is_known_by_its_title_where_nothing_else_says_it(
+    before: str, after: str, proposal: str | None
+):
+    is_draft = after.startswith("Draft")
+    found = gitlab(
+        a_payload(
+            "gitlab/merge_request",
+            object_attributes__action="update",
+            object_attributes__work_in_progress=is_draft,
+            changes={"title": {"previous": before, "current": after}},
+        )
+    )
+
+    assert getattr(found, "action", None) == proposal
 
 
 def test_gitlab__pushes_are_branches_tags_or_nothing():
