@@ -121,7 +121,7 @@ def submitted_by_a_workflow(story: Story, head: str, *, cause: str) -> str:
     }  # fmt: skip
     answer = client.post(
         "/api/v1/test-jobs/run",
-        json={"package_id": kept["package_id"], "snapshot_id": kept["snapshot_id"], "change": change, "gate": "never"},
+        json={"snapshot_id": kept["snapshot_id"], "change": change, "gate": "never"},
     )
     assert answer.status_code == 202, answer.text
     job_id: str = answer.json()["job_id"]
