@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 from uuid import UUID
@@ -19,7 +18,8 @@ from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
-from server.domain.jobs import Cause, JobView, NewJob, SentSuite
+from server.domain.events import LONGEST_CAUSE
+from server.domain.jobs import Cause, NewJob, SentSuite
 from server.domain.links import Link
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
@@ -32,12 +32,15 @@ from server.services.identity import read_caller
 from server.services.publishing import KeptSnapshot, encode_canonical, trials_a_model
 from server.services.reading import read_job
 from server.services.submitting import RunRequest, new_job, submit_new
-from server.store import notify_targets, subjects
+from server.store import change_heads, notify_targets, subjects
 
 LISTED: Final = 20  # lines of what is wrong
 # What is nobody's fault in the change, and is no verdict on it.
 NO_VERDICT: Final = (QuotaExceeded, NotAllowed, NotFound)
 NO_VERDICT_CODES: Final = frozenset({"invalid_models"})
+
+FOR_A_HEAD: Final = frozenset({"head", "own:head"})
+MOST_CAUSES: Final = 4  # head, own:head, back:, own:back:
 
 Told = Literal["neutral", "failure", "action_required"]
 Only = Callable[[Touched], bool]
@@ -86,34 +89,38 @@ class NothingLeft(Exception):
 async def submit_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
 ) -> bool:
-    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft.
+    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft."""
+    change = order.change
+    for _ in range(MOST_CAUSES):
+        new = await _new_job(acting, link, msgspec.structs.replace(order, change=change), ready, models)
+        submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
+        if submission.job_id == new.id:
+            return True
+        cause = await _why_again(acting, new, change, submission.job_id)
+        if cause is None:
+            return False
+        change = msgspec.structs.replace(change, cause=cause[:LONGEST_CAUSE])
+    return False
 
-    A head that comes back after another one was tested had its job ended by that: it gets another one. So does one that
-    was tested for another branch.
+
+async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UUID) -> str | None:
+    """What causes another run of what had one; None where that one says all that there is to say.
+
+    What a token submitted, as a workflow does that the change itself may alter, has the files, the suite and the gate
+    that its sender chose: the change is judged by a run of our own. A head that comes back after another one was tested
+    had its job ended by that. One that is for another branch by now was compared with what the one before has.
     """
-    new = await _new_job(acting, link, order, ready, models)
-    submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
-    if submission.job_id == new.id or order.change.cause != "head":
-        return submission.job_id == new.id
-    earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), submission.job_id)
-    cause = _cause_again(order.change, earlier)
-    if cause is None:
-        return False
-    back = msgspec.structs.replace(order.change, cause=cause)
-    again = await _new_job(acting, link, msgspec.structs.replace(order, change=back), ready, models)
-    submission = await submit_new(acting.db, acting.admission, acting.wakeups, again)
-    return submission.job_id == again.id
-
-
-def _cause_again(change: Change, earlier: JobView) -> str | None:
-    """Why the head is run once more though it was before; None: it is not."""
+    if not await change_heads.was_submitted_here(acting.db, earlier_id):
+        return f"own:{change.cause}"
+    if change.cause not in FOR_A_HEAD:
+        return None
+    earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), earlier_id)
     if earlier.superseded_by is not None:
         return f"back:{earlier.superseded_by}"
-    before = earlier.change.base_ref if earlier.change is not None else UNSET
-    if UNSET in (before, change.base_ref) or before == change.base_ref:
-        return None
-    # A pull request is for another branch now, whose rules are others.
-    return f"base:{hashlib.sha256(str(change.base_ref).encode()).hexdigest()}"
+    was_for = earlier.change.base_ref if earlier.change is not None else UNSET
+    if isinstance(was_for, str) and isinstance(change.base_ref, str) and was_for != change.base_ref:
+        return f"base:{change.base_ref}"
+    return None
 
 
 async def upload_package(
