@@ -87,6 +87,7 @@ def test_schema__what_conforms(schema: Any, value: Any, problem: str | None) -> 
         ({"items": {}, "additionalItems": False}, "schema: `additionalItems` needs `items` that is a list"),
         ({"nullable": True}, "schema: `nullable` needs a `type`"),
         ({"enum": []}, "schema: `enum` holds no value"),
+        ({"enum": [[1], "a", [1.0]]}, "schema: `enum` holds a value twice"),
         ({"properties": {"ab": {}}, "patternProperties": {"^a": {}}}, "property 'ab' also matches the pattern '^a'"),
         ({"definitions": {"p": {"foo": 1}}, "$ref": "#/definitions/p"}, "schema/$ref: unknown keyword 'foo'"),
         ([], "a JSON schema must be an object"),
