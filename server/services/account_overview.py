@@ -27,7 +27,7 @@ class Place(Struct, frozen=True, kw_only=True):
     name: str
     forge: str
     by: str  # App, webhook or settings
-    is_group: bool = False
+    note: str = ""
     is_suspended: bool = False
     delivered_at: datetime | None = None
 
@@ -81,11 +81,23 @@ async def revoke_token(db: asyncpg.Pool, visitor: Caller, account: str | None, t
 async def _places(db: asyncpg.Pool, account_id: UUID) -> list[Place]:
     """By name. A webhook stands for what it was linked to; an installation's repositories are named as they deliver."""
     found = [
-        Place(name=one.name, forge=one.forge, by="webhook", is_group=one.is_group, delivered_at=one.delivered_at)
+        Place(
+            name=one.name,
+            forge=one.forge,
+            by="webhook",
+            note="and all projects in this group" if one.is_group else "",
+            delivered_at=one.delivered_at,
+        )
         for one in await hooks.list_hooks(db, account_id)
     ]
     found += [
-        Place(name=f"{one.owner}/…", forge=one.forge, by="App", is_suspended=one.suspended_at is not None)
+        Place(
+            name=one.owner or str(one.installation_id),
+            forge=one.forge,
+            by="App",
+            note="the repositories that were chosen there",
+            is_suspended=one.suspended_at is not None,
+        )
         for one in await links.list_installations(db, account_id)
     ]
     found += [
