@@ -1105,6 +1105,7 @@ CREATE TABLE linked_repositories (
   linked_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   ended_at TIMESTAMPTZ,                 -- linked -> ended; -> linked, by a proof of then
   ended_reason TEXT,                    -- a sentence for people
+  caught_up_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- without an App: what was missed before was looked for
   PRIMARY KEY (forge, repository_id),
   FOREIGN KEY (forge, installation_id) REFERENCES installations (forge, installation_id),
   CHECK (installation_id IS NULL OR hook_id IS NULL),
@@ -1117,6 +1118,9 @@ WHERE installation_id IS NOT NULL;
 CREATE INDEX linked_repositories_hook ON linked_repositories (hook_id) WHERE hook_id IS NOT NULL;
 -- Serves the list of an account's links.
 CREATE INDEX linked_repositories_account ON linked_repositories (account_id, forge, name);
+-- Serves who looks for what was missed: links without an App, the one that was looked at longest ago first.
+CREATE INDEX linked_repositories_catch_up ON linked_repositories (forge, caught_up_at)
+WHERE ended_at IS NULL AND installation_id IS NULL AND reports;
 
 -- Apps that were made on the set-up page. Settings of the same name win.
 CREATE TABLE forge_apps (
@@ -1149,6 +1153,13 @@ CREATE TABLE delivery_looks (
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   lease_until TIMESTAMPTZ,              -- one process looks until then
   fence BIGINT NOT NULL                 -- of the latest one; an older one may not write
+);
+
+-- One row: when deliveries could be kept.
+CREATE TABLE door_watch (
+  id BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (id),
+  open_at TIMESTAMPTZ NOT NULL,         -- the latest moment that an API process noted
+  closed_until TIMESTAMPTZ              -- the end of the last time in which none did; NULL: there was none
 );
 
 -- What a forge sent and nobody took. A row goes when the delivery is here, or nobody can have it any more.
