@@ -169,7 +169,7 @@ def start_process(command: str, environment: dict[str, str], folder: Path) -> su
 
 
 def wait_until_ready(service: Service, processes: list[subprocess.Popen[bytes]]) -> None:
-    """They answer. A process that ends is told at once, with its log; the limit is for a machine with much else to do."""
+    """It answers. A process that ends is told at once, with its log; the limit is for a loaded machine."""
     deadline = time.monotonic() + START_SECONDS
     with service.visitor() as client:
         while time.monotonic() < deadline:
