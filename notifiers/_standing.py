@@ -13,6 +13,8 @@ NO_TITLE = "Prompt tests"
 # Of a check that no job stands behind: the same for all of them, so that a job can take the place of one.
 NO_JOB = "state"
 WAITING = ("queued", "in_progress")
+# What needs somebody's doing: whoever has to do it needs more words than a commit's status has room for.
+TO_DO = ("action_required", "failure")
 CONCLUDED = {"passed": "success", "failed": "failure"}
 # What ended a run without a conclusion of its tests; all else is inconclusive.
 ENDED = {"cancelled": "cancelled"}
@@ -40,6 +42,7 @@ class Standing:
 
     `key` names the check among those of its commit: the job's id, or `NO_JOB`. `state` is queued, in_progress, success,
     neutral (nothing is wrong), inconclusive (there is no verdict), cancelled, failure or action_required.
+    `is_answer`: somebody asked for it in a comment, and waits to read it.
     """
 
     key: str
@@ -50,6 +53,7 @@ class Standing:
     accepted_at: datetime  # with its zone
     summary: str = ""
     url: str = ""
+    is_answer: bool = False
     parts: Sequence[Part] = ()  # of which this is the sum
     may_comment: bool = True  # where there are no checks; False: others say it in comments
 
@@ -66,3 +70,8 @@ class Standing:
     def is_waiting(self) -> bool:
         """Whether something is still to come."""
         return self.state in WAITING
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the summary has to be read, and not the title alone."""
+        return self.state in TO_DO or self.is_answer

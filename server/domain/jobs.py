@@ -85,7 +85,6 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     use_cache: bool
     suite_name: str
     against: Against | None
-    is_by_rules: bool = False  # submitted for a forge's event, as its repository's rules say
 
 
 class Refused(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
@@ -19,7 +18,8 @@ from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
-from server.domain.jobs import Cause, JobRequest, NewJob, SentSuite
+from server.domain.events import LONGEST_CAUSE
+from server.domain.jobs import Cause, NewJob, SentSuite
 from server.domain.links import Link
 from server.domain.models import AnnouncedModel
 from server.domain.packages import PackageRef
@@ -32,14 +32,15 @@ from server.services.identity import read_caller
 from server.services.publishing import KeptSnapshot, encode_canonical, trials_a_model
 from server.services.reading import read_job
 from server.services.submitting import RunRequest, new_job, submit_new
-from server.store import jobs, notify_targets, subjects
+from server.store import change_heads, notify_targets, subjects
 
 LISTED: Final = 20  # lines of what is wrong
-# Back after another head, for another branch, in place of a workflow's: no head has more reasons at once.
-MOST_CAUSES: Final = 4
 # What is nobody's fault in the change, and is no verdict on it.
 NO_VERDICT: Final = (QuotaExceeded, NotAllowed, NotFound)
 NO_VERDICT_CODES: Final = frozenset({"invalid_models"})
+
+FOR_A_HEAD: Final = frozenset({"head", "own:head"})
+MOST_CAUSES: Final = 4  # head, own:head, back:, own:back:
 
 Told = Literal["neutral", "failure", "action_required"]
 Only = Callable[[Touched], bool]
@@ -95,52 +96,38 @@ class Submitted(NamedTuple):
 async def submit_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
 ) -> Submitted:
-    """Raises ServiceError, NothingLeft.
-
-    A head that comes back after another one was tested had its job ended by that: it gets another one. So does one that
-    was tested for another branch, and one whose event somebody's workflow used for a run by other rules.
-    """
+    """Raises ServiceError, NothingLeft."""
     change = order.change
     for _ in range(MOST_CAUSES):
         new = await _new_job(acting, link, msgspec.structs.replace(order, change=change), ready, models)
         submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
         if submission.job_id == new.id:
             return Submitted(new.id, is_new=True)
-        cause = await _cause_again(acting, order, ready, new, submission.job_id)
+        cause = await _why_again(acting, new, change, submission.job_id)
         if cause is None:
             break
-        change = msgspec.structs.replace(order.change, cause=cause)
+        change = msgspec.structs.replace(change, cause=cause[:LONGEST_CAUSE])
     return Submitted(submission.job_id, is_new=False)
 
 
-async def _cause_again(acting: Acting, order: Order, ready: Ready, new: NewJob, earlier_id: UUID) -> str | None:
-    """Why the head is run once more though its event has a job already; None: that one is what would be run."""
-    caller = await read_caller(acting.db, new.credential)
-    asked = await jobs.read_request(acting.db, earlier_id, seen_by=caller.asker_id)
-    if asked is None or not (asked.is_by_rules or _is_same(asked, new, ready)):
-        rules = msgspec.json.encode([ready.head.snapshot_id, new.against, sorted(new.models)])
-        return f"rules:{hashlib.sha256(rules).hexdigest()}"
-    if order.change.cause != "head":
+async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UUID) -> str | None:
+    """What causes another run of what had one; None where that one says all that there is to say.
+
+    What a token submitted, as a workflow does that the change itself may alter, has the files, the suite and the gate
+    that its sender chose: the change is judged by a run of our own. A head that comes back after another one was tested
+    had its job ended by that. One that is for another branch by now was compared with what the one before has.
+    """
+    if not await change_heads.was_submitted_here(acting.db, earlier_id):
+        return f"own:{change.cause}"
+    if change.cause not in FOR_A_HEAD:
         return None
-    earlier = await read_job(acting.db, caller, earlier_id)
+    earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), earlier_id)
     if earlier.superseded_by is not None:
         return f"back:{earlier.superseded_by}"
-    before = earlier.change.base_ref if earlier.change is not None else UNSET
-    if UNSET in (before, order.change.base_ref) or before == order.change.base_ref:
-        return None
-    # A pull request is for another branch now, whose rules are others.
-    return f"base:{hashlib.sha256(str(order.change.base_ref).encode()).hexdigest()}"
-
-
-def _is_same(asked: JobRequest, new: NewJob, ready: Ready) -> bool:
-    """Whether a workflow asked for what the repository's rules ask for: the commit's files, suite, models and gate."""
-    mine, theirs = new.against or Against(), asked.against or Against()
-    return (
-        asked.snapshot_id == ready.head.snapshot_id
-        and (asked.suite_is_current if new.suite is None else asked.suite.id == new.suite.id)
-        and set(asked.models) == set(new.models)
-        and (mine.gate, mine.min_score, mine.some_cases) == (theirs.gate, theirs.min_score, theirs.some_cases)
-    )
+    was_for = earlier.change.base_ref if earlier.change is not None else UNSET
+    if isinstance(was_for, str) and isinstance(change.base_ref, str) and was_for != change.base_ref:
+        return f"base:{change.base_ref}"
+    return None
 
 
 async def upload_package(

@@ -259,7 +259,6 @@ async def read_request(db: asyncpg.Pool, job_id: UUID, *, seen_by: UUID) -> JobR
         use_cache=row["use_cache"],
         suite_name=row["suite_name"],
         against=read_against(row["against"]),
-        is_by_rules=row["is_by_rules"],
     )
 
 

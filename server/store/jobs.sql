@@ -303,8 +303,7 @@ WHERE j.id = ANY($1::UUID[]) AND may_see_job($2, j.user_id, j.change);
 SELECT j.id, j.user_id AS account_id, (SELECT a.username FROM users a WHERE a.id = j.user_id) AS account_name, j.package_id,
   j.package_version, j.snapshot_id, j.models_requested, j.plugins_requested, j.framework, j.upload_results,
   j.verify_results, j.max_cost_usd, j.use_cache, j.suite_name, j.against, j.suite_source, s.id AS suite_id, s.body AS suite_body, s.trials AS suite_trials,
-  COALESCE(j.suite_source IN ('package', 'stored') AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current,
-  j.report IS NOT NULL AS is_by_rules
+  COALESCE(j.suite_source IN ('package', 'stored') AND j.suite_id = COALESCE(v.suite_id, stored.suite_id), FALSE) AS suite_is_current
 FROM test_jobs j
 JOIN suites s ON s.id = j.suite_id
 LEFT JOIN package_versions v ON v.package_id = j.package_id AND v.version = j.package_version

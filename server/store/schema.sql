@@ -902,6 +902,29 @@ CREATE TRIGGER test_jobs_tell AFTER UPDATE OF status ON test_jobs FOR EACH ROW
 WHEN (OLD.status IN ('queued', 'running') AND NEW.status IN ('completed', 'failed'))
 EXECUTE FUNCTION tell_of_job();
 
+-- What a model said to a job that has no cases yet, by the number of its try: who goes on after a worker that died need not
+-- pay for it again. A try without an answer was under way when its worker died.
+CREATE TABLE suite_drafts (
+  job_id UUID NOT NULL REFERENCES test_jobs (id) ON DELETE CASCADE,
+  number INT NOT NULL,
+  model TEXT NOT NULL,
+  completion TEXT,                  -- JSON of evals.types.Completion
+  begun_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  PRIMARY KEY (job_id, number)
+);
+
+-- Of no use once the job has ended, whichever statement ended it.
+CREATE FUNCTION drop_drafts() RETURNS TRIGGER AS $$
+BEGIN
+  DELETE FROM suite_drafts d WHERE d.job_id = NEW.id;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_drop_drafts AFTER UPDATE OF status ON test_jobs FOR EACH ROW
+WHEN (NEW.suite_source = 'generated' AND NEW.status IN ('completed', 'failed'))
+EXECUTE FUNCTION drop_drafts();
+
 -- A job that an identical one answered is completed from the start.
 CREATE TRIGGER test_jobs_tell_at_once AFTER INSERT ON test_jobs FOR EACH ROW
 WHEN (NEW.status IN ('completed', 'failed'))
@@ -1083,6 +1106,7 @@ CREATE TABLE linked_repositories (
   linked_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   ended_at TIMESTAMPTZ,                 -- linked -> ended; -> linked, by a proof of then
   ended_reason TEXT,                    -- a sentence for people
+  caught_up_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- without an App: what was missed before was looked for
   PRIMARY KEY (forge, repository_id),
   FOREIGN KEY (forge, installation_id) REFERENCES installations (forge, installation_id),
   CHECK (installation_id IS NULL OR hook_id IS NULL),
@@ -1095,6 +1119,9 @@ WHERE installation_id IS NOT NULL;
 CREATE INDEX linked_repositories_hook ON linked_repositories (hook_id) WHERE hook_id IS NOT NULL;
 -- Serves the list of an account's links.
 CREATE INDEX linked_repositories_account ON linked_repositories (account_id, forge, name);
+-- Serves who looks for what was missed: links without an App, the one that was looked at longest ago first.
+CREATE INDEX linked_repositories_catch_up ON linked_repositories (forge, caught_up_at)
+WHERE ended_at IS NULL AND installation_id IS NULL AND reports;
 
 -- Apps that were made on the set-up page. Settings of the same name win.
 CREATE TABLE forge_apps (
@@ -1127,6 +1154,13 @@ CREATE TABLE delivery_looks (
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   lease_until TIMESTAMPTZ,              -- one process looks until then
   fence BIGINT NOT NULL                 -- of the latest one; an older one may not write
+);
+
+-- One row: when deliveries could be kept.
+CREATE TABLE door_watch (
+  id BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (id),
+  open_at TIMESTAMPTZ NOT NULL,         -- the latest moment that an API process noted
+  closed_until TIMESTAMPTZ              -- the end of the last time in which none did; NULL: there was none
 );
 
 -- What a forge sent and nobody took. A row goes when the delivery is here, or nobody can have it any more.

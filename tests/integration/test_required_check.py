@@ -158,18 +158,3 @@ def test_required__a_run_that_a_workflow_sent_first_by_its_own_rules_is_not_join
     assert [job["conclusion"] for job in jobs] == ["passed", "failed"]
     assert ended == [("handled", "1 job submitted."), ("handled", "1 known already.")]
     assert story.check(head)[:2] == ("failure", "1 of 1 package failed")
-
-
-def test_required__a_run_that_a_workflow_sent_first_by_the_same_rules_is_joined_and_paid_for_once(story: Story):
-    base = story.commit({"readme.md": b"x"}, branch="main")
-    head = story.commit(a_package("one", folder="one"), on=base)
-    story.propose(head, base)
-    sent_by_a_workflow(story, head, a_package("one"))
-
-    assert story.ended(story.tell_of(head, action="opened")) == ("handled", "1 known already.")
-
-    (job,) = story.jobs_ended(1)
-    conclusion, title, summary = story.check(head)
-    assert (conclusion, title) == ("success", "1 package passed")
-    assert str(job["id"]) in summary
-    assert story.charges() == 1

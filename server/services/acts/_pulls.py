@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from server.domain.change_heads import ChangeLine, pull_line
 from server.domain.changes import Change
@@ -54,7 +54,7 @@ class Pull(Struct, frozen=True, kw_only=True):
             ref=self.now.head_ref,
             head_sha=head_sha or self.now.head_sha,
             base_ref=self.now.base_ref,
-            base_sha=base_sha or self.now.base_sha,
+            base_sha=base_sha or self.now.base_sha or UNSET,
             pull_request=self.now.number,
             cause=cause,
         )
