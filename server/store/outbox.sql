@@ -154,13 +154,30 @@ ON CONFLICT (dedupe_key) DO UPDATE SET facts = EXCLUDED.facts, account_id = EXCL
 WHERE o.facts - 'at' IS DISTINCT FROM EXCLUDED.facts - 'at'
 RETURNING id;
 
+-- name: follows_own_word
+-- Whether a token submitted the job of this line and commit after the service itself, which alone says how it is reported,
+-- or after it had said that the package fails. By the primary key, test_jobs_lines and the unique key.
+-- $1 job id, $2 dedupe_key of the state
+SELECT EXISTS (
+  SELECT FROM test_jobs own
+  WHERE own.user_id = j.user_id AND own.change_line = j.change_line AND own.created_at < j.created_at
+    AND own.report IS NOT NULL AND own.change ->> 'head_sha' = j.change ->> 'head_sha'
+) OR EXISTS (
+  SELECT FROM outbox said
+  WHERE said.dedupe_key = $2 AND said.account_id = j.user_id AND said.facts ->> 'state' = 'failure'
+    AND (said.facts ->> 'at')::TIMESTAMPTZ < j.created_at
+)
+FROM test_jobs j WHERE j.id = $1 AND j.report IS NULL;
+
 -- name: has_job_since
--- Whether a job stands for the check of a state since it was said. By the index of lines.
+-- Whether a job stands for the check of a state since it was said; for one that fails, only the service's own. By the index
+-- of lines.
 -- $1 account, $2 JSON of domain.reporting.CheckState, $3 since
 SELECT EXISTS (
   SELECT FROM test_jobs j WHERE j.user_id = $1
     AND j.change_line = change_line($2::JSONB -> 'change', $2::JSONB ->> 'package', $2::JSONB ->> 'suite_name')
     AND j.change ->> 'head_sha' = $2::JSONB -> 'change' ->> 'head_sha' AND j.created_at >= $3
+    AND (j.report IS NOT NULL OR $2::JSONB ->> 'state' <> 'failure')
 );
 
 -- name: stop_target
