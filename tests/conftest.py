@@ -13,11 +13,25 @@ import pytest
 
 from server.store.migrations import migrate
 from tests.databases import MEMORY, Databases, folder_for_servers, with_database
+from tests.dealing import deal
 from tests.forge_stories import Story, a_story, forge_service
 from tests.service import Service, in_loop, start_service
 from tests.standins.github_forge import GitHubForge
 
 TEMPLATE = "prpm_test_template"
+# Folders whose tests mostly need servers or processes of their own.
+SLOW = {"end_to_end", "integration", "security"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes, each gets its share of what is slow, first."""
+    if given := getattr(config, "workerinput", None):
+        items[:] = deal(
+            items,
+            shares=given["workercount"],
+            is_slow=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] in SLOW,
+            file=lambda item: str(item.path),
+        )
 
 
 @pytest.fixture(scope="session")

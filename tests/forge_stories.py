@@ -188,7 +188,8 @@ class Story:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.service.fetch(
-                "SELECT id FROM outbox WHERE account_id = $1 AND state = 'pending'", self.account.id
+                "SELECT id FROM outbox WHERE account_id = $1 AND state = 'pending' UNION ALL SELECT id FROM head_news",
+                self.account.id,
             ):
                 return
             time.sleep(0.05)
@@ -255,6 +256,7 @@ def a_story(service: Service, forge: GitHubForge, *, tier: str = "plus") -> Stor
     with forge.lock:
         forge.id, forge.installation_id, forge.name = number, number + 1, f"acme/prompts-{number}"
         forge.repository, forge.pulls, forge.faults = Repository(), {}, []
+        forge.forget_reports()
         forge.rights = {ANN[0]: (ANN[1], "write"), BOB[0]: (BOB[1], "read"), **RECORDED}
         forge.log.clear()
         forge.violations.clear()

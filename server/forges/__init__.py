@@ -7,6 +7,7 @@ out), so that nothing here opens a connection. To add one, write `server/forges/
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import Struct
@@ -89,6 +90,13 @@ class Proposed(Struct, frozen=True, kw_only=True):
     base_sha: str | None  # None where the forge has not found out yet
     is_open: bool
     is_draft: bool
+
+
+class OpenChange(Struct, frozen=True):
+    """One that is open, and when the forge changed anything of it; as the forge writes it, in ISO 8601."""
+
+    now: Proposed
+    updated_at: str
 
 
 class AppToken(Struct, frozen=True):
@@ -202,6 +210,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     api_url: Callable[[Mapping[str, Secret]], str]
     token_setting: str
     app: AppKind | None = None
+    open_changes: Callable[[Place, datetime], Asking[tuple[OpenChange, ...]]] | None = None  # changed since, the latest
 
 
 FORGES: Registry[Forge] = Registry("server.forges")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,6 +22,7 @@ from server.forges import (
     Entry,
     Forge,
     Kind,
+    OpenChange,
     Place,
     Proposed,
     Proven,
@@ -117,9 +119,24 @@ def touched(place: Place, base: str, head: str) -> Asking[Touched]:
 def proposed(place: Place, number: int) -> Asking[Proposed]:
     """The merge request as it is now."""
     answer = yield from _get(f"{_base(place)}/merge_requests/{number}", place.token, doing="read the merge request")
-    body = answer.json()
+    return _proposed(answer.json(), number)
+
+
+def open_changes(place: Place, since: datetime) -> Asking[tuple[OpenChange, ...]]:
+    """https://docs.gitlab.com/api/merge_requests/#list-project-merge-requests"""
+    when = quote(since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), safe="")
+    query = f"state=opened&order_by=updated_at&sort=desc&updated_after={when}&per_page={PER_PAGE}"
+    answer = yield from _get(f"{_base(place)}/merge_requests?{query}", place.token, doing="list the merge requests")
+    listed = answer.json()
+    if not isinstance(listed, list):
+        raise _odd()
+    return tuple(OpenChange(_proposed(one, _number(one, "iid")), _text(one, "updated_at")) for one in listed)
+
+
+def _proposed(body: Any, number: int) -> Proposed:
     source = member(body, "source_project_id")
-    # Empty for a moment in a new merge request: https://docs.gitlab.com/api/merge_requests/#empty-api-fields-for-new-merge-requests
+    # Empty for a moment in a new merge request, and always in a list of them:
+    # https://docs.gitlab.com/api/merge_requests/#empty-api-fields-for-new-merge-requests
     base = member(body, "diff_refs", "start_sha")
     return Proposed(
         number=number,
@@ -282,6 +299,7 @@ FORGES.register(
         blob=blob,
         touched=touched,
         proposed=proposed,
+        open_changes=open_changes,
         branch_head=branch_head,
         tag_object=tag_object,
         may_write=may_write,

@@ -54,6 +54,7 @@ class Report(Struct, frozen=True, kw_only=True):
     summary: str
     package: str | None = None
     suite_name: str = DEFAULT_SUITE
+    is_untested: bool = False  # there would have been something to test
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -67,6 +68,8 @@ class Order(Struct, frozen=True, kw_only=True):
     fork: ForkRules | None = None  # of a stranger's change
     job_cause: Cause = "submit"
     only: Only | None = None
+    is_partial: bool = False  # `only` leaves out what the change touches, too
+    warning: Report | None = None  # said of the change as a whole, whatever its packages come to
     nothing: str = "No package is touched by this change, so there is nothing to test."
     uploads: bool = False  # results are uploaded for the version that is published
 
@@ -216,8 +219,13 @@ def refusal(ready: Ready, error: ServiceError) -> Report:
         words = "The package had tests, and the change removes them. Put them back, or merge over this check."
         return report_of(ready.touched, "failure", "The tests were removed", words)
     if isinstance(error, NO_VERDICT) or error.error_code in NO_VERDICT_CODES:
-        return report_of(ready.touched, "neutral", "The tests were not run", listed(error))
+        return untested(ready.touched, listed(error))
     return report_of(ready.touched, "failure", "The tests cannot be run", listed(error))
+
+
+def untested(touched: Touched, summary: str) -> Report:
+    """Of one package that has tests, which is no verdict on the change."""
+    return msgspec.structs.replace(report_of(touched, "neutral", "The tests were not run", summary), is_untested=True)
 
 
 def report_of(touched: Touched, state: Told, title: str, summary: str) -> Report:

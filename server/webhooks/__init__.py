@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from evals.plugins import Registry
-from server.domain.events import Meaning
+from server.domain.events import ChangeProposed, Meaning
 
 Payload = TypeVar("Payload")
 
@@ -63,6 +63,13 @@ def plain_secret(setting: str, random: bytes) -> str:
     return base64.urlsafe_b64encode(random).decode().rstrip("=")
 
 
+class Written(Struct, frozen=True):
+    """An event as the forge would have delivered it."""
+
+    event: str
+    body: bytes
+
+
 class Source(Struct, frozen=True, kw_only=True):
     """How the deliveries of one forge are read.
 
@@ -74,6 +81,7 @@ class Source(Struct, frozen=True, kw_only=True):
     `proofs`: for webhooks with a secret of their own, which of the secrets is for which kind of proof; "signature" is
     the one to have. `make_secret(setting, random)` makes one of 32 random bytes. `events` and `content_type`: what
     to choose at the forge, "" where it does not ask; `secret_fields`: what it calls the field of each proof's secret.
+    `write` is `read` the other way round, for what the forge did not deliver: None where nothing is looked for.
     """
 
     secrets: tuple[str, ...]
@@ -86,6 +94,7 @@ class Source(Struct, frozen=True, kw_only=True):
     events: tuple[str, ...] = ()
     content_type: str = ""
     secret_fields: Mapping[Proof, str] = {}
+    write: Callable[[ChangeProposed], Written] | None = None
 
 
 SOURCES: Registry[Source] = Registry("server.webhooks")

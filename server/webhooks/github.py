@@ -41,6 +41,7 @@ from server.webhooks import (
     Secrets,
     Source,
     Words,
+    Written,
     decode,
     moment,
     peek,
@@ -423,6 +424,29 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
     "ping": _ping,
 }
 
+
+def write(proposed: ChangeProposed) -> Written:
+    """As the delivery of a pull request that was opened."""
+    repository, fork = proposed.repository, proposed.head_repository_id
+    body = {
+        "action": "opened",
+        "pull_request": {
+            "number": proposed.number,
+            "head": {"ref": proposed.head_ref, "sha": proposed.head_sha, "repo": {"id": fork} if fork else None},
+            "base": {"ref": proposed.base_ref, "sha": proposed.base_sha},
+            "draft": proposed.is_draft,
+            "updated_at": proposed.at.isoformat() if proposed.at else "",
+        },
+        "repository": {
+            "id": repository.id,
+            "full_name": repository.name,
+            "default_branch": repository.default_branch,
+        },
+        "sender": {"login": "", "id": 0},
+    }
+    return Written("pull_request", msgspec.json.encode(body))
+
+
 SOURCES.register(
     "github",
     Source(
@@ -435,5 +459,6 @@ SOURCES.register(
         events=("Pull requests", "Pushes", "Issue comments", "Repositories"),
         content_type="application/json",
         secret_fields={"signature": "Secret"},
+        write=write,
     ),
 )

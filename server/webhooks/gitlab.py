@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from server.domain.events import (
@@ -38,6 +39,7 @@ from server.webhooks import (
     Secrets,
     Source,
     Words,
+    Written,
     decode,
     moment,
     peek,
@@ -347,6 +349,31 @@ def make_secret(setting: str, random: bytes) -> str:
     return f"whsec_{base64.b64encode(random).decode()}" if setting == SIGNING_SECRET else plain_secret(setting, random)
 
 
+def write(proposed: ChangeProposed) -> Written:
+    """As the delivery of a merge request that was opened."""
+    repository = proposed.repository
+    body = {
+        "object_kind": "merge_request",
+        "user": {},
+        "project": {
+            "id": repository.id,
+            "path_with_namespace": repository.name,
+            "default_branch": repository.default_branch,
+        },
+        "object_attributes": {
+            "iid": proposed.number,
+            "action": "open",
+            "source_branch": proposed.head_ref,
+            "source_project_id": proposed.head_repository_id,
+            "target_branch": proposed.base_ref,
+            "last_commit": {"id": proposed.head_sha},
+            "draft": proposed.is_draft,
+            "updated_at": proposed.at.isoformat() if proposed.at else "",
+        },
+    }
+    return Written("Merge Request Hook", msgspec.json.encode(body))
+
+
 SOURCES.register(
     "gitlab",
     Source(
@@ -359,5 +386,6 @@ SOURCES.register(
         make_secret=make_secret,
         events=("Merge request events", "Push events", "Tag push events", "Comments"),
         secret_fields={"signature": "Signing token", "token": "Secret token"},
+        write=write,
     ),
 )

@@ -123,6 +123,7 @@ def test_gate__what_a_workflow_submits_later_takes_no_checks_place(story: Story)
     submitted_by_a_workflow(story, head, cause="another-attempt")
 
     assert story.check(head, "prpm / one / default")[0] == "failure"
+    assert story.check(head)[0] == "failure"
     assert story.forge.reported.ours(pull=12) == comments
     assert len(story.forge.reported.check_runs) == runs
 
@@ -137,6 +138,7 @@ def test_gate__tests_that_were_removed_stay_removed_whatever_a_workflow_submits(
     submitted_by_a_workflow(story, head, cause="head")
 
     assert story.check(head, "prpm / one / default")[:2] == ("failure", "The tests were removed")
+    assert story.check(head)[0] == "failure"
 
 
 def test_supersede__Q15_a_token_that_names_a_newer_commit_ends_no_run_of_the_services_own(story: Story):

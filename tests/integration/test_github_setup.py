@@ -148,6 +148,16 @@ def test_app__is_made_by_a_manifest_that_the_operator_sees_before(made: Service,
     }  # fmt: skip
 
 
+def test_app__that_is_there_is_offered_to_install(made: Service, empty: Service, github: GitHubSetup):
+    page, install = made.visitor().get("/setup/github"), made.visitor().get("/setup/github/install")
+
+    assert ('<a href="/setup/github/install">' in page.text, is_inert(page.text)) == (True, True)
+    assert install.status_code == 303
+    assert install.headers["location"].endswith("/apps/prpm-testing-acme/installations/new")
+    assert "/setup/github/install" not in empty.visitor().get("/setup/github").text
+    assert empty.visitor().get("/setup/github/install").status_code == 404
+
+
 def test_app__its_keys_are_sealed_and_in_no_log(made: Service):
     kept = str([dict(row) for row in made.fetch("SELECT * FROM forge_apps")])
     logs = "".join(path.read_text() for path in made.folder.glob("*.log"))

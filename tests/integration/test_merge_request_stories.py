@@ -400,3 +400,16 @@ def test_W19_a_token_that_is_revoked_while_it_runs_ends_with_a_reason_and_no_sto
     assert (again[0], "HTTP 401" in again[1]) == ("ignored", True)
     assert len(by_hook.forge.log) <= 6
     by_hook.forge.violations.clear()  # of a token that is none any more
+
+
+def test_outage__what_was_opened_meanwhile_is_tested_when_we_are_back(by_hook: HookStory):
+    """Nobody noted for an hour that deliveries could be kept; GitLab tells each of them once."""
+    head = proposed(by_hook, FAILING)
+    by_hook.service.fetch("UPDATE linked_repositories SET caught_up_at = NOW() - INTERVAL '1 hour'")
+    by_hook.service.fetch("UPDATE door_watch SET open_at = NOW() - INTERVAL '1 hour'")
+
+    within(by_hook.jobs, seconds=40)
+
+    (job,) = by_hook.jobs_ended(1)
+    assert (job["change"]["head_sha"], by_hook.check(head, CHECK)[0], len(by_hook.notes())) == (head, "failed", 1)
+    assert by_hook.ended(by_hook.tell_of(head, action="open")) == ("handled", "1 known already.")

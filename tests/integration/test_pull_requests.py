@@ -97,8 +97,8 @@ def test_pull_request__a_draft_waits_until_it_is_ready(story: Story):
 
     story.propose(head, base)
     story.ended(story.tell_of(head, action="ready_for_review"))
-    assert len(story.jobs()) == 1
-    assert story.check(head)[:2] == ("neutral", "It is tested")
+    assert len(story.jobs_ended(1)) == 1
+    assert story.check(head)[:2] == ("success", "1 package passed")
 
 
 def test_pull_request__a_closed_one_is_left_alone(story: Story):
@@ -417,7 +417,9 @@ def test_quota__that_is_used_up_is_said_once_and_nothing_is_charged(forge_site: 
     assert (conclusion, title) == ("neutral", "The tests were not run")
     assert "All 100 test runs of this month are used" in summary
     assert (story.jobs(), story.charges()) == ([], 100)
-    assert len([run for run in story.forge.log if run.method == "POST" and "/check-runs" in run.path]) == 1
+    assert story.check(head)[:2] == ("neutral", "1 of 1 package not tested")
+    made = [run.json()["name"] for run in story.forge.log if run.method == "POST" and "/check-runs" in run.path]
+    assert sorted(made) == ["prpm", "prpm / one / default"]
 
 
 def test_free_tier__is_said(forge_site: tuple[Service, GitHubForge]):

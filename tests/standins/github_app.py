@@ -67,6 +67,7 @@ class GitHubApp(StandIn):
             ("GET", rf"{prefix}/git/blobs/([0-9a-f]+)", self._blob),
             ("GET", rf"{prefix}/compare/([0-9a-f]+)\.\.\.([0-9a-f]+)", self._compare),
             ("GET", rf"{prefix}/pulls/(\d+)", self._pull),
+            ("GET", rf"{prefix}/pulls", self._pulls),
             ("GET", rf"{prefix}/git/ref/heads/(.+)", self._ref),
             ("GET", rf"{prefix}/git/ref/tags/(.+)", self._tag),
             ("GET", rf"{prefix}/collaborators/([^/]+)/permission", self._permission),
@@ -178,6 +179,16 @@ class GitHubApp(StandIn):
     def _pull(self, seen: Seen, number: str) -> Answer:
         self._require_right(seen, "pull_requests")
         return Answer(body=self.pulls[int(number)]) if int(number) in self.pulls else not_found()
+
+    def _pulls(self, seen: Seen) -> Answer:
+        self._require_right(seen, "pull_requests")
+        self._query(seen, "state", "sort", "direction", "per_page", "page")
+        if not 1 <= int(seen.query.get("per_page", 30)) <= 100:
+            raise refused(422, "per_page over 100")
+        found = [one for one in self.pulls.values() if seen.query.get("state", "open") in (one["state"], "all")]
+        by = "updated_at" if seen.query.get("sort") == "updated" else "number"
+        found.sort(key=lambda one: one[by], reverse=seen.query.get("direction", "desc") == "desc")
+        return Answer(body=found[: int(seen.query.get("per_page", 30))])
 
     def _ref(self, seen: Seen, branch: str) -> Answer:
         self._require_right(seen, "contents")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.standins.gitlab import GitLab
@@ -48,6 +49,7 @@ class GitLabForge(StandIn):
             "iid": number, "state": "opened", "draft": False, "sha": head, "source_branch": "feature",
             "target_branch": "main", "source_project_id": self.id, "target_project_id": self.id,
             "diff_refs": {"base_sha": base, "head_sha": head, "start_sha": base},
+            "updated_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
         } | changes  # fmt: skip
         return self.requests[number]
 
@@ -122,6 +124,7 @@ class GitLabForge(StandIn):
             (r"/repository/branches/([^/]+)", self._branch),
             (r"/repository/tags/([^/]+)", self._tag),
             (r"/merge_requests/(\d+)", self._request),
+            (r"/merge_requests", self._list_requests),
             (r"/members/all/(\d+)", self._member),
         )
         for pattern, handle in routes:
@@ -190,6 +193,17 @@ class GitLabForge(StandIn):
 
     def _request(self, seen: Seen, number: str) -> Answer:
         return Answer(body=self.requests[int(number)]) if int(number) in self.requests else _not_found()
+
+    def _list_requests(self, seen: Seen) -> Answer:
+        """Without the base, which only a single one has."""
+        since = seen.query.get("updated_after", "")
+        found = [
+            {name: value for name, value in one.items() if name != "diff_refs"}
+            for one in self.requests.values()
+            if one["state"] == seen.query.get("state", one["state"]) and one["updated_at"] > since
+        ]
+        found.sort(key=lambda one: str(one["updated_at"]), reverse=seen.query.get("sort") != "asc")
+        return Answer(body=found[: int(seen.query.get("per_page", 20))])
 
     def _member(self, seen: Seen, number: str) -> Answer:
         if number == "900":

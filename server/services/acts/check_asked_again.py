@@ -59,7 +59,16 @@ async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> O
 
 async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
     if line.pull_request is None:
-        return await run_ref(acting, reader, line, head_sha=asked.head_sha, base_sha=None, cause=asked.asked, only=only)
+        return await run_ref(
+            acting,
+            reader,
+            line,
+            head_sha=asked.head_sha,
+            base_sha=None,
+            cause=asked.asked,
+            only=only,
+            is_partial=only is not None,
+        )
     pull = await look_at(reader, line.pull_request)
     is_present = pull.now.is_open and pull.now.head_sha == asked.head_sha
     return await run_pull(acting, pull, cause=asked.asked, head_sha=None if is_present else asked.head_sha, only=only)
