@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -86,21 +86,28 @@ class NothingLeft(Exception):
     """Every case of the suite is judged by a model, which is not paid for here."""
 
 
+class Submitted(NamedTuple):
+    """The job of a package; not new where the same event had it before."""
+
+    job_id: UUID
+    is_new: bool
+
+
 async def submit_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
-) -> bool:
-    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft."""
+) -> Submitted:
+    """Raises ServiceError, NothingLeft."""
     change = order.change
     for _ in range(MOST_CAUSES):
         new = await _new_job(acting, link, msgspec.structs.replace(order, change=change), ready, models)
         submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
         if submission.job_id == new.id:
-            return True
+            return Submitted(new.id, is_new=True)
         cause = await _why_again(acting, new, change, submission.job_id)
         if cause is None:
-            return False
+            break
         change = msgspec.structs.replace(change, cause=cause[:LONGEST_CAUSE])
-    return False
+    return Submitted(submission.job_id, is_new=False)
 
 
 async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UUID) -> str | None:
@@ -125,7 +132,7 @@ async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UU
 
 async def upload_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
-) -> bool:
+) -> Submitted:
     """As `submit_package`, for the published version that the manifest names, with its results uploaded."""
     after = ready.touched.after
     version = after.version if isinstance(after, Wanted) else None
@@ -135,7 +142,7 @@ async def upload_package(
     new = await new_job(request, _credential(link), key=None, models=models, cache_days=0)
     new = msgspec.structs.replace(new, report=await _told(acting, link, order, ready))
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
-    return submission.job_id == new.id
+    return Submitted(submission.job_id, is_new=submission.job_id == new.id)
 
 
 async def _new_job(

@@ -197,11 +197,12 @@ FROM heads h WHERE o.id = h.id
 RETURNING o.id;
 
 -- name: read_head_parts
--- The packages of a commit's sum, each with the newest job that its line has of this commit, and whether the change has a
--- newer head. By test_jobs_lines, and the line's rows of change_heads.
+-- The packages of a commit's sum, each with the job that was submitted for it, and whether the change has a newer head. By
+-- the jobs' primary key, and the line's rows of change_heads.
 -- $1 account, $2 JSON of domain.heads.Head
-SELECT c.key AS change, p.key AS part, j.id, j.status, j.conclusion, j.error_code, j.created_at, j.started_at,
-  j.tests_passed, j.total_tests, EXISTS (
+SELECT c.key AS change, p.key AS part, j.id, j.status, j.conclusion, j.error_code, j.started_at,
+  (j.results::JSONB ->> 'tests_passed')::INT AS tests_passed, (j.results::JSONB ->> 'total_tests')::INT AS total_tests,
+  EXISTS (
     SELECT FROM change_heads mine JOIN change_heads newer USING (forge, repository_id, line)
     WHERE mine.forge = c.value -> 'change' ->> 'forge'
       AND mine.repository_id = (c.value -> 'change' ->> 'repository_id')::BIGINT
@@ -212,21 +213,7 @@ SELECT c.key AS change, p.key AS part, j.id, j.status, j.conclusion, j.error_cod
   ) AS has_newer
 FROM JSONB_EACH($2::JSONB -> 'changes') c
 CROSS JOIN LATERAL JSONB_EACH(c.value -> 'parts') p
-LEFT JOIN LATERAL (
-  SELECT t.id, t.status, t.conclusion, t.error_code, t.created_at, t.started_at,
-    (t.results::JSONB ->> 'tests_passed')::INT AS tests_passed, (t.results::JSONB ->> 'total_tests')::INT AS total_tests
-  FROM test_jobs t
-  WHERE t.user_id = $1
-    AND t.change_line = change_line(c.value -> 'change', p.value ->> 'package', p.value ->> 'suite_name')
-    AND t.change ->> 'head_sha' = c.value -> 'change' ->> 'head_sha'
-    -- Another branch has other rules. Who does not say which means the one that it is for.
-    AND COALESCE(t.change ->> 'base_ref', c.value -> 'change' ->> 'base_ref')
-      IS NOT DISTINCT FROM c.value -> 'change' ->> 'base_ref'
-    -- That a package fails is no token's to mend.
-    AND (t.report IS NOT NULL OR p.value -> 'said' ->> 'state' IS DISTINCT FROM 'failure')
-  -- The service's own runs before what a token submitted in the commit's name.
-  ORDER BY t.report IS NULL, t.created_at DESC, t.id DESC LIMIT 1
-) j ON TRUE
+LEFT JOIN test_jobs j ON j.id = (p.value ->> 'job_id')::UUID AND j.user_id = $1
 ORDER BY c.key, p.key;
 
 -- name: has_job_since
