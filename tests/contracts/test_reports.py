@@ -340,8 +340,9 @@ def test_report__for_people_names_the_suites_own_figures_and_the_judges_agreemen
     text = rendered(name, msgspec.structs.replace(outcome, summary=summary)).decode()
 
     assert (
-        "Judge agrees with itself: 90.0% of 10 asked for again\nA correct answer cost: m $0.5000\nMetrics of m: mean_right 0.75\n"
-        in text
+        "Judge agrees with itself: 90.0% of 10 asked for again\n"
+        "A correct answer cost: m $0.5000\n"
+        "Metrics of m: mean_right 0.75\n" in text
     )
 
 
