@@ -21,10 +21,9 @@ __all__ = ["API_VERSION", "CHECK_SUMMARY", "COMMENT", "GitHubTarget", "stand", "
 # 65,536 characters by the text of the error, 262,144 bytes as others observed; below both readings.
 COMMENT = Budget(chars=65_000, bytes=260_000)
 STATUS_DESCRIPTION_CHARS = 140
-STATES = {"passed": "success", "failed": "failure"}
 # A status knows neither waiting for a person nor neutral; what does not block is a success there.
-STANDING_STATES = {"queued": "pending", "in_progress": "pending", "action_required": "pending", "failure": "failure",
-                   "neutral": "success"}  # fmt: skip
+STATES = {"queued": "pending", "in_progress": "pending", "action_required": "pending", "success": "success",
+          "failure": "failure", "neutral": "success", "inconclusive": "error", "cancelled": "error"}  # fmt: skip
 
 EXAMPLE = GitHubTarget(
     repository="owner/name",
@@ -111,7 +110,7 @@ def _commit_status(api: Api, notice: Notice, findings: Findings) -> Step:
         "POST",
         f"/statuses/{api.target.head_sha}",
         {
-            "state": STATES.get(notice.conclusion, "error"),
+            "state": STATES[notice.state],
             "context": check_name(notice.package, notice.suite),
             "description": cut(title_line(notice, findings), STATUS_DESCRIPTION_CHARS),
             **({"target_url": address} if address else {}),
@@ -138,7 +137,7 @@ def _standing_status(api: Api, standing: Standing) -> Generator[Request, Respons
         "POST",
         f"/statuses/{api.target.head_sha}",
         {
-            "state": STANDING_STATES[standing.state],
+            "state": STATES[standing.state],
             "context": check_name(standing.package, standing.suite),
             "description": cut(standing.headline, STATUS_DESCRIPTION_CHARS),
             **({"target_url": address} if address else {}),

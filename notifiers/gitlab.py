@@ -25,9 +25,8 @@ PER_PAGE = 100
 MOST_PAGES = 300
 # GitLab knows no neutral; a skipped status lets a pipeline go on and claims no success. One that runs can end in other
 # states only, and servers before 17.6 have no such state: there it is canceled, which claims none either, and ends.
-STATES = {"passed": "success", "failed": "failed"}
-STANDING_STATES = {"queued": "pending", "in_progress": "running", "action_required": "pending", "failure": "failed",
-                   "neutral": "skipped"}  # fmt: skip
+STATES = {"queued": "pending", "in_progress": "running", "action_required": "pending", "success": "success",
+          "failure": "failed", "neutral": "skipped", "inconclusive": "skipped", "cancelled": "canceled"}  # fmt: skip
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -171,9 +170,8 @@ def _note(api: _Api, notice: Notice, findings: Findings) -> Step:
 
 
 def _commit_status(api: _Api, notice: Notice, findings: Findings) -> Step:
-    state = "canceled" if notice.error_code == "cancelled" else STATES.get(notice.conclusion, "skipped")
     name = _status_name(notice.package, notice.suite)
-    return (yield from _set_status(api, state, name, title_line(notice, findings), notice.url))
+    return (yield from _set_status(api, STATES[notice.state], name, title_line(notice, findings), notice.url))
 
 
 def _standing_note(api: _Api, standing: Standing) -> Step:
@@ -182,13 +180,14 @@ def _standing_note(api: _Api, standing: Standing) -> Step:
         return ()
     body = standing_text(standing, budget=NOTE, marker=first_line(target.marker, standing.accepted_at))
     # A status has no room for it.
-    kept = yield from keep_one(api, author=target.author, mac=target.marker, body=body, may_create=standing.needs_words)
+    may_create = standing.needs_words and standing.may_comment
+    kept = yield from keep_one(api, author=target.author, mac=target.marker, body=body, may_create=may_create)
     return kept.did
 
 
 def _standing_status(api: _Api, standing: Standing) -> Step:
     name = _status_name(standing.package, standing.suite)
-    return (yield from _set_status(api, STANDING_STATES[standing.state], name, standing.headline, standing.url))
+    return (yield from _set_status(api, STATES[standing.state], name, standing.headline, standing.url))
 
 
 def _status_name(package: str | None, suite: str) -> str:

@@ -58,9 +58,15 @@ class GitLabStory(Story):
         payload["changes"] = {}
         return self.send("Merge Request Hook", payload | more)
 
+    def update(self, changes: dict[str, Any], *, number: int = 12, by: tuple[str, int] = ANN) -> str:
+        """Something else than its commits is different now."""
+        head, more = self.forge.requests[number]["sha"], {"changes": changes, "user": {"username": by[0], "id": by[1]}}
+        return self.tell_of(head, number=number, **more)
+
     def label(self, head: str, label: str = "prpm-test", *, number: int = 12, by: tuple[str, int] = ANN) -> str:
         changes = {"labels": {"previous": [], "current": [{"title": label}]}}
-        return self.tell_of(head, number=number, changes=changes, user={"username": by[0], "id": by[1]})
+        who = {"username": by[0], "id": by[1]}
+        return self.tell_of(head, number=number, changes=changes, user=who)
 
     def comment(self, text: str, *, by: tuple[str, int] = ANN, number: int = 12, comment_id: int | None = None) -> str:
         payload = {
@@ -73,9 +79,15 @@ class GitLabStory(Story):
         }  # fmt: skip
         return self.send("Note Hook", payload | self.about())
 
-    def push(self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main") -> str:
+    def push(
+        self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main", tag_object: str | None = None
+    ) -> str:
+        if ref.startswith("refs/tags/"):
+            with self.forge.lock:
+                self.forge.repository.tags[ref.removeprefix("refs/tags/")] = tag_object or after
         kind = "tag_push" if ref.startswith("refs/tags/") else "push"
-        payload = a_payload("gitlab/push", object_kind=kind, ref=ref, before=before, after=after, **self.about())
+        payload = a_payload("gitlab/push", object_kind=kind, ref=ref, before=before, **self.about())
+        payload |= {"after": tag_object or after, "checkout_sha": after}
         return self.send("Tag Push Hook" if kind == "tag_push" else "Push Hook", payload)
 
     def gitlab_now(self) -> str:

@@ -29,13 +29,21 @@ Kind = Literal["file", "link", "submodule"]
 class CannotRead(Exception):
     """What was asked for cannot be had, now or ever; `str()` is a sentence for the check that people see.
 
-    `retryable`: later it may work, in `seconds` at the earliest.
+    `retryable`: later it may work, in `seconds` at the earliest. `status`: what the forge answered, where it did.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False, seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = False, seconds: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.seconds = seconds
+        self.status = status
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """What was asked for has another name by now."""
+        return self.status is not None and 300 <= self.status < 400
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -192,6 +200,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     touched: Callable[[Place, str, str], Asking[Touched]]  # from the first commit to the second
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
+    tag_object: Callable[[Place, str], Asking[str | None]]  # what the tag points to now; None: there is no such tag
     may_write: Callable[[Place, str, int], Asking[bool]]
     person: Callable[[str, Secret], Asking[str]]
     prove: Callable[[str, Secret, str], Asking[Proven]]

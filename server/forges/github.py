@@ -302,6 +302,14 @@ def branch_head(place: Place, branch: str) -> Asking[str]:
         raise _odd() from None
 
 
+def tag_object(place: Place, tag: str) -> Asking[str | None]:
+    """The commit, or of an annotated tag its own object; None once it is deleted."""
+    url = f"{_base(place)}/git/ref/tags/{quote(tag, safe='/')}"
+    answer = yield from _get(url, place.token, doing="find the tag", or_missing=True)
+    found = member(answer.json(), "object", "sha")
+    return found if isinstance(found, str) else None
+
+
 def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     """Whether the person with this number, who may have another name by now, may write to the repository."""
     url = f"{_base(place)}/collaborators/{quote(login, safe='')}/permission"
@@ -411,6 +419,7 @@ FORGES.register(
         proposed=proposed,
         open_changes=open_changes,
         branch_head=branch_head,
+        tag_object=tag_object,
         may_write=may_write,
         prove=prove,
         login=login,

@@ -157,6 +157,14 @@ def branch_head(place: Place, branch: str) -> Asking[str]:
     return _text(answer.json(), "commit", "id")
 
 
+def tag_object(place: Place, tag: str) -> Asking[str | None]:
+    """The commit, or of an annotated tag its own object; None once it is deleted."""
+    url = f"{_base(place)}/repository/tags/{quote(tag, safe='')}"
+    answer = yield from _get(url, place.token, doing="find the tag", or_missing=True)
+    found = member(answer.json(), "target")
+    return found if isinstance(found, str) else None
+
+
 def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     """Whether this person is a developer of the project or more, by inheritance too."""
     url = f"{_base(place)}/members/all/{user_id}"
@@ -164,6 +172,8 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     body = answer.json()
     level = member(body, "access_level")
     is_the_one = member(body, "id") == user_id and member(body, "state") == "active"
+    # A member who waits for a seat has a role, and no access: https://docs.gitlab.com/api/members/
+    is_the_one = is_the_one and member(body, "membership_state") in (None, "active")
     return is_the_one and isinstance(level, int) and level >= DEVELOPER
 
 
@@ -291,6 +301,7 @@ FORGES.register(
         proposed=proposed,
         open_changes=open_changes,
         branch_head=branch_head,
+        tag_object=tag_object,
         may_write=may_write,
         prove=prove,
         prove_member=prove_member,

@@ -394,6 +394,21 @@ def test_attack__a_replayed_or_forged_state_links_nothing(made: Service, github:
     assert follow(made, forged, **{"__Host-prpm_session": session}).status_code == 403
 
 
+def test_attack__a_step_that_took_too_long_does_nothing(made: Service, github: GitHubSetup):
+    alice = made.an_account()
+    session = a_session(made, alice)
+    begun = begin(made, a_token(made, "--replace"))
+    url, before = github.confirm_manifest(*form_of(begun.text)), made.fetch(CREATED)
+    going = choose(made, session, alice.username)
+    late = a_token(made, "--replace")
+    made.fetch("UPDATE setup_tickets SET expires_at = NOW() - INTERVAL '1 second'")
+
+    assert come_back(made, github, going, "ann", session).status_code == 403
+    assert follow(made, url, **{SETUP: cookie_of(begun, SETUP)}).status_code == 403
+    assert begin(made, late).status_code == 403
+    assert (linked(made), made.fetch(CREATED)) == ([], before)
+
+
 def test_attack__a_code_of_another_app_is_refused(made: Service, github: GitHubSetup):
     alice = made.an_account()
     session = a_session(made, alice)

@@ -122,6 +122,7 @@ class GitLabForge(StandIn):
             (r"/repository/merge_base", self._merge_base),
             (r"/repository/compare", self._compare),
             (r"/repository/branches/([^/]+)", self._branch),
+            (r"/repository/tags/([^/]+)", self._tag),
             (r"/merge_requests/(\d+)", self._request),
             (r"/merge_requests", self._list_requests),
             (r"/members/all/(\d+)", self._member),
@@ -185,6 +186,10 @@ class GitLabForge(StandIn):
     def _branch(self, seen: Seen, name: str) -> Answer:
         sha = self.repository.branches.get(name.replace("%2F", "/"))
         return Answer(body={"name": name, "commit": {"id": sha}}) if sha else _not_found()
+
+    def _tag(self, seen: Seen, name: str) -> Answer:
+        target = self.repository.tags.get(name.replace("%2F", "/"))
+        return Answer(body={"name": name, "target": target}) if target else _not_found()
 
     def _request(self, seen: Seen, number: str) -> Answer:
         return Answer(body=self.requests[int(number)]) if int(number) in self.requests else _not_found()
