@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
-Proposal = Literal["opened", "updated", "reopened", "ready"]
+LONGEST_CAUSE: Final = 200  # characters, as domain.changes has it
+
+Proposal = Literal["opened", "updated", "reopened", "ready", "retargeted"]
 LinkWord = Literal[
     "installed", "uninstalled", "suspended", "unsuspended", "added", "removed", "renamed", "transferred", "deleted"
 ]
@@ -47,6 +49,13 @@ class ChangeProposed(Event, frozen=True, kw_only=True):
         """Whether the head is another repository's: a stranger's, until somebody says otherwise (W20)."""
         return self.head_repository_id != self.repository.id
 
+    @property
+    def cause(self) -> str:
+        """What tells its run from others of this head: the same head for another branch is another run each time."""
+        if self.action != "retargeted":
+            return "head"
+        return f"base:{self.at.isoformat() if self.at is not None else ''}:{self.base_ref}"[:LONGEST_CAUSE]
+
 
 class BranchPushed(Event, frozen=True, kw_only=True):
     """A branch has a new head. `before` is "" for a new branch."""
@@ -62,15 +71,18 @@ class BranchPushed(Event, frozen=True, kw_only=True):
 
 
 class TagPushed(Event, frozen=True, kw_only=True):
-    """A tag names this commit."""
+    """A tag names this commit. `object_sha`: what the tag itself points to, its own object if it is annotated."""
 
     tag: str
     sha: str
+    object_sha: str
 
 
 class CheckAskedAgain(Event, frozen=True, kw_only=True):
     """A person wants a check run, or all of a suite, once more. `asked` is unique for each time it is asked."""
 
+    author_id: int
+    author: str
     asked: str
     head_sha: str
     check_id: int | None  # None: all of the commit's
@@ -89,14 +101,18 @@ class CommentMade(Event, frozen=True, kw_only=True):
 
 
 class LabelSet(Event, frozen=True, kw_only=True):
-    """A label was put on a pull or merge request, for the head that it had."""
+    """Labels were put on a pull or merge request, for the head that it had.
+
+    `proposed`: what the same delivery tells besides, where a forge tells of several things at once.
+    """
 
     number: int
-    label: str
+    labels: tuple[str, ...]
     head_sha: str
     author_id: int
     author: str
     at: datetime | None = None  # by the forge's clock
+    proposed: ChangeProposed | None = None
 
 
 class LinkChanged(Struct, frozen=True, kw_only=True):

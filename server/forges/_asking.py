@@ -15,4 +15,5 @@ def ask(request: Request, *, doing: str, or_missing: bool = False) -> Asking[Res
             return response
         return require_success(response, doing=doing)
     except CannotNotify as error:
-        raise CannotRead(error.message, retryable=error.retryable, seconds=error.retry_after_seconds) from None
+        seconds, status = error.retry_after_seconds, error.status
+        raise CannotRead(error.message, retryable=error.retryable, seconds=seconds, status=status) from None

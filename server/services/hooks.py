@@ -194,12 +194,14 @@ def _check(forge: str, name: str, token: Secret | None, proof: Proof) -> None:
 async def _try_token(site: Hooks, forge: str, name: str, token: Secret) -> Proven:
     """What the token finds. Raises InvalidRequest, Unavailable."""
     access = site.reach()
+    api_url = access.api_url(forge)
     try:
-        proven = await access.ask(FORGES[forge].prove(access.api_url(forge), token, name))
+        proven = await access.ask(FORGES[forge].prove(api_url, token, name))
     except CannotRead as error:
         if error.retryable:
             raise Unavailable(f"The token could not be tried. {error}", code="forge_away") from None
         raise InvalidRequest(f"token: {error}", code="token_refused") from None
+    await _need_person(access, forge, api_url, token)
     if not proven.may_administer:
         raise InvalidRequest(
             "token: whoever made it may not administer this repository, so it does not show whose it is. Make it as an "
@@ -207,6 +209,23 @@ async def _try_token(site: Hooks, forge: str, name: str, token: Secret) -> Prove
             code="token_too_small",
         )
     return proven
+
+
+async def _need_person(access: Asks, forge: str, api_url: str, token: Secret) -> None:
+    """An App of somebody else says of its customers' repositories that it administers them, and means no person.
+
+    Raises InvalidRequest, Unavailable.
+    """
+    try:
+        await access.ask(FORGES[forge].person(api_url, token))
+    except CannotRead as error:
+        if error.retryable:
+            raise Unavailable(f"The token could not be tried. {error}", code="forge_away") from None
+        raise InvalidRequest(
+            "token: the forge does not say whose token this is, so it shows nobody's right to the repository. Tokens "
+            "of Apps and workflows are such; make an access token of your own.",
+            code="token_of_nobody",
+        ) from None
 
 
 async def _claim(db: asyncpg.Pool, new: NewHook, proven: Proven) -> bool:

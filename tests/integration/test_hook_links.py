@@ -26,6 +26,7 @@ from server.services.tickets import issue_ticket
 from server.services.webhook_secrets import SecretBook
 from tests.links import a_delivery, access_to, an_account
 from tests.service import SECRET_KEY
+from tests.standins.forge_people import ForgePeople
 from tests.standins.github_forge import GitHubForge
 from tests.standins.gitlab_forge import GitLabForge
 from tests.standins.web import Answer, Fault
@@ -172,6 +173,27 @@ async def test_attack__a_token_of_somebody_who_may_not_administer_claims_nothing
 
     assert await db.fetchval("SELECT COUNT(*) FROM hooks") == 0
     assert await db.fetchval("SELECT COUNT(*) FROM linked_repositories") == 0
+
+
+async def test_attack__an_apps_token_is_nobodys_and_claims_nothing(db: asyncpg.Pool):
+    """Somebody else's App with the right to administer may say so of every repository of its customers."""
+    with ForgePeople().running() as people:
+        people.repo("acme/prompts", NUMBER, 501, ann="admin")
+        access = access_to(db, people)
+        site = Hooks(
+            db=db, reach=lambda: access, sealer=Sealer(Secret(SECRET_KEY)), public_url="https://testing.example"
+        )
+        acme = await an_account(db)
+
+        with pytest.raises(InvalidRequest, match="make an access token of your own") as refused:
+            await a_hook(site, acme, token=people.installation())
+        assert refused.value.error_code == "token_of_nobody"
+        assert await db.fetchval("SELECT COUNT(*) FROM hooks") == 0
+        assert await db.fetchval("SELECT COUNT(*) FROM linked_repositories") == 0
+
+        assert (await a_hook(site, acme, token=people.person("ann"))).hook.place_id == NUMBER
+        await access.aclose()
+        assert people.violations == []
 
 
 async def test_claim__a_repository_is_one_accounts_and_the_owners_app_wins(

@@ -30,6 +30,7 @@ from tests.standins.web import Answer, Fault
 from tests.webhooks import a_payload
 
 HOUR = 3600.0
+GITHUB = FORGES["github"].app.sending  # type: ignore[union-attr] -- GitHub knows Apps, and sends once
 
 
 @pytest.fixture
@@ -97,6 +98,42 @@ async def test_missed__one_that_arrived_is_not_asked_for_again_and_one_that_did_
     assert sorted(too_early) == ["comes", "fails again"]
     assert Counter(github.asked_again) == {"comes": 1, "fails again": 2}
     assert [one.delivery_id for one in await missed.list_missed(db, most=10)] == ["fails again"]
+
+
+async def test_missed__one_that_came_is_not_noted_again_however_often_its_failure_is_listed(
+    db: asyncpg.Pool, github: GitHubSender, access: ForgeAccess
+):
+    """A walk may end in the middle, before anything that arrived is forgotten: it is never on the list at all."""
+    github.note(status=502, guid="one")
+    loop = a_loop(db, access)
+    await loop.one_round("github")
+    await arrive(db, "one")
+    github.note(status=502, guid="one")  # it was asked for twice, and the second answer was lost
+    github.note(status=502, guid="other")
+    await make_due(db)
+    await missed.forget_settled(db, "github")
+
+    page = await access.ask(GITHUB.page(github.url, (await access.proof("github"))[1], ""))
+    await missed.note_missed(db, "github", [one for one in page.sent if not one.has_arrived])
+
+    assert [one.delivery_id for one in await missed.list_missed(db, most=10)] == ["other"]
+    await loop.one_round("github")
+    assert github.asked_again == ["one", "other"]
+
+
+async def test_missed__a_hooks_delivery_of_the_same_name_is_not_the_apps(
+    db: asyncpg.Pool, github: GitHubSender, access: ForgeAccess
+):
+    """Whoever has a hook chooses its deliveries' ids: they hide nothing that was sent to the App."""
+    github.note(status=502, guid="the same")
+    await deliveries.keep_delivery(
+        db, source="github", hook_id=uuid.uuid4(), delivery_id="the same", event="push", body=b"{}"
+    )
+    await deliveries.keep_delivery(db, source="gitlab", hook_id=None, delivery_id="the same", event="push", body=b"{}")
+
+    await a_loop(db, access).one_round("github")
+
+    assert github.asked_again == ["the same"]
 
 
 async def test_missed__what_never_comes_is_asked_for_five_times_with_growing_pauses(

@@ -77,6 +77,31 @@ def test_tag__tests_the_packages_of_its_version(story: Story):
     assert "No package has the version that the tag v9.0.0 names" in story.check(other)[2]
 
 
+def test_tag__an_annotated_one_is_its_commits(story: Story):
+    commit = story.commit(a_package("one"), branch="main")
+
+    story.ended(story.push(commit, ref="refs/tags/v1.0.0", tag_object="a" * 40))
+
+    (job,) = story.jobs_ended(1)
+    assert (job["change"]["head_sha"], job["conclusion"]) == (commit, "passed")
+    assert story.check(commit, "prpm / one / default")[0] == "success"
+
+
+def test_tag__that_was_moved_is_tested_where_it_is_now_in_whatever_order_that_is_delivered(story: Story):
+    old = story.commit(a_package("one"), branch="main")
+    new = story.commit({"prompt.md": b"New."}, on=old, branch="main")
+    first = story.push(old, ref="refs/tags/v1.0.0")
+    story.ended(first)
+    (row,) = story.service.fetch("SELECT body FROM deliveries WHERE delivery_id = $1", first)
+    story.ended(story.push(new, before=old, ref="refs/tags/v1.0.0"))
+
+    late = story.send("push", json.loads(row["body"]))
+
+    assert story.ended(late) == ("ignored", "The tag was moved, and is tested where it is now.")
+    assert [(job["change"]["head_sha"], job["superseded_by"]) for job in story.jobs()][-1] == (new, None)
+    assert len(story.jobs()) == 2
+
+
 def test_tag__uploads_results_of_the_published_version_where_the_rules_say_so(story: Story):
     name = f"@{story.account.username}/one"
     files = a_package("one")

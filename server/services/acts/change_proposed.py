@@ -1,4 +1,5 @@
-"""A pull or merge request is opened, pushed to, reopened or ready: its head is tested against its base."""
+"""A pull or merge request is opened, pushed to, reopened, ready, or for another branch: its head is tested against
+its base."""
 
 from __future__ import annotations
 
@@ -23,8 +24,13 @@ async def change_proposed(acting: Acting, proposed: ChangeProposed, delivery: Cl
         if delivery.attempts <= TRIES_FOR_LAG:
             raise TryLater("The forge names another head than it delivered.")
         raise NothingToDo("A newer commit is there, which is tested by itself.")
+    if proposed.action == "retargeted":
+        if pull.now.base_ref != proposed.base_ref:
+            raise NothingToDo("It is for yet another branch by now, which is tested by itself.")
+        # Who wrote it chooses the branch: each time would be one more run of what was approved once.
+        await change_heads.end_approvals(acting.db, pull.line)
     await change_heads.record_head(acting.db, pull.line, proposed.head_sha, made_at=proposed.at)
-    return await run_pull(acting, pull, cause="head", drafts=False)
+    return await run_pull(acting, pull, cause=proposed.cause, drafts=False)
 
 
 ACTS.register(ChangeProposed.__name__, change_proposed)

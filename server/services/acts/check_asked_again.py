@@ -8,7 +8,7 @@ from server.domain.change_heads import ChangeLine
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import CheckAskedAgain
 from server.services.acts import ACTS, Acting, NothingToDo
-from server.services.acts._pulls import look_at, open_reader, run_pull
+from server.services.acts._pulls import is_robot, look_at, open_reader, run_pull
 from server.services.acts._refs import run_ref
 from server.services.change_jobs import Only
 from server.services.fetching import Reader
@@ -16,8 +16,16 @@ from server.store import change_heads
 
 
 async def check_asked_again(acting: Acting, asked: CheckAskedAgain, delivery: ClaimedDelivery) -> Ended:
-    """Each time that it is asked is a run of its own; the forge lets only those ask who may write."""
+    """Each time that it is asked is a run of its own, for people who may write to the repository.
+
+    GitHub shows its buttons to them alone, but an App of anybody's may ask for a public repository's check in the name
+    of somebody who only reads: https://docs.github.com/rest/checks/runs#rerequest-a-check-run
+    """
+    if is_robot(asked.author):
+        raise NothingToDo("Programs command nothing here.")
     reader = await open_reader(acting, asked, hook_id=delivery.hook_id)
+    if not await reader.may_write(asked.author, asked.author_id):
+        raise NothingToDo("Who asked for the check may not write to the repository.")
     repository = reader.link.repository
     lines = await change_heads.lines_of_commit(
         acting.db, forge=repository.forge, repository_id=repository.id, head_sha=asked.head_sha
@@ -51,7 +59,16 @@ async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> O
 
 async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
     if line.pull_request is None:
-        return await run_ref(acting, reader, line, head_sha=asked.head_sha, base_sha=None, cause=asked.asked, only=only)
+        return await run_ref(
+            acting,
+            reader,
+            line,
+            head_sha=asked.head_sha,
+            base_sha=None,
+            cause=asked.asked,
+            only=only,
+            is_partial=only is not None,
+        )
     pull = await look_at(reader, line.pull_request)
     is_present = pull.now.is_open and pull.now.head_sha == asked.head_sha
     return await run_pull(acting, pull, cause=asked.asked, head_sha=None if is_present else asked.head_sha, only=only)
