@@ -7,6 +7,7 @@ out), so that nothing here opens a connection. To add one, write `server/forges/
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import Struct
@@ -71,7 +72,7 @@ class Touched(Struct, frozen=True):
 
 
 class Proposed(Struct, frozen=True, kw_only=True):
-    """A pull or merge request as it is at this moment."""
+    """A pull or merge request as it is at this moment. `at`: when it was changed last, by the forge's own clock."""
 
     number: int
     head_sha: str
@@ -81,6 +82,7 @@ class Proposed(Struct, frozen=True, kw_only=True):
     base_sha: str
     is_open: bool
     is_draft: bool
+    at: datetime | None = None
 
 
 class AppToken(Struct, frozen=True):

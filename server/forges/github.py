@@ -21,6 +21,7 @@ from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
 from notifiers.github import GitHubTarget
 from server.domain.events import Repository
 from server.domain.missed import Sent
+from server.domain.moments import second
 from server.forges import (
     FORGES,
     AppKind,
@@ -261,6 +262,7 @@ def proposed(place: Place, number: int) -> Asking[Proposed]:
             base_sha=_text(body, "base", "sha"),
             is_open=member(body, "state") == "open",
             is_draft=member(body, "draft") is True,
+            at=second(member(body, "updated_at")),
         )
     except TypeError:
         raise _odd() from None

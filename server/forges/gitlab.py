@@ -14,6 +14,7 @@ from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
 from notifiers.gitlab import GitLabTarget
+from server.domain.moments import second
 from server.forges import (
     FORGES,
     Asking,
@@ -127,6 +128,7 @@ def proposed(place: Place, number: int) -> Asking[Proposed]:
         base_sha=_text(body, "diff_refs", "start_sha"),
         is_open=member(body, "state") == "opened",
         is_draft=member(body, "draft") is True,
+        at=second(member(body, "updated_at")),
     )
 
 

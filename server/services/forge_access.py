@@ -36,7 +36,9 @@ T = TypeVar("T")
 SPARE_SECONDS: Final = 300.0
 LONGEST_USE_SECONDS: Final = 3000.0
 MOST_TOKENS: Final = 2000
-CONNECTIONS: Final = 30
+# More than all handlers can use at once: none waits for a connection that a silent forge holds.
+CONNECTIONS: Final = 400
+KEPT_CONNECTIONS: Final = 30
 DEFAULT_ACCOUNT: Final = "WEBHOOK_ACCOUNT"  # whose is what nobody linked, where the service is one account's
 
 # Where an API and its issuer have different hosts: https://docs.github.com/en/actions/reference/security/oidc
@@ -75,7 +77,7 @@ class ForgeAccess:
         # Where the operator's settings lead is the operator's choice, a private network as well.
         own = frozenset(origin_of(httpx.URL(forge.api_url(settings))) for forge in FORGES.values())
         self._client = public_client(
-            allowed_origins=allowed_origins | own, network=network, connections=CONNECTIONS, kept=CONNECTIONS
+            allowed_origins=allowed_origins | own, network=network, connections=CONNECTIONS, kept=KEPT_CONNECTIONS
         )
         self._tokens: OrderedDict[tuple[str, int, int, Right], _Kept] = OrderedDict()
         self._asking_for: dict[tuple[str, int, int, Right], asyncio.Lock] = {}

@@ -14,9 +14,29 @@ from server.store.queries import read_queries
 SQL = read_queries("change_heads")
 
 
-async def record_head(db: asyncpg.Pool, line: ChangeLine, head_sha: str, *, made_at: datetime | None) -> None:
-    """The line's head now, since `made_at` by the forge's clock. Approvals of its other heads are over."""
-    await db.execute(SQL["record_head"], *line, head_sha, made_at)
+async def record_head(
+    db: asyncpg.Pool,
+    line: ChangeLine,
+    head_sha: str,
+    *,
+    made_at: datetime | None,
+    shown_at: datetime | None = None,
+    base_sha: str | None = None,
+) -> bool:
+    """The line's head now, since `made_at` by the forge's clock. Approvals of its other heads are over.
+
+    `shown_at`: the forge's own time of the word that says so, where it is of this very moment. True for a head that
+    nobody told of before.
+    """
+    return await db.fetchval(SQL["record_head"], *line, head_sha, made_at, shown_at, base_sha) is True
+
+
+async def was_replaced(db: asyncpg.Pool, line: ChangeLine, head_sha: str, *, at: datetime, seen_seconds: float) -> bool:
+    """Whether the line was shown with another head after it was shown with this one, `at` by the forge's clock.
+
+    False as well where nobody looked at the line for so many seconds: then it is time for a look.
+    """
+    return await db.fetchval(SQL["was_replaced"], *line, head_sha, at, seen_seconds) is True
 
 
 async def approve_head(

@@ -1,16 +1,28 @@
 -- Heads of changes, their approvals, and turns.
 
 -- name: record_head
--- The line has this head now. What approved another one is over; a newer word about this one moves its time on.
--- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 made_at or NULL for now
+-- The line has this head now. What approved another one is over; a newer word about this one moves its times on.
+-- True: nobody told of this head before.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 made_at or NULL for now, $6 shown_at or NULL, $7 base_sha or NULL
 WITH others AS (
   UPDATE change_heads SET approval = NULL, approved_by = NULL, approved_at = NULL
   WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha <> $4 AND approval IS NOT NULL
 )
-INSERT INTO change_heads AS h (forge, repository_id, line, head_sha, made_at)
-VALUES ($1, $2, $3, $4, COALESCE($5, NOW()))
+INSERT INTO change_heads AS h (forge, repository_id, line, head_sha, made_at, shown_at, base_sha)
+VALUES ($1, $2, $3, $4, COALESCE($5, NOW()), $6, $7)
 ON CONFLICT (forge, repository_id, line, head_sha) DO UPDATE
-SET made_at = GREATEST(h.made_at, COALESCE($5, h.made_at)), seen_at = NOW();
+SET made_at = GREATEST(h.made_at, COALESCE($5, h.made_at)), shown_at = GREATEST(h.shown_at, EXCLUDED.shown_at),
+  base_sha = COALESCE(h.base_sha, EXCLUDED.base_sha), seen_at = NOW()
+RETURNING xmax = 0;
+
+-- name: was_replaced
+-- Whether the forge showed another head of the line later than it showed this one, and was looked at just now, so that
+-- nothing newer than that is missed. Two words of one second tell nothing. The heads of one line, by the primary key.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 when it was shown, $6 seconds that "just now" lasts
+SELECT COALESCE(
+  BOOL_OR(head_sha <> $4 AND shown_at > $5) AND MAX(seen_at) > NOW() - MAKE_INTERVAL(secs => $6), FALSE
+)
+FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3;
 
 -- name: approve_head
 -- Approved, unless this head came no earlier than what approves it, or is not known. What approved first stays.
