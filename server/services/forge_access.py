@@ -24,6 +24,7 @@ from server.domain.links import Link, Right
 from server.forges import FORGES, AppKind, Asking, CannotRead, Installed, Listed, Place
 from server.services.apps import AppBook
 from server.services.hooks import HOOK_TOKEN
+from server.services.manifest_names import ManifestNames
 from server.services.posting import post
 from server.services.public_addresses import INTERNET, Network
 from server.services.public_client import origin_of, public_client
@@ -71,6 +72,7 @@ class ForgeAccess:
         self._db = db
         self.apps = apps or AppBook(db, settings=settings, sealer=sealer)
         self._settings = settings
+        self.manifest_names = ManifestNames()
         self._sealer = sealer
         self._issuers = issuers
         self._now = now

@@ -24,6 +24,7 @@ LOOK_SECONDS = 1.0
 LEASE_SECONDS = 15.0  # renewed three times meanwhile; what a killed worker held is another's after that
 ATTEMPT_SECONDS = 90.0
 AT_ONCE = 20  # of each source; most of them wait for their forge
+TELL_SECONDS = 10.0  # asks the database alone
 # More than a day in all: a forge that is away for a night has lost nothing.
 PAUSES_SECONDS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0)
 
@@ -37,10 +38,12 @@ class TryLater(Exception):
 
 
 Act = Callable[[Meaning, ClaimedDelivery], Awaitable[Ended]]
+GiveUp = Callable[[Meaning, ClaimedDelivery, str], Awaitable[None]]
 
 
 class InboxLoop:
-    """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater.
+    """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater. `give_up` is told of
+    what failed to the end, and why.
 
     Each delivery has a slot of its own, so that one whose forge is slow holds up no other. Each source has its own
     slots, and of those one holder never has more than it leaves free: a forge that hangs, for one of its users or for
@@ -52,12 +55,14 @@ class InboxLoop:
         db: asyncpg.Pool,
         act: Act,
         *,
+        give_up: GiveUp | None = None,
         look_seconds: float = LOOK_SECONDS,
         attempt_seconds: float = ATTEMPT_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._db = db
         self._act = act
+        self._give_up = give_up
         self._look_seconds = look_seconds
         self._attempt_seconds = attempt_seconds
         self._lease_seconds = lease_seconds
@@ -173,11 +178,22 @@ class InboxLoop:
 
     async def _put_off(self, delivery: ClaimedDelivery, reason: str, *, seconds: float | None = None) -> None:
         if delivery.attempts > len(PAUSES_SECONDS):
+            await self._tell_of_failure(delivery, reason)
             await self._ends.end(delivery, Ended("failed", reason))
             log.error("delivery failed", delivery=delivery.id, attempts=delivery.attempts)
             return
         pause = PAUSES_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, no secret
         await deliveries.put_off(self._db, delivery, seconds=max(pause, seconds or 0.0), reason=reason)
+
+    async def _tell_of_failure(self, delivery: ClaimedDelivery, reason: str) -> None:
+        """Before it ends, so that a worker that dies here leaves it to another."""
+        if self._give_up is None:
+            return
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                await self._give_up(SOURCES[delivery.source].read(delivery.event, delivery.body), delivery, reason)
+        except Exception as error:  # noqa: BLE001 - maybe the very defect that it failed by: it ends all the same
+            log.error("failed delivery not told", delivery=delivery.id, error=type(error).__name__)
 
 
 def room_of(held: Collection[ClaimedDelivery], *, slots: int = AT_ONCE) -> Room:

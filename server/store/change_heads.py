@@ -53,6 +53,12 @@ async def read_approval(db: asyncpg.Pool, line: ChangeLine, head_sha: str) -> st
     return found
 
 
+async def read_base(db: asyncpg.Pool, line: ChangeLine, head_sha: str) -> str | None:
+    """What the head was compared with when it came; None for nothing, and where nobody knows."""
+    found: str | None = await db.fetchval(SQL["read_base"], *line, head_sha)
+    return found
+
+
 async def lines_of_commit(db: asyncpg.Pool, *, forge: str, repository_id: int, head_sha: str) -> list[ChangeLine]:
     """The lines that the commit is or was a head of, the latest first."""
     rows = await db.fetch(SQL["lines_of_commit"], forge, repository_id, head_sha)
@@ -81,6 +87,12 @@ async def read_tested(
     """What the account's job of this commit tested; None for any other job."""
     row = await db.fetchrow(SQL["read_tested"], account_id, job_id, forge, repository_id, head_sha)
     return Tested(**row) if row else None
+
+
+async def has_job(db: asyncpg.Pool, *, account_id: UUID, forge: str, repository_id: int, head_sha: str) -> bool:
+    """Whether the account tested the commit lately, or does so."""
+    found: bool = await db.fetchval(SQL["has_job"], account_id, forge, repository_id, head_sha)
+    return found
 
 
 async def list_live_jobs(

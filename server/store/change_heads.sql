@@ -37,6 +37,11 @@ RETURNING approval;
 -- $1 forge, $2 repository_id, $3 line, $4 head_sha
 SELECT approval FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha = $4;
 
+-- name: read_base
+-- What this head was compared with when it came; NULL or no row: with nothing, or nobody knows.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha
+SELECT base_sha FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha = $4;
+
 -- name: lines_of_commit
 -- The lines that the commit is or was a head of, the latest first, by change_heads_commit.
 -- $1 forge, $2 repository_id, $3 head_sha
@@ -64,6 +69,16 @@ SELECT p.name AS package, j.suite_name
 FROM test_jobs j JOIN packages p ON p.id = j.package_id
 WHERE j.id = $2 AND j.user_id = $1 AND j.change ->> 'forge' = $3
   AND (j.change ->> 'repository_id')::BIGINT = $4 AND j.change ->> 'head_sha' = $5;
+
+-- name: has_job
+-- Whether the account had a job of this commit in the last eight days, which is longer than a delivery is tried. By its
+-- jobs of that time.
+-- $1 account, $2 forge, $3 repository_id, $4 head_sha
+SELECT EXISTS (
+  SELECT FROM test_jobs
+  WHERE user_id = $1 AND created_at > NOW() - INTERVAL '8 days' AND change ->> 'forge' = $2
+    AND (change ->> 'repository_id')::BIGINT = $3 AND change ->> 'head_sha' = $4
+);
 
 -- name: list_live_jobs
 -- Jobs of a pull request that wait or run, by the account's heads and leases.

@@ -29,7 +29,7 @@ MOST_FOLLOWED: Final = 10
 
 async def change_proposed(acting: Acting, proposed: ChangeProposed, delivery: ClaimedDelivery) -> Ended:
     """The present head is tested, if it is the delivered one or one that nobody told of."""
-    reader = await open_reader(acting, proposed, hook_id=delivery.hook_id)
+    reader = await open_reader(acting, proposed, delivery)
     repository = reader.link.repository
     line = pull_line(repository.forge, repository.id, proposed.number)
     at, head = proposed.at, proposed.head_sha

@@ -9,7 +9,7 @@ from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import CheckAskedAgain
 from server.services.acts import ACTS, Acting, NothingToDo
 from server.services.acts._pulls import look_at, open_reader, run_pull
-from server.services.acts._refs import run_ref
+from server.services.acts._refs import TAG_REF, if_there, meant_by, run_ref
 from server.services.change_jobs import Only
 from server.services.fetching import Reader
 from server.store import change_heads
@@ -17,7 +17,7 @@ from server.store import change_heads
 
 async def check_asked_again(acting: Acting, asked: CheckAskedAgain, delivery: ClaimedDelivery) -> Ended:
     """Each time that it is asked is a run of its own; the forge lets only those ask who may write."""
-    reader = await open_reader(acting, asked, hook_id=delivery.hook_id)
+    reader = await open_reader(acting, asked, delivery)
     repository = reader.link.repository
     lines = await change_heads.lines_of_commit(
         acting.db, forge=repository.forge, repository_id=repository.id, head_sha=asked.head_sha
@@ -51,7 +51,13 @@ async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> O
 
 async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
     if line.pull_request is None:
-        return await run_ref(acting, reader, line, head_sha=asked.head_sha, base_sha=None, cause=asked.asked, only=only)
+        # What has checks at this commit is what the push touched, or what the tag names.
+        base_sha = await if_there(reader, await change_heads.read_base(acting.db, line, asked.head_sha))
+        if only is None and line.ref.startswith(TAG_REF):
+            only = meant_by(line.ref.removeprefix(TAG_REF))
+        return await run_ref(
+            acting, reader, line, head_sha=asked.head_sha, base_sha=base_sha, cause=asked.asked, only=only
+        )
     pull = await look_at(reader, line.pull_request)
     is_present = pull.now.is_open and pull.now.head_sha == asked.head_sha
     return await run_pull(acting, pull, cause=asked.asked, head_sha=None if is_present else asked.head_sha, only=only)

@@ -15,7 +15,7 @@ from server.store import change_heads
 
 async def label_set(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) -> Ended:
     """The head that had the label set is approved; one that was pushed since is not."""
-    reader = await open_reader(acting, label, hook_id=delivery.hook_id)
+    reader = await open_reader(acting, label, delivery)
     pull = await look_at(reader, label.number)
     if not pull.is_from_fork:
         raise NothingToDo("A label approves changes from forks; this one is none.")
