@@ -29,13 +29,16 @@ Kind = Literal["file", "link", "submodule"]
 class CannotRead(Exception):
     """What was asked for cannot be had, now or ever; `str()` is a sentence for the check that people see.
 
-    `retryable`: later it may work, in `seconds` at the earliest.
+    `retryable`: later it may work, in `seconds` at the earliest. `is_silence`: no answer came at all.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False, seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = False, seconds: float | None = None, is_silence: bool = False
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.seconds = seconds
+        self.is_silence = is_silence
 
 
 class Place(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -97,6 +98,10 @@ class Forges(Protocol):
         """Raises CannotNotify where there is no access, or none just now."""
         ...
 
+    def answered(self, address: ForgeAddress) -> None:
+        """The forge took what was told."""
+        ...
+
     def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
         """What it means that the forge refused, for this try and for the next ones."""
         ...
@@ -107,6 +112,9 @@ class NoForges:
 
     async def address(self, told: ToldChange, *, marker: str) -> ForgeAddress:
         raise CannotNotify("This service has no access to the forge of this change.")
+
+    def answered(self, address: ForgeAddress) -> None:
+        return
 
     def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
         return error
@@ -137,17 +145,17 @@ class Task(NamedTuple):
 
 
 class OutboxLoop:
-    """Delivers up to `slots` rows at once until it is cancelled."""
+    """Delivers up to `slots` rows at once until it is cancelled; of one account never more than it leaves free."""
 
     def __init__(
-        self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 8, lease_seconds: float = LEASE_SECONDS
+        self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 16, lease_seconds: float = LEASE_SECONDS
     ) -> None:
         self._db = db
         self._outgoing = outgoing
         self._slots = slots
         self._lease_seconds = lease_seconds
         self._nudged = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], UUID] = {}  # each with the account whose it is
 
     def nudge(self) -> None:
         """There may be something to tell: look now."""
@@ -174,11 +182,18 @@ class OutboxLoop:
             await self._stop()
 
     async def _claim(self) -> ClaimedNotification | None:
-        return await outbox.claim_notification(self._db, lease_seconds=self._lease_seconds)
+        return await outbox.claim_notification(
+            self._db, lease_seconds=self._lease_seconds, full_accounts=self._full_accounts()
+        )
+
+    def _full_accounts(self) -> list[UUID]:
+        """Those that have as many slots as are free: whose receivers are slow leaves some to others."""
+        free = self._slots - len(self._running)
+        return [account for account, count in Counter(self._running.values()).items() if count >= free]
 
     def _start(self, notification: ClaimedNotification) -> None:
         task = asyncio.create_task(self._deliver(notification), name=f"notification {notification.id}")
-        self._running.add(task)
+        self._running[task] = notification.account_id
         task.add_done_callback(self._ended)
 
     async def _deliver(self, notification: ClaimedNotification) -> None:
@@ -201,7 +216,7 @@ class OutboxLoop:
                 log.warning("lease not extended", notification=notification.id, reason=type(error).__name__)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("notification crashed", reason=type(error).__name__, exc_info=error)
         self.nudge()
@@ -263,11 +278,14 @@ async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
         return Receipt.quiet(task.quiet)
     async with public_client(allowed_origins=task.origins, network=outgoing.network) as client:
         try:
-            return await post(task.messages, client=client, patience=task.patience)
+            receipt = await post(task.messages, client=client, patience=task.patience)
         except CannotNotify as error:
             if task.address is None:
                 raise
             raise outgoing.forges.understand(task.address, error) from None
+        if task.address is not None:
+            outgoing.forges.answered(task.address)
+        return receipt
 
 
 async def _heal(db: asyncpg.Pool, notification: ClaimedNotification) -> None:

@@ -171,7 +171,7 @@ class Reader:
         return self._place
 
     async def _ask(self, asking: Asking[T]) -> T:
-        return await later(self._access.ask(asking))
+        return await later(self._access.ask_for(self.link, asking))
 
 
 async def later(asking: Awaitable[T]) -> T:

@@ -29,6 +29,7 @@ from server.services.posting import post
 from server.services.public_addresses import INTERNET, Network
 from server.services.public_client import origin_of, public_client
 from server.services.sealing import CannotOpen, Sealer
+from server.services.silences import Silences
 from server.store import hooks
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ T = TypeVar("T")
 SPARE_SECONDS: Final = 300.0
 LONGEST_USE_SECONDS: Final = 3000.0
 MOST_TOKENS: Final = 2000
+SILENT: Final = "The forge did not answer lately, so it is left alone for a while."
 # More than all handlers can use at once: none waits for a connection that a silent forge holds.
 CONNECTIONS: Final = 400
 KEPT_CONNECTIONS: Final = 30
@@ -73,6 +75,7 @@ class ForgeAccess:
         self.apps = apps or AppBook(db, settings=settings, sealer=sealer)
         self._settings = settings
         self.manifest_names = ManifestNames()
+        self.silences = Silences()
         self._sealer = sealer
         self._issuers = issuers
         self._now = now
@@ -116,6 +119,27 @@ class ForgeAccess:
     async def ask(self, asking: Asking[T]) -> T:
         """What the forge says. Raises CannotRead."""
         return await post(asking, client=self._client)
+
+    def origin(self, forge: str) -> str:
+        """`scheme://host[:port]` of the forge's API."""
+        return origin_of(httpx.URL(self.api_url(forge)))
+
+    async def ask_for(self, link: Link, asking: Asking[T]) -> T:
+        """As `ask`, for one repository, whose silence is remembered: then it is not asked for a while."""
+        origin, holder = self.origin(link.forge), link.holder
+        if left := self.silences.left(origin, holder):
+            asking.close()
+            raise CannotRead(SILENT, retryable=True, seconds=left)
+        try:
+            found = await self.ask(asking)
+        except CannotRead as error:
+            if error.is_silence:
+                self.silences.note_silence(origin, holder)
+            else:
+                self.silences.note_answer(origin, holder)
+            raise
+        self.silences.note_answer(origin, holder)
+        return found
 
     async def place(self, link: Link, *, right: Right) -> Place:
         """The repository with a token for this and no more. Raises CannotRead."""
