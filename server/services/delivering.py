@@ -74,13 +74,14 @@ ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
 class ForgeAddress(Struct, frozen=True, kw_only=True):
     """How a change's forge is told: by which notifier, as which target, at which `scheme://host[:port]`.
 
-    `holder` names whose token the target has.
+    `holder` names whose token the target has. `note_answer` is called when the forge took what it was told.
     """
 
     kind: str
     target: Any  # the notifier's own, with its token
     origin: str
     holder: str = ""
+    note_answer: Callable[[], None] = lambda: None
 
 
 class ToldChange(Struct, frozen=True, kw_only=True):
@@ -98,10 +99,6 @@ class Forges(Protocol):
         """Raises CannotNotify where there is no access, or none just now."""
         ...
 
-    def answered(self, address: ForgeAddress) -> None:
-        """The forge took what was told."""
-        ...
-
     def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
         """What it means that the forge refused, for this try and for the next ones."""
         ...
@@ -112,9 +109,6 @@ class NoForges:
 
     async def address(self, told: ToldChange, *, marker: str) -> ForgeAddress:
         raise CannotNotify("This service has no access to the forge of this change.")
-
-    def answered(self, address: ForgeAddress) -> None:
-        return
 
     def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
         return error
@@ -284,7 +278,7 @@ async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
                 raise
             raise outgoing.forges.understand(task.address, error) from None
         if task.address is not None:
-            outgoing.forges.answered(task.address)
+            task.address.note_answer()
         return receipt
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import asyncpg
 import msgspec
@@ -66,18 +67,20 @@ class ForgeReports:
         except CannotRead as error:
             raise self._as_told(holder, error) from None
         target = FORGES[link.forge].report_to(place, to)
-        return ForgeAddress(kind=link.forge, target=target, origin=origin, holder=holder)
-
-    def answered(self, address: ForgeAddress) -> None:
-        """The forge took it."""
-        self._access.silences.note_answer(address.origin, address.holder)
+        return ForgeAddress(
+            kind=link.forge,
+            target=target,
+            origin=origin,
+            holder=holder,
+            note_answer=partial(self._access.silences.note_answer, origin, holder),
+        )
 
     def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
         """What a refusal means here: a token may have ended before its time, a repository may have another name."""
         if isinstance(error, NoResponse) and not isinstance(error, TooLargeAnswer):
             self._access.silences.note_silence(address.origin, address.holder)
         else:
-            self.answered(address)
+            address.note_answer()
         if error.retry_after_seconds is not None:
             self._hold(address.holder, error.retry_after_seconds)
         if error.status == 401 and (installation := _installation(address.holder)) is not None:

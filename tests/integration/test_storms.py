@@ -4,6 +4,7 @@ of the others."""
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 import uuid
 from collections import Counter
@@ -15,10 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
+from server.services.handling import AT_ONCE
 from tests.forge_stories import SECRET, Story, a_package, a_story, forge_service
 from tests.service import Service
 from tests.standins.github_forge import GitHubForge
-from tests.webhooks import a_payload, encoded, github_headers
+from tests.standins.gitlab_forge import GitLabForge
+from tests.webhooks import a_payload, encoded, github_headers, gitlab_headers
 
 PUSHES = 1000
 SENDERS = 4
@@ -26,16 +29,32 @@ PULLS = 20
 TURNS = 22  # with some three deliveries of most pull requests each
 # From its push to its job: one look at the forge is good for two seconds, and this machine may be busy.
 NEWEST_SECONDS = 10.0
-# Takes half a second on the model `slow`, so that a newer head finds the older one's job waiting or running.
-SUITE = "tests:\n- input: hello\n  repeat: 3\n  assert: [{type: contains, value: hello}]\n"
+# The forge that hangs would take a minute.
+ANOTHERS_SECONDS = 10.0
+GITLAB_SECRET = "a gitlab secret of storms"
+WHOLE_SERVICE = "whole-service"
+# Takes some time on the model `slow`, so that a newer head finds the older one's job waiting or running.
+SUITE = "tests:\n- input: hello\n  assert: [{type: contains, value: hello}]\n"
 
 
 @pytest.fixture(scope="module")
 def stormy(
     admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Service, GitHubForge]]:
-    """A service of its own, as its inbox is full for a while. Its rates are the usual ones."""
-    yield from forge_service(admin_dsn, redis_url, tmp_path_factory.mktemp("storm"))
+    """A service of its own, as its inbox is full for a while. Its rates are the usual ones, and its GitLab hangs."""
+    released = threading.Event()
+    with GitLabForge().running() as gitlab:
+        gitlab.before_answer = lambda _: released.wait(300)
+        yield from forge_service(
+            admin_dsn,
+            redis_url,
+            tmp_path_factory.mktemp("storm"),
+            PRPM_GITLAB_URL=gitlab.url,
+            PRPM_GITLAB_TOKEN=gitlab.token,
+            PRPM_GITLAB_WEBHOOK_SECRET=GITLAB_SECRET,
+            PRPM_WEBHOOK_ACCOUNT=WHOLE_SERVICE,
+        )
+        released.set()
 
 
 @pytest.fixture
@@ -189,6 +208,37 @@ def test_storm__Q15_never_passes_the_tiers_quota(story: Story):
             assert story.check(of_pull[-1], f"prpm / package-{number} / default")[:2] == (
                 "neutral", "The tests were not run",
             )  # fmt: skip
+
+
+def test_inbox__a_forge_that_accepts_and_never_answers_holds_up_no_other_forge(story: Story):
+    """A hundred deliveries of GitLab projects wait for a server that hangs; then a change is proposed on GitHub."""
+    story.service.fetch(
+        "INSERT INTO users (username, subscription_tier) VALUES ($1, 'plus') ON CONFLICT DO NOTHING", WHOLE_SERVICE
+    )
+    visitor = story.service.visitor()
+    for number in range(1, 101):
+        project = {"id": number, "path_with_namespace": f"acme/slow-{number}", "default_branch": "main"}
+        body = encoded(a_payload("gitlab/merge_request", project=project))
+        headers = gitlab_headers(body, token=GITLAB_SECRET)
+        assert visitor.post("/webhooks/gitlab", content=body, headers=headers).status_code == 202
+    base = story.forge.repository.branches["main"]
+    head = story.commit({"notes.txt": b"x"}, on=base)
+    story.propose(head, base)
+    began = time.monotonic()
+
+    ended = story.ended(story.tell_of(head))
+
+    seconds = time.monotonic() - began
+    assert ended == ("handled", "No package is touched by this change, so there is nothing to test.")
+    assert story.check(head)[0] == "neutral"
+    (row,) = story.service.fetch(
+        "SELECT COUNT(*) FILTER (WHERE lease_until > NOW()) AS held, COUNT(*) AS waiting FROM deliveries"
+        " WHERE source = 'gitlab' AND state = 'received'"
+    )
+    assert row["waiting"] == 100
+    assert 0 < row["held"] <= AT_ONCE
+    assert seconds < ANOTHERS_SECONDS, seconds
+    story.service.fetch("DELETE FROM deliveries WHERE source = 'gitlab'")
 
 
 def holds(story: Story, *, heads: Mapping[int, Sequence[str]]) -> None:
