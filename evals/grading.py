@@ -417,10 +417,11 @@ def _combine(case: Case, asked: dict[int, Judgement | TrialError]) -> Graded:
     placed = [(_component(item, asked), part) for part in parts for item in part.items]
     components = [component for component, _ in placed]
     total = _total(components)
-    # A case that asks for nothing is passed in full.
+    # A case that asks for nothing is passed in full, whatever its threshold.
     score = total.value if components else 1.0
+    passed = not components or _passes(components, score, threshold=case.threshold)
     return Graded(
-        state="passed" if _passes(components, score, threshold=case.threshold) else "failed",
+        state="passed" if passed else "failed",
         score=score,
         assertions=tuple(
             _of_turn(result, part) for component, part in placed for result in (component.result, *component.members)

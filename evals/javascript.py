@@ -20,6 +20,7 @@ WHITESPACE = (
 )
 
 _WORD = re.compile(f"[^{WHITESPACE}]+")
+_OTHERWISE_IN_PYTHON = re.compile("[\u001c-\u001f\u0085\ufeff]")
 
 # A JSON integer of up to 15 digits is exact in a double; a longer one is rounded as JavaScript rounds it.
 _EXACT_DIGITS = 15
@@ -190,7 +191,10 @@ def strip(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The pieces between JavaScript's white space, empty ones left out."""
-    return _WORD.findall(text)
+    if _OTHERWISE_IN_PYTHON.search(text) is None:
+        return text.split()  # six times as fast
+    # One at a time, so that other threads have their turn in between.
+    return [found.group() for found in _WORD.finditer(text)]
 
 
 def utf16_units(text: str) -> list[int]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from statistics import fmean
 from typing import Literal, TypeVar
 
 import msgspec
@@ -361,7 +362,7 @@ def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change:
         input_tokens=_total(trials, "input_tokens"),
         output_tokens=_total(trials, "output_tokens"),
         cost_usd=_total_cost(trials),
-        named_scores=shown.named_scores or UNSET if shown else UNSET,
+        named_scores=mean_named_scores(own) or (shown.named_scores if shown else {}) or UNSET,
         attempts=_attempts(shown) or UNSET if shown else UNSET,
         cache=(completion.cache if completion else None) or UNSET,
         trials=tuple(map(trial_result, own)) if case.repeat > 1 and own else UNSET,
@@ -375,6 +376,13 @@ def build_row(suite: Suite, index: RowIndex, trials: Sequence[Trial], *, change:
         earlier=_earlier(shown) or UNSET if shown else UNSET,
         reruns=tuple(map(trial_result, again)) or UNSET,
     )
+
+
+def mean_named_scores(trials: Sequence[Trial]) -> dict[str, float]:
+    """The mean of each metric over the trials that have a verdict, as of the row's score; no metric without one."""
+    judged = [trial.named_scores for trial in trials if trial.state in ("passed", "failed")]
+    metrics = dict.fromkeys(metric for scores in judged for metric in scores)
+    return {metric: fmean([scores[metric] for scores in judged if metric in scores]) for metric in metrics}
 
 
 def _earlier(trial: Trial) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import math
 import re
@@ -30,12 +28,20 @@ _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*", re.DOTALL)
 _POINTER_FRAGMENT = re.compile(r"#(?:/(?:[a-z0-9_.!$&'()*+,;:=@-]|%[0-9a-f]{2}|~[01])*)*", re.IGNORECASE)
 _RELATIVE_POINTER = re.compile(r"(?:0|[1-9]\d*)(?:#|(?:/(?:[^~/]|~[01])*)*)", re.ASCII | re.DOTALL)
 _URI_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_URI_REST = re.compile(r"(?:[a-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9a-f]{2})*", re.IGNORECASE)
-_URL = re.compile(r"(?:https?|ftp)://(?:[^\s/?#@]+@)?(?P<host>[^\s/?#:@]+)(?::\d{2,5})?(?:[/?#]\S*)?", re.IGNORECASE)
+_URI_REST = re.compile(r"(?:[a-z0-9._~!$&'\"()*+,;=:@/?\[\]-]|%[0-9a-f]{2})*", re.IGNORECASE)
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_URL_SCHEME = re.compile(r"(?:https?|ftp)://", re.IGNORECASE)
+_URL_HOST = re.compile(r"([^/:]+)(?::[0-9]{2,5})?(?=/|\Z)")
+_URL_LABEL = re.compile(r"[a-z0-9\xa1-\uffff]+(?:-[a-z0-9\xa1-\uffff]+)*", re.IGNORECASE)
+_TOP_LABEL = re.compile(r"[a-z\xa1-\uffff]{2,}", re.IGNORECASE)
+# Networks and ends of networks that no host on the internet has, as the schemas' usual checker knows them.
+_NO_HOST = re.compile(
+    r"0\.|10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|22[4-9]\.|2[3-5]\d\.|.*\.(?:0|255)\Z"
+)
 _TEMPLATE_TEXT = re.compile(r"[^\x00-\x20\"'<>\\^`{|}%]|%[0-9a-f]{2}", re.IGNORECASE)
 _TEMPLATE_EXPRESSION = re.compile(
-    r"\{[+#./;?&=,!@|]?(?:[a-z0-9_.]|%[0-9a-f]{2})+(?::[1-9][0-9]{0,3}|\*)?"
-    r"(?:,(?:[a-z0-9_.]|%[0-9a-f]{2})+(?::[1-9][0-9]{0,3}|\*)?)*\}",
+    r"\{[+#./;?&=,!@|]?(?:[a-z0-9_]|%[0-9a-f]{2})+(?::[1-9][0-9]{0,3}|\*)?"
+    r"(?:,(?:[a-z0-9_]|%[0-9a-f]{2})+(?::[1-9][0-9]{0,3}|\*)?)*\}",
     re.IGNORECASE,
 )
 
@@ -104,9 +110,6 @@ def _is_uri_reference(text: str) -> bool:
     before, _, fragment = text.partition("#")
     scheme = _URI_SCHEME.match(before)
     rest = before[scheme.end() :] if scheme else before
-    # Without a scheme, a colon in the first segment would read as one (RFC 3986, 4.2).
-    if not scheme and ":" in re.split("[/?]", rest, maxsplit=1)[0]:
-        return False
     brackets = "[" in fragment or "]" in fragment
     return bool(_URI_REST.fullmatch(rest) and _URI_REST.fullmatch(fragment)) and not brackets and _has_host(rest)
 
@@ -126,15 +129,30 @@ def _has_host(rest: str) -> bool:
 
 
 def _is_uri(text: str) -> bool:
-    return bool(_URI_SCHEME.match(text)) and _is_uri_reference(text)
+    scheme = _URI_SCHEME.match(text)
+    # Something has to follow the scheme, and quotation marks stand in no address that is complete.
+    if scheme is None or text[scheme.end() : scheme.end() + 1] in ("", "?", "#") or '"' in text:
+        return False
+    return _is_uri_reference(text)
 
 
 def _is_url(text: str) -> bool:
-    match = _URL.fullmatch(text)
-    if match is None:
+    """A web or FTP address that others can reach: a name with a top domain of letters, or a public IPv4 address."""
+    scheme = _URL_SCHEME.match(text)
+    if scheme is None or re.search(r"\s", text):
         return False
-    host = match["host"]
-    return _is_ipv4(host) or ("." in host and all(host.removesuffix(".").split(".")))
+    rest = text[scheme.end() :]
+    # Names and passwords may hold anything, so the host follows any of the signs that end them.
+    starts = (0, *(sign.end() for sign in re.finditer("(?<=.)@", rest)))
+    hosts = (_URL_HOST.match(rest, start) for start in starts)
+    return any(host is not None and _is_public_host(host[1]) for host in hosts)
+
+
+def _is_public_host(host: str) -> bool:
+    if _is_ipv4(host):
+        return _NO_HOST.match(host) is None
+    *labels, top = host.split(".")
+    return bool(labels and all(map(_URL_LABEL.fullmatch, labels)) and _TOP_LABEL.fullmatch(top))
 
 
 def _is_uri_template(text: str) -> bool:
@@ -148,17 +166,13 @@ def _is_uri_template(text: str) -> bool:
 
 
 def _is_regex(text: str) -> bool:
+    # `\\Z` is another language's end of a text; JavaScript reads it as a letter.
+    if re.search(r"[^\\]\\Z", text):
+        return False
     try:
-        return is_pattern(text, unicode=True)
+        return is_pattern(text, unicode=False)
     except InvalidAssertion:
         return False  # longer or deeper than any pattern that could be used here
-
-
-def _is_base64(text: str) -> bool:
-    try:
-        return base64.b64decode(text, validate=True) is not None
-    except (binascii.Error, ValueError):
-        return False
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
@@ -189,14 +203,14 @@ TEXT_FORMATS: Final[dict[str, Callable[[str], bool]]] = {
     "json-pointer": _matches(_POINTER),
     "json-pointer-uri-fragment": _matches(_POINTER_FRAGMENT),
     "relative-json-pointer": _matches(_RELATIVE_POINTER),
-    "byte": _is_base64,
+    "byte": _matches(_BASE64),
     "binary": lambda _: True,
     "password": lambda _: True,
 }
 
 NUMBER_FORMATS: Final[dict[str, Callable[[float], bool]]] = {
     "int32": _is_integer_below(2**31),
-    "int64": _is_integer_below(2**63),
+    "int64": lambda number: float(number).is_integer(),  # JavaScript's numbers hold no border of its range
     "float": math.isfinite,
     "double": math.isfinite,
 }

@@ -205,6 +205,8 @@ def _require_used_words(schema: dict[str, JsonValue], *, path: str) -> None:
         problem = "`nullable` needs a `type`"
     elif schema.get("enum") == []:
         problem = "`enum` holds no value"
+    elif isinstance(values := schema.get("enum"), list) and len(set(map(_fingerprint, values))) < len(values):
+        problem = "`enum` holds a value twice"
     if problem:
         raise InvalidAssertion(f"{path}: {problem}")
 

@@ -24,9 +24,8 @@ CHECK_SUMMARY = Budget(chars=65_000, bytes=65_000)
 SHORT_SUMMARY = Budget(chars=2_000, bytes=2_000)
 TITLE_CHARS = 255
 ANNOTATIONS_PER_REQUEST = 50
-CONCLUSIONS = {"passed": "success", "failed": "failure"}
-# What ended a run without a conclusion of its tests; all else is neutral.
-ENDED = {"cancelled": "cancelled"}
+# A check run knows no difference between what is nobody's concern and what has no verdict; both let pass.
+CONCLUSIONS = {"inconclusive": "neutral"}
 UNPROCESSABLE = 422
 # https://docs.github.com/rest/checks/runs#create-a-check-run: 20 and 40 characters at most
 RERUN = ({"label": "Re-run", "description": "Run these prompt tests once more", "identifier": "rerun"},)
@@ -51,12 +50,18 @@ def complete(api: Api, notice: Notice, findings: Findings) -> Did:
 
 
 def show(api: Api, standing: Standing) -> Did:
-    """The check run stands so. One that has ended with its job is left alone: what comes late says nothing new."""
+    """The check run stands so. One that has ended with its job is left alone: what comes late says nothing new.
+
+    One that was completed is not opened again, as GitHub keeps its conclusion: there is a new one of the same name,
+    which is the one that counts.
+    """
     if api.target.head_sha is None or not api.target.check_run:
         return ()
     found, _ = yield from _find(api, name=check_name(standing.package, standing.suite), key=standing.key)
     if found is not None and found.is_completed and standing.is_waiting and found.key == standing.key != NO_JOB:
         return ()
+    if found is not None and found.is_completed and standing.is_waiting:
+        found = None
     fields = _standing_fields(api, standing)
     if found is not None and found.shows(fields):
         return ()
@@ -71,6 +76,7 @@ class _CheckRun:
     status: str
     conclusion: str | None
     title: str
+    summary: str
     annotations: int
 
     @property
@@ -79,8 +85,11 @@ class _CheckRun:
 
     def shows(self, fields: dict[str, Any]) -> bool:
         """Whether people see this already."""
-        wanted = (fields["external_id"], fields["status"], fields.get("conclusion"), fields["output"]["title"])
-        return wanted == (self.key, self.status, self.conclusion, self.title)
+        output = fields["output"]
+        wanted = (fields["external_id"], fields["status"], fields.get("conclusion"), output["title"])
+        # While it is open the title tells enough: what a report's other lines say is not worth a write each.
+        says_it = not self.is_completed or output["summary"].split() == self.summary.split()
+        return says_it and wanted == (self.key, self.status, self.conclusion, self.title)
 
 
 def _complete(
@@ -136,6 +145,7 @@ def _check_run_of(item: object) -> _CheckRun | None:
         status=str(item.get("status", "")),
         conclusion=conclusion if isinstance(conclusion, str) else None,
         title=str(output.get("title") or ""),
+        summary=str(output.get("summary") or ""),
         annotations=count if isinstance(count, int) else 0,
     )
 
@@ -158,12 +168,11 @@ def _write(
 
 def _report_fields(api: Api, notice: Notice, findings: Findings, budget: Budget) -> dict[str, Any]:
     address = linkable(notice.url)
-    fallback = ENDED.get(notice.error_code, "neutral")
     return {
         "name": check_name(notice.package, notice.suite),
         "external_id": notice.job_id,
         "status": "completed",
-        "conclusion": CONCLUSIONS.get(notice.conclusion, fallback),
+        "conclusion": CONCLUSIONS.get(notice.state, notice.state),
         **({"details_url": address} if address else {}),
         **({"actions": list(RERUN)} if api.target.offers_rerun else {}),
         "output": {
@@ -175,7 +184,7 @@ def _report_fields(api: Api, notice: Notice, findings: Findings, budget: Budget)
 
 def _standing_fields(api: Api, standing: Standing) -> dict[str, Any]:
     address = linkable(standing.url)
-    ended = {} if standing.is_waiting else {"conclusion": standing.state}
+    ended = {} if standing.is_waiting else {"conclusion": CONCLUSIONS.get(standing.state, standing.state)}
     return {
         "name": check_name(standing.package, standing.suite),
         "external_id": standing.key,

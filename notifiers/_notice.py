@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from notifiers._outcome import Outcome
+from notifiers._standing import ended_state
 
 # changes: only what differs from the base; failures: only what failed; never: nothing is sent at all.
 Mode = Literal["changes", "always", "failures", "never"]
@@ -62,6 +63,11 @@ class Notice:
     @property
     def conclusion(self) -> str:
         return self.outcome.summary.conclusion
+
+    @property
+    def state(self) -> str:
+        """How the job's check stands: success, failure, cancelled or inconclusive."""
+        return ended_state(self.conclusion, self.error_code)
 
     @property
     def is_superseded(self) -> bool:

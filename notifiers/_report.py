@@ -25,7 +25,7 @@ from notifiers._findings import (
 from notifiers._markdown import Budget, Table, assemble, code, link
 from notifiers._notice import Notice
 from notifiers._outcome import Row, RowKey
-from notifiers._standing import Standing
+from notifiers._standing import Part, Standing
 from notifiers._text import NOTHING, age, counted, dollars, percent, seconds
 
 # Rows of one kind that stand unfolded.
@@ -38,7 +38,11 @@ NOTE_CHARS = 300
 MOST_NOTES = 3
 MOST_LINES = 40
 MOST_LINE_CHARS = 1_000
-STANDING_SIGNS = {"queued": "⏳", "in_progress": "⏳", "neutral": "⚪", "failure": "❌", "action_required": "✋"}
+STANDING_SIGNS = {"queued": "⏳", "in_progress": "⏳", "success": "✅", "neutral": "⚪", "inconclusive": "⚠️",
+                  "cancelled": "⚪", "failure": "❌", "action_required": "✋"}  # fmt: skip
+# What somebody has to do something about is read first.
+PARTS_ORDER = ("failure", "action_required", "cancelled", "inconclusive", "in_progress", "queued", "neutral", "success")
+MOST_PARTS = 100
 
 
 def report(notice: Notice, findings: Findings, *, budget: Budget, marker: str = "") -> str:
@@ -64,6 +68,7 @@ def standing_text(standing: Standing, *, budget: Budget, marker: str = "") -> st
     if standing.package is not None:
         parts.append(f"{code(standing.package, limit=214)} · {code(standing.suite, limit=120)}")
     parts += [code(line, limit=MOST_LINE_CHARS) for line in standing.summary.splitlines()[:MOST_LINES] if line.strip()]
+    parts += _part_lines(standing.parts)
     if standing.url:
         parts.append(link("**details**", standing.url))
     text = marker
@@ -72,6 +77,19 @@ def standing_text(standing: Standing, *, budget: Budget, marker: str = "") -> st
         if budget.holds(longer):
             text = longer
     return text
+
+
+def _part_lines(parts: Sequence[Part]) -> list[str]:
+    """A line for each package, the worst first."""
+    ordered = sorted(parts, key=lambda part: (PARTS_ORDER.index(part.state), part.package, part.suite))
+    lines = [_part_line(part) for part in ordered[:MOST_PARTS]]
+    return [*lines, f"… and {counted(len(ordered) - MOST_PARTS, 'more package')}"] if ordered[MOST_PARTS:] else lines
+
+
+def _part_line(part: Part) -> str:
+    about = f"{code(part.package, limit=214)} · {code(part.suite, limit=120)}: {code(part.title, limit=TITLE_CHARS)}"
+    details = f" · {link('details', part.url)}" if part.url else ""
+    return f"- {STANDING_SIGNS[part.state]} {about}{details}"
 
 
 def _head(notice: Notice, findings: Findings) -> str:

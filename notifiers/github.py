@@ -10,7 +10,8 @@ from notifiers._github_api import API_VERSION, Api, GitHubTarget, check_name
 from notifiers._github_checks import CHECK_SUMMARY, complete, show
 from notifiers._http import CannotNotify
 from notifiers._markdown import Budget
-from notifiers._report import report, title_line
+from notifiers._report import report, standing_text, title_line
+from notifiers._standing import NO_JOB
 from notifiers._sticky import Comment, first_line, keep_one
 from notifiers._text import cut
 from notifiers._urls import linkable
@@ -20,10 +21,9 @@ __all__ = ["API_VERSION", "CHECK_SUMMARY", "COMMENT", "GitHubTarget", "stand", "
 # 65,536 characters by the text of the error, 262,144 bytes as others observed; below both readings.
 COMMENT = Budget(chars=65_000, bytes=260_000)
 STATUS_DESCRIPTION_CHARS = 140
-STATES = {"passed": "success", "failed": "failure"}
 # A status knows neither waiting for a person nor neutral; what does not block is a success there.
-STANDING_STATES = {"queued": "pending", "in_progress": "pending", "action_required": "pending", "failure": "failure",
-                   "neutral": "success"}  # fmt: skip
+STATES = {"queued": "pending", "in_progress": "pending", "action_required": "pending", "success": "success",
+          "failure": "failure", "neutral": "success", "inconclusive": "error", "cancelled": "error"}  # fmt: skip
 
 EXAMPLE = GitHubTarget(
     repository="owner/name",
@@ -38,9 +38,10 @@ EXAMPLE = GitHubTarget(
 
 
 def stand(standing: Standing, target: GitHubTarget) -> Messages:
-    """The check, or the commit's status where there are no checks, stands so; nothing is said in comments."""
+    """The check stands so. Where there are none the commit's status does, and a comment says what has no room there."""
     api = Api(target)
     did = [*(yield from show(api, standing)), *(yield from _standing_status(api, standing))]
+    did += yield from _standing_comment(api, standing)
     return Receipt(did=tuple(did)) if did else Receipt.quiet("it is shown already")
 
 
@@ -109,7 +110,7 @@ def _commit_status(api: Api, notice: Notice, findings: Findings) -> Step:
         "POST",
         f"/statuses/{api.target.head_sha}",
         {
-            "state": STATES.get(notice.conclusion, "error"),
+            "state": STATES[notice.state],
             "context": check_name(notice.package, notice.suite),
             "description": cut(title_line(notice, findings), STATUS_DESCRIPTION_CHARS),
             **({"target_url": address} if address else {}),
@@ -117,6 +118,15 @@ def _commit_status(api: Api, notice: Notice, findings: Findings) -> Step:
     )
     require_success(response, doing="set the commit's status")
     return ("set the commit's status",), None
+
+
+def _standing_comment(api: Api, standing: Standing) -> Generator[Request, Response, Sequence[str]]:
+    target = api.target
+    if target.check_run or target.pull_request is None or (standing.is_waiting and standing.key != NO_JOB):
+        return ()
+    body = standing_text(standing, budget=COMMENT, marker=first_line(target.marker, standing.accepted_at))
+    kept = yield from keep_one(api, author=target.author, mac=target.marker, body=body, may_create=standing.needs_words)
+    return kept.did
 
 
 def _standing_status(api: Api, standing: Standing) -> Generator[Request, Response, Sequence[str]]:
@@ -127,7 +137,7 @@ def _standing_status(api: Api, standing: Standing) -> Generator[Request, Respons
         "POST",
         f"/statuses/{api.target.head_sha}",
         {
-            "state": STANDING_STATES[standing.state],
+            "state": STATES[standing.state],
             "context": check_name(standing.package, standing.suite),
             "description": cut(standing.headline, STATUS_DESCRIPTION_CHARS),
             **({"target_url": address} if address else {}),

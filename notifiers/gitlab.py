@@ -23,12 +23,10 @@ NOTE = Budget(chars=65_000, bytes=260_000)
 STATUS_FIELD_CHARS = 255
 PER_PAGE = 100
 MOST_PAGES = 300
-# GitLab knows no neutral; a skipped status lets a pipeline go on and claims no success.
-STATES = {"passed": "success", "failed": "failed"}
-STANDING_STATES = {"queued": "pending", "in_progress": "running", "action_required": "pending", "failure": "failed",
-                   "neutral": "skipped"}  # fmt: skip
-# What needs somebody's doing is said in a note, too: a status has no room for it.
-SAID = ("action_required", "failure")
+# GitLab knows no neutral; a skipped status lets a pipeline go on and claims no success. One that runs can end in other
+# states only, and servers before 17.6 have no such state: there it is canceled, which claims none either, and ends.
+STATES = {"queued": "pending", "in_progress": "running", "action_required": "pending", "success": "success",
+          "failure": "failed", "neutral": "skipped", "inconclusive": "skipped", "cancelled": "canceled"}  # fmt: skip
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -37,7 +35,8 @@ class GitLabTarget:
     """A project, what to write there, and with which token.
 
     `author` is the user name that the token writes as, `marker` an HMAC in hex over (forge, project, merge request,
-    package, suite). `is_from_fork`: the commit may be in another project, where the token sets no status.
+    package, suite). `is_from_fork`: the commit may be in another project, where the token sets no status. `ref`: the
+    tag that the commit has, as it may be on no branch; without one GitLab finds the pipeline by the commit.
     """
 
     project: str  # numeric id or whole path
@@ -49,6 +48,7 @@ class GitLabTarget:
     comment: Mode = "changes"
     commit_status: bool = True
     is_from_fork: bool = False
+    ref: str | None = None
     api_url: str = "https://gitlab.com/api/v4"
 
     def __post_init__(self) -> None:
@@ -170,9 +170,8 @@ def _note(api: _Api, notice: Notice, findings: Findings) -> Step:
 
 
 def _commit_status(api: _Api, notice: Notice, findings: Findings) -> Step:
-    state = "canceled" if notice.error_code == "cancelled" else STATES.get(notice.conclusion, "skipped")
     name = _status_name(notice.package, notice.suite)
-    return (yield from _set_status(api, state, name, title_line(notice, findings), notice.url))
+    return (yield from _set_status(api, STATES[notice.state], name, title_line(notice, findings), notice.url))
 
 
 def _standing_note(api: _Api, standing: Standing) -> Step:
@@ -180,15 +179,15 @@ def _standing_note(api: _Api, standing: Standing) -> Step:
     if target.merge_request is None or (standing.is_waiting and standing.key != NO_JOB):
         return ()
     body = standing_text(standing, budget=NOTE, marker=first_line(target.marker, standing.accepted_at))
-    kept = yield from keep_one(
-        api, author=target.author, mac=target.marker, body=body, may_create=standing.state in SAID
-    )
+    # A status has no room for it.
+    may_create = standing.needs_words and standing.may_comment
+    kept = yield from keep_one(api, author=target.author, mac=target.marker, body=body, may_create=may_create)
     return kept.did
 
 
 def _standing_status(api: _Api, standing: Standing) -> Step:
     name = _status_name(standing.package, standing.suite)
-    return (yield from _set_status(api, STANDING_STATES[standing.state], name, standing.headline, standing.url))
+    return (yield from _set_status(api, STATES[standing.state], name, standing.headline, standing.url))
 
 
 def _status_name(package: str | None, suite: str) -> str:
@@ -197,24 +196,27 @@ def _status_name(package: str | None, suite: str) -> str:
 
 
 def _set_status(api: _Api, state: str, name: str, description: str, url: str) -> Step:
-    if api.target.head_sha is None or not api.target.commit_status:
+    target = api.target
+    if target.head_sha is None or not target.commit_status:
         return ()
     address = linkable(url)
-    response = yield api.send(
-        "POST",
-        f"/statuses/{api.target.head_sha}",
-        {
-            "state": state,
-            "name": name,
-            "description": cut(description, STATUS_FIELD_CHARS),
-            **({"target_url": address} if address and len(address) <= STATUS_FIELD_CHARS else {}),
-        },
-    )
+    fields = {
+        "name": name,
+        "description": cut(description, STATUS_FIELD_CHARS),
+        **({"target_url": address} if address and len(address) <= STATUS_FIELD_CHARS else {}),
+        **({"ref": target.ref} if target.ref and len(target.ref) <= STATUS_FIELD_CHARS else {}),
+    }
+    path = f"/statuses/{target.head_sha}"
+    response = yield api.send("POST", path, {"state": state, **fields})
+    if response.status == 400 and state == "skipped":
+        response = yield api.send("POST", path, {"state": "canceled", **fields})
     # Setting the state that it has already is a 400 with these words on real instances.
     if response.status == 400 and b"Cannot transition status" in response.body:
         return ()
     # A fork's commit is not in the project, or not for this token; what there is to say stands in the note.
-    if response.status in (403, 404) and api.target.is_from_fork:
+    if response.status in (403, 404) and target.is_from_fork:
         return ()
+    if response.status == 409:
+        raise CannotNotify("Another status of this commit is written just now.", retryable=True, status=409)
     require_success(response, doing="set the commit's status")
     return ("set the commit's status",)

@@ -22,11 +22,12 @@ from server.api.guards import ASGIApp, add_headers, answer_head, keep_encoded_sl
 from server.api.guessing import GuessBook, limit_guesses, read_proxies
 from server.api.strict_request import StrictRequest
 from server.api.waiting import wait_outside
-from server.database import connect_database, connect_directly
+from server.database import connect_database, connect_directly, wait_for_schema
 from server.open_files import free_files
 from server.pages.docs_page import DocsPage
 from server.services.admission import Admission
 from server.services.apps import AppBook
+from server.services.door_watch import watch_door
 from server.services.forecasting import QueueBook
 from server.services.github_setup import Setup
 from server.services.hooks import Hooks
@@ -148,7 +149,15 @@ async def open_site(
         await stopping.wait()
         watch.close()
 
-    watching = [asyncio.create_task(watch.run(), name="job watch"), asyncio.create_task(end_waits(), name="end waits")]
+    async def note_open() -> None:
+        await wait_for_schema(db)
+        await watch_door(db)
+
+    watching = [
+        asyncio.create_task(watch.run(), name="job watch"),
+        asyncio.create_task(end_waits(), name="end waits"),
+        asyncio.create_task(note_open(), name="door watch"),
+    ]
     if settings.notify_from == "api":
         from server.reaching import look_for_missed  # here, as it brings the HTTP client along
         from server.telling import tell_alone  # as above

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 
 from server.database import wait_for_schema
 from server.services.apps import AppBook
+from server.services.catching_up import CatchUpLoop
 from server.services.forge_access import ForgeAccess
 from server.services.keyless import read_issuers
 from server.services.missing import MissedLoop
@@ -28,4 +31,6 @@ def make_forge_access(db: asyncpg.Pool, settings: Settings, *, apps: AppBook | N
 async def look_for_missed(db: asyncpg.Pool, access: ForgeAccess) -> None:
     """Ask forges for what they sent while nobody answered, once the schema is there, until cancelled."""
     await wait_for_schema(db)
-    await MissedLoop(db, access).run()
+    async with asyncio.TaskGroup() as looking:
+        looking.create_task(MissedLoop(db, access).run())
+        looking.create_task(CatchUpLoop(db, access).run())

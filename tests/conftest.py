@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
 from server.store.migrations import migrate
+from tests.databases import MEMORY, Databases, folder_for_servers, with_database
+from tests.dealing import deal
 from tests.forge_stories import Story, a_story, forge_service
 from tests.service import Service, in_loop, start_service
 from tests.standins.github_forge import GitHubForge
 
 TEMPLATE = "prpm_test_template"
+# Folders whose tests mostly need servers or processes of their own.
+SLOW = {"end_to_end", "integration", "security"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes, each gets its share of what is slow, first."""
+    if given := getattr(config, "workerinput", None):
+        items[:] = deal(
+            items,
+            shares=given["workercount"],
+            is_slow=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] in SLOW,
+            file=lambda item: str(item.path),
+        )
 
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    """A short folder of this run's own: socket paths have a limit of 107 bytes."""
-    folder = Path(tempfile.mkdtemp(prefix="prpm-"))
+    """A short folder of this run's own."""
+    folder = folder_for_servers()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -55,12 +68,6 @@ def redis_url(server_folder: Path) -> Iterator[str]:
     running.stop()
 
 
-def with_database(dsn: str, name: str) -> str:
-    """The same server, another database."""
-    parts = urlsplit(dsn)
-    return urlunsplit(parts._replace(path=f"/{name}"))
-
-
 async def _execute(dsn: str, statement: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
@@ -79,14 +86,21 @@ def template_dsn(admin_dsn: str) -> str:
     return dsn
 
 
+@pytest.fixture(scope="session")
+def databases(admin_dsn: str, server_folder: Path) -> Iterator[Databases]:
+    """Copies of the template, for one test each."""
+    # Files are copied as such where that is in memory; elsewhere it would wait for the disk twice.
+    found = Databases(admin_dsn, strategy="FILE_COPY" if server_folder.is_relative_to(MEMORY) else "WAL_LOG")
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def dsn(admin_dsn: str, template_dsn: str) -> Iterator[str]:
+def dsn(databases: Databases, template_dsn: str) -> Iterator[str]:
     """A fresh, migrated database."""
-    name = f"prpm_test_{uuid.uuid4().hex[:12]}"
-    template = urlsplit(template_dsn).path.lstrip("/")
-    in_loop(_execute(admin_dsn, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-    yield with_database(admin_dsn, name)
-    in_loop(_execute(admin_dsn, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    made = databases.copy(template_dsn)
+    yield made
+    databases.drop(made)
 
 
 @pytest.fixture

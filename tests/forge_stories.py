@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -32,6 +33,7 @@ LONG_SUITE = SUITE.replace("input: hello", "input: hello\n  repeat: 100") + "".j
 )
 ZERO = "0" * 40
 ANN, BOB, EVE = ("ann", 5), ("bob", 6), ("eve", 66)  # may write, may triage, may nothing
+RECORDED = ("Codertocat", 21031067)  # who did what was recorded, and owns the repository
 
 
 def a_package(name: str, *, folder: str = "", text: str = "Greet politely.", suite: str = SUITE) -> dict[str, Content]:
@@ -52,6 +54,7 @@ class Story:
     service: Service
     forge: GitHubForge
     account: Account
+    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: itertools.count = field(default_factory=lambda: itertools.count(0))
 
     def commit(self, files: dict[str, Content | None], *, on: str | None = None, branch: str | None = None) -> str:
@@ -73,7 +76,7 @@ class Story:
 
     def now(self) -> str:
         """The forge's clock, which goes on by a second with each look."""
-        return f"2026-11-23T10:{next(self.clock) // 60:02}:{next(self.clock) % 60:02}Z"
+        return f"{self.began_at + timedelta(seconds=next(self.clock)):%Y-%m-%dT%H:%M:%SZ}"
 
     def tell_of(self, head: str, *, number: int = 12, action: str = "synchronize", **more: Any) -> str:
         """The delivery of a pull request's event, with the head that it names."""
@@ -98,13 +101,29 @@ class Story:
         }  # fmt: skip
         return self.send("issue_comment", payload)
 
-    def push(self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main") -> str:
-        payload = a_payload("github/push.new_branch", ref=ref, before=before, after=after, **self.about())
+    def push(
+        self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main", tag_object: str | None = None
+    ) -> str:
+        """`tag_object`: of an annotated tag, which has a name of its own."""
+        if ref.startswith("refs/tags/"):
+            with self.forge.lock:
+                self.forge.repository.tags[ref.removeprefix("refs/tags/")] = tag_object or after
+        payload = a_payload("github/push.new_branch", ref=ref, before=before, after=tag_object or after, **self.about())
+        payload["head_commit"] |= {"id": after}
         return self.send("push", payload)
 
-    def ask_again(self, head: str, *, check_id: int = 5, key: str = "") -> str:
+    def retarget(self, to: str, *, number: int = 12) -> str:
+        """The pull request is for another branch now, and its delivery."""
+        pull = self.forge.pulls[number]
+        was, sha = pull["base"]["ref"], self.forge.repository.branches[to]
+        pull["base"] = {**pull["base"], "ref": to, "sha": sha}
+        changes = {"base": {"ref": {"from": was}, "sha": {"from": sha}}}
+        return self.tell_of(pull["head"]["sha"], number=number, action="edited", changes=changes)
+
+    def ask_again(self, head: str, *, check_id: int = 5, key: str = "", by: tuple[str, int] = ANN) -> str:
         payload = a_payload("github/check_run.rerequested", **self.about())
         payload["check_run"] |= {"id": check_id, "head_sha": head, "external_id": key}
+        payload["sender"] = {"login": by[0], "id": by[1]}
         return self.send("check_run", payload)
 
     def about(self) -> dict[str, Any]:
@@ -169,7 +188,8 @@ class Story:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.service.fetch(
-                "SELECT id FROM outbox WHERE account_id = $1 AND state = 'pending'", self.account.id
+                "SELECT id FROM outbox WHERE account_id = $1 AND state = 'pending' UNION ALL SELECT id FROM head_news",
+                self.account.id,
             ):
                 return
             time.sleep(0.05)
@@ -236,7 +256,8 @@ def a_story(service: Service, forge: GitHubForge, *, tier: str = "plus") -> Stor
     with forge.lock:
         forge.id, forge.installation_id, forge.name = number, number + 1, f"acme/prompts-{number}"
         forge.repository, forge.pulls, forge.faults = Repository(), {}, []
-        forge.rights = {ANN[0]: (ANN[1], "write"), BOB[0]: (BOB[1], "read")}
+        forge.forget_reports()
+        forge.rights = {ANN[0]: (ANN[1], "write"), BOB[0]: (BOB[1], "read"), RECORDED[0]: (RECORDED[1], "admin")}
         forge.log.clear()
         forge.violations.clear()
 

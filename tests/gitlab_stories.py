@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from server.services.identity import issue_token
 from server.store.migrations import migrate
 from tests.forge_stories import ANN, BOB, ZERO, Story, make_database
 from tests.service import Account, Service, in_loop, start_service
+from tests.standins.gitlab import GitLab
 from tests.standins.gitlab_forge import GitLabForge
 from tests.standins.repository import Repository
 from tests.webhooks import a_payload, encoded, gitlab_headers
@@ -39,11 +41,15 @@ class GitLabStory(Story):
     def about(self) -> dict[str, Any]:
         return {"project": {"id": self.forge.id, "path_with_namespace": self.forge.name, "default_branch": "main"}}
 
-    def tell_of(self, head: str, *, number: int = 12, action: str = "update", **more: Any) -> str:
+    def tell_of(
+        self, head: str, *, number: int = 12, action: str = "update", is_push: bool | None = None, **more: Any
+    ) -> str:
+        """The delivery of a merge request's event. An update is a push, unless `changes` says what else it is."""
         request = self.forge.requests[number]
+        is_push = action == "update" and "changes" not in more if is_push is None else is_push
         payload = a_payload("gitlab/merge_request", **self.about())
         payload["object_attributes"] |= {
-            "iid": number, "action": action, "oldrev": "1" * 40 if action == "update" else None,
+            "iid": number, "action": action, "oldrev": "1" * 40 if is_push else None,
             "source_branch": request["source_branch"], "target_branch": request["target_branch"],
             "source_project_id": request["source_project_id"], "target_project_id": self.forge.id,
             "last_commit": {"id": head}, "draft": request["draft"], "work_in_progress": request["draft"],
@@ -52,9 +58,15 @@ class GitLabStory(Story):
         payload["changes"] = {}
         return self.send("Merge Request Hook", payload | more)
 
+    def update(self, changes: dict[str, Any], *, number: int = 12, by: tuple[str, int] = ANN) -> str:
+        """Something else than its commits is different now."""
+        head, more = self.forge.requests[number]["sha"], {"changes": changes, "user": {"username": by[0], "id": by[1]}}
+        return self.tell_of(head, number=number, **more)
+
     def label(self, head: str, label: str = "prpm-test", *, number: int = 12, by: tuple[str, int] = ANN) -> str:
         changes = {"labels": {"previous": [], "current": [{"title": label}]}}
-        return self.tell_of(head, number=number, changes=changes, user={"username": by[0], "id": by[1]})
+        who = {"username": by[0], "id": by[1]}
+        return self.tell_of(head, number=number, changes=changes, user=who)
 
     def comment(self, text: str, *, by: tuple[str, int] = ANN, number: int = 12, comment_id: int | None = None) -> str:
         payload = {
@@ -67,14 +79,26 @@ class GitLabStory(Story):
         }  # fmt: skip
         return self.send("Note Hook", payload | self.about())
 
-    def push(self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main") -> str:
+    def push(
+        self, after: str, *, before: str = ZERO, ref: str = "refs/heads/main", tag_object: str | None = None
+    ) -> str:
+        if ref.startswith("refs/tags/"):
+            with self.forge.lock:
+                self.forge.repository.tags[ref.removeprefix("refs/tags/")] = tag_object or after
         kind = "tag_push" if ref.startswith("refs/tags/") else "push"
-        payload = a_payload("gitlab/push", object_kind=kind, ref=ref, before=before, after=after, **self.about())
+        payload = a_payload("gitlab/push", object_kind=kind, ref=ref, before=before, **self.about())
+        payload |= {"after": tag_object or after, "checkout_sha": after}
         return self.send("Tag Push Hook" if kind == "tag_push" else "Push Hook", payload)
 
     def gitlab_now(self) -> str:
         """As GitLab writes times in deliveries."""
         return self.now().replace("T", " ").replace("Z", " UTC")
+
+    def notes(self, *, number: int = 12) -> list[str]:
+        """Our notes on the merge request, once everything was told."""
+        self.settle()
+        with self.forge.lock:
+            return self.forge.reported.ours(request=number)
 
     def check(self, head: str, name: str = "prpm") -> tuple[str, str, str]:
         """State and description of the commit's status of this name."""
@@ -83,6 +107,42 @@ class GitLabStory(Story):
             found = self.forge.statuses(head)
         assert name in found, sorted(found)
         return found[name]["state"], found[name].get("description", ""), ""
+
+
+@dataclass(kw_only=True)
+class HookStory(GitLabStory):
+    """By a webhook of its own, of the project or of its group; whose it is, is a new account."""
+
+    door: str  # the path that it delivers to
+    signing: str
+
+    def send(self, event: str, payload: dict[str, Any], *, delivery: str | None = None) -> str:
+        name, body = delivery or str(uuid.uuid4()), encoded(payload)
+        headers = gitlab_headers(body, signing=self.signing, event=event, delivery=name)
+        assert self.service.visitor().post(self.door, content=body, headers=headers).status_code == 202
+        return name
+
+    def with_project(self, name: str) -> HookStory:
+        """Of another project, which the same webhook delivers for if it lies in its group."""
+        other = GitLabForge(name, number=uuid.uuid4().int % 10**9)
+        other.group, other.members = self.forge.group, dict(self.forge.members)
+        with self.forge.lock:
+            self.forge.beside.append(other)
+        return HookStory(
+            service=self.service, forge=other, account=self.account, door=self.door, signing=self.signing,
+        )  # type: ignore[arg-type]  # fmt: skip
+
+
+def a_hook_story(service: Service, forge: GitLabForge, *, is_of_group: bool = False) -> HookStory:
+    """As its account makes it: `prpm hook add gitlab PROJECT`, or with the group's path."""
+    story = a_gitlab_story(service, forge)
+    account = service.an_account(tier="pro")
+    name = forge.group[1] if is_of_group else forge.name
+    made = account.client.post("/api/v1/hooks", json={"forge": "gitlab", "name": name, "token": forge.token})
+    assert made.status_code == 201, made.text
+    answer = made.json()
+    door = answer["url"].removeprefix(service.url)
+    return HookStory(service=service, forge=story.forge, account=account, door=door, signing=answer["secret"])
 
 
 def gitlab_service(admin_dsn: str, redis_url: str, folder: Path) -> Iterator[tuple[Service, GitLabForge]]:
@@ -131,6 +191,8 @@ def a_gitlab_story(service: Service, forge: GitLabForge) -> GitLabStory:
     with forge.lock:
         forge.id, forge.name = number, f"acme/prompts-{number}"
         forge.repository, forge.requests, forge.faults = Repository(), {}, []
+        forge.beside, forge.tokens = [], {forge.token: "project_77_bot_1a2b"}
+        forge.reported = GitLab()
         forge.members = {ANN[0]: (ANN[1], 30), BOB[0]: (BOB[1], 20)}
         forge.log.clear()
         forge.violations.clear()

@@ -94,6 +94,7 @@ async def deliver_due(db: asyncpg.Pool, out: Outgoing, *, rate: bool = False) ->
     """Tell what is due now, one after the other; how many rows that were. `rate`: a target's pauses hold."""
     count = 0
     while True:
+        await outbox.wake_heads(db, most=1000)
         if not rate:
             await db.execute("UPDATE notify_targets SET hold_until = NULL")
         notification = await outbox.claim_notification(db, lease_seconds=60)

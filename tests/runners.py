@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -255,15 +256,20 @@ class IdTokens(StandIn):
         return {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": self.bearer}
 
 
-def other_pythons() -> list[str]:
-    """Other interpreters that the Action promises to run on, as far as this machine has them: in PATH, beside ours."""
+@functools.cache
+def other_pythons() -> tuple[str, ...]:
+    """Other interpreters that the Action promises to run on, as far as this machine has them: in PATH, beside ours.
+
+    Asked once a process, of one candidate after the other: each is started, which takes a while behind a shim.
+    """
     beside = Path(sys.base_prefix).parent
-    found: dict[str, str] = {}
+    found = []
     for minor in (10, 12, 13, 14):
         in_path = shutil.which(f"python3.{minor}")
-        candidates = [*([in_path] if in_path else []), *map(str, beside.glob(f"*3.{minor}*/bin/python3"))]
-        found |= {f"3.{minor}": path for path in candidates if _starts(path)}
-    return list(found.values())
+        beside_ours = [str(path) for path in beside.glob(f"*3.{minor}*/bin/python3")]
+        candidates = [*reversed(beside_ours), *([in_path] if in_path else [])]
+        found += [path for path in candidates if _starts(path)][:1]
+    return tuple(found)
 
 
 def _starts(path: str) -> bool:

@@ -241,7 +241,15 @@ def _read_patterns(spec: Assertion, value: object, *, key: str) -> tuple[re.Patt
         raise InvalidAssertion(
             f"{spec.type}: `{key}` must be a list of at most {_MOST_PATTERNS} patterns such as select::null::users"
         )
-    return tuple(_compile(item, type_=spec.type, key=key) for item in value)
+    return tuple(_compile(item, type_=spec.type, key=key) for item in (*value, *_unnamed(value, key=key)))
+
+
+def _unnamed(patterns: Sequence[str], *, key: str) -> Iterator[str]:
+    """What allows a table's column allows it where the statement does not say whose it is."""
+    for pattern in patterns if key == "allowedColumns" else ():
+        parts = pattern.split("::")
+        if len(parts) == 3 and parts[1] != "null":
+            yield f"{parts[0]}::null::{parts[2]}"
 
 
 def _compile(source: str, *, type_: str, key: str) -> Any:
@@ -287,6 +295,11 @@ def _columns(statement: exp.Expression) -> Iterator[Access]:
     for column in statement.find_all(exp.Column):
         name = "(.*)" if isinstance(column.this, exp.Star) else column.name
         yield Access(_kind_of(column), tables.get(column.table, column.table) or "null", name)
+    for changed in statement.find_all(exp.Delete, exp.Insert):
+        if isinstance(changed.this, exp.Table):  # an INSERT that names its columns has a schema there
+            yield Access("delete" if isinstance(changed, exp.Delete) else "insert", changed.this.name, "(.*)")
+    for added in statement.find_all(exp.ColumnDef):
+        yield Access("create", "null", added.name)
     for star in statement.find_all(exp.Star):
         if isinstance(star.parent, exp.Select):
             yield Access("select", "null", "(.*)")

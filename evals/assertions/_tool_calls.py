@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evals.assertions import Answer
+from evals.assertions._json_blocks import json_blocks
 from evals.javascript import NotJson, json_text, parse_json
 from evals.types import JsonValue, ToolCall
-
-# Lines that are tried as JSON, and pieces that are looked at: an answer may be nothing but braces.
-_MOST_LINES = 2_000
-_MOST_PIECES = 10_000
 
 
 def names_in(answer: Answer) -> frozenset[str]:
@@ -22,59 +19,57 @@ def names_in(answer: Answer) -> frozenset[str]:
 
 
 def _names_in_text(text: str) -> Iterator[str]:
-    """By the whole text if that is JSON, else by each line that is."""
+    """By the whole text if that is JSON, else by each block of lines that is."""
     try:
-        yield from _names_in_value(parse_json(text))
+        values = iter((parse_json(text),))
     except NotJson:
-        for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]:
-            yield from _names_in_line(line.strip())
-
-
-def _names_in_line(line: str) -> Iterator[str]:
-    if not line.startswith(("{", "[")):
-        return
-    try:
-        yield from _names_in_value(parse_json(line))
-    except NotJson:
-        return
+        values = json_blocks(text)
+    for value in values:
+        yield from _names_in_value(value)
 
 
 def _names_in_value(value: JsonValue) -> Iterator[str]:
     """The names in the forms of OpenAI (chat and responses), Anthropic and Google; in a list a bare name counts."""
     if isinstance(value, list):
-        for item in value[:_MOST_PIECES]:
-            yield from _names_in_item(item, in_list=True)
-    else:
-        yield from _names_in_item(value, in_list=False)
+        for item in value:
+            yield from _names(_call_in_list(item))
+    elif isinstance(value, dict):
+        yield from _names_in_object(value)
 
 
-def _names_in_item(item: JsonValue, *, in_list: bool) -> Iterator[str]:
-    if not isinstance(item, dict):
-        return
-    calls = item.get("tool_calls")
-    live = item.get("toolCall")  # Google's live API
+def _names_in_object(value: dict[str, JsonValue]) -> Iterator[str]:
+    calls, live = value.get("tool_calls"), value.get("toolCall")  # the latter is of Google's live API
     if isinstance(calls, list):
-        for call in calls[:_MOST_PIECES]:
-            yield from _name_of(call, bare=True)
+        for call in calls:
+            if isinstance(call, dict):
+                yield from _names(call.get("function"))
+                yield from _names(call)
+    elif _is_named(value, *_TYPES):
+        yield from _names(value)
+    elif isinstance(value.get("functionCall"), dict):
+        yield from _names(value["functionCall"])
     elif isinstance(live, dict) and isinstance(live.get("functionCalls"), list):
-        for call in live["functionCalls"][:_MOST_PIECES]:
-            yield from _name_of(call, bare=True)
-    else:
-        yield from _name_of(item, bare=in_list)
+        for call in live["functionCalls"]:
+            yield from _names(call)
 
 
-def _name_of(call: JsonValue, *, bare: bool) -> Iterator[str]:
-    if not isinstance(call, dict):
-        return
-    inner = call.get("function", call.get("functionCall"))
-    if isinstance(inner, dict):
-        name = inner.get("name")
-    elif call.get("type") in ("tool_use", "function_call") or (bare and "type" not in call):
-        name = call.get("name")
-    else:
-        name = None
-    if isinstance(name, str) and name:
-        yield name
+_TYPES = ("tool_use", "function_call")
+
+
+def _call_in_list(item: JsonValue) -> JsonValue:
+    """What holds the name of the tool that an item of a list calls."""
+    if not isinstance(item, dict) or _is_named(item, "tool_use"):
+        return item
+    return next((item[key] for key in ("functionCall", "function") if isinstance(item.get(key), dict)), item)
+
+
+def _is_named(value: dict[str, JsonValue], *types: str) -> bool:
+    return value.get("type") in types and isinstance(value.get("name"), str)
+
+
+def _names(holder: JsonValue) -> Iterator[str]:
+    if isinstance(holder, dict) and isinstance(holder.get("name"), str):
+        yield holder["name"]
 
 
 def read_calls(value: JsonValue) -> tuple[ToolCall, ...]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.assertions._ngrams import Gram, grams, judge_score, require_comparable, require_references
+from evals.assertions._ngrams import grams, judge_score, require_comparable, require_references, shared
 from evals.javascript import lower, words
 from evals.types import Assertion
 
@@ -19,7 +18,8 @@ _NOTHING_SHARED = 1e-7  # stands for a precision of 0, as the mean is a geometri
 @assertion("bleu", check=require_references)
 def bleu(answer: Answer, spec: Assertion) -> Judgement:
     """The BLEU-4 score of the answer against `value`, a text or several, is at least `threshold` (0.5)."""
-    references = [words(lower(text)) for text in require_references(spec)]
+    # A reference without a word counts as one word that no answer has.
+    references = [words(lower(text)) or [""] for text in require_references(spec)]
     candidate = words(lower(require_comparable(answer, spec)))
     return judge_score(_score(candidate, references), spec, name="BLEU", default=_DEFAULT_THRESHOLD)
 
@@ -38,11 +38,9 @@ def _score(candidate: list[str], references: Sequence[list[str]]) -> float:
 
 
 def _precision(candidate: list[str], references: Sequence[list[str]], size: int) -> float:
+    """By the reference that shares most: runs that stand in different ones are not added up."""
     counted = grams(candidate, size)
-    most: Counter[Gram] = Counter()
-    for reference in references:
-        most |= grams(reference, size)
-    found = sum(min(count, most[gram]) for gram, count in counted.items() if gram in most)
+    found = max(shared(counted, grams(reference, size)) for reference in references)
     return found / counted.total() if found else _NOTHING_SHARED
 
 

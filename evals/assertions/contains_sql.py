@@ -50,7 +50,7 @@ def _candidates(text: str, *, type_: str) -> Iterator[str]:
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Language and text of each fenced block; one that is not closed goes to the end."""
+    """Language and text of each fenced block. One that is not closed is none: what it would hold was cut off."""
     opening: re.Match[str] | None = None
     for fence in _FENCE.finditer(text):
         if opening is None:
@@ -58,5 +58,3 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         elif not fence[1]:
             yield opening[1], text[opening.end() : fence.start()]
             opening = None
-    if opening is not None:
-        yield opening[1], text[opening.end() :]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.assertions._values import quoted, require_text
+from evals.assertions._values import quoted
+from evals.errors import InvalidAssertion
 from evals.javascript import lower
 from evals.types import Assertion
 
 
-@assertion("finish-reason", check=require_text)
+def require_reason(spec: Assertion) -> str:
+    """The reason to compare with; an empty one is none that a provider gives. Raises InvalidAssertion."""
+    if not isinstance(spec.value, str):
+        raise InvalidAssertion(f"{spec.type}: `value` must be a text, such as stop or length")
+    return spec.value
+
+
+@assertion("finish-reason", check=require_reason)
 def finish_reason(answer: Answer, spec: Assertion) -> Judgement:
     """The provider says that the model stopped because of `value`, upper and lower case alike."""
-    wanted = require_text(spec)
+    wanted = require_reason(spec)
     given = answer.completion.finish_reason if answer.completion else None
     passed = bool(given) and lower(given or "") == lower(wanted)
     said = f"the model stopped because of {quoted(given)}" if given else "the provider gave no reason for stopping"

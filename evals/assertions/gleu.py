@@ -22,9 +22,14 @@ def gleu(answer: Answer, spec: Assertion) -> Judgement:
 
 
 def _runs(text: str) -> Counter[Gram]:
-    """All runs of 1 to 4 words; the dots at the end of a word do not count."""
-    plain = [word for word in (word.rstrip(".") for word in words(lower(text))) if word]
+    """All runs of 1 to 4 words; the dots at the end of a word do not count.
+
+    A word of dots alone keeps its place, as a word without characters, unless there are no others.
+    """
+    plain = [word.rstrip(".") for word in words(lower(text))]
     runs: Counter[Gram] = Counter()
+    if not any(plain):
+        return runs
     for size in range(1, _LONGEST_RUN + 1):
         runs += grams(plain, size)
     return runs

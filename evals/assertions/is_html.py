@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+
 from evals.assertions import Answer, Judgement, assertion
 from evals.assertions._html import FOREIGN, VOID, Piece, is_known, pieces, require_short
 from evals.assertions._values import quoted, refuse_settings
+from evals.javascript import strip
 from evals.types import Assertion
 
 # What the start of an element ends by itself when it is still open:
@@ -37,7 +40,7 @@ def _problem_with(text: str) -> str | None:
     knows_one = False
     for piece in pieces(text):
         if piece.kind == "text":
-            if open_.is_outside and piece.text.strip():
+            if open_.is_outside and not _is_blank(piece.text):
                 return f"{quoted(piece.text.strip())} stands outside of elements"
         elif piece.kind in ("start", "empty"):
             knows_one = knows_one or is_known(piece.name)
@@ -45,6 +48,11 @@ def _problem_with(text: str) -> str | None:
         elif piece.kind == "end":
             open_.end(piece.name)
     return None if knows_one else "it holds no element that browsers know"
+
+
+def _is_blank(text: str) -> bool:
+    """Whether nobody sees it: white space, also such as `&nbsp;`."""
+    return not strip(html.unescape(text))
 
 
 class _OpenElements:
@@ -56,7 +64,8 @@ class _OpenElements:
 
     @property
     def is_outside(self) -> bool:
-        return not self._names
+        # Text directly in these two is moved out of them by browsers.
+        return len(self._names) == self._counts.get("html", 0) + self._counts.get("head", 0)
 
     def start(self, piece: Piece) -> None:
         while self._names and self._names[-1] in _ENDS_OPEN.get(piece.name, ()):

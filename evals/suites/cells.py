@@ -30,6 +30,9 @@ _FOREIGN_TYPES: Final = frozenset((
 # Other words for a type, which need their colon.
 _SYNONYMS: Final = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
 
+# Whose value keeps the white space after the colon.
+_VERBATIM: Final = frozenset(("llm-rubric", "is-json", "not-is-json", "contains-json", "not-contains-json"))
+
 _LISTS: Final = frozenset(("contains-any", "contains-all", "icontains-any", "icontains-all"))
 
 # Types that take a number in brackets, and the one that promptfoo fills in. None: it fills one in that no other
@@ -74,7 +77,7 @@ def read_cell(text: str) -> dict[str, JsonValue]:
         return _whole(text)
     type_, value = match["type"], match["value"]
     if value is not None and type_ in _SYNONYMS and match["negation"] is None and match["number"] is None:
-        return {"type": _SYNONYMS[type_], "value": strip(value)}
+        return {"type": _SYNONYMS[type_], "value": value if type_ == "grade" else strip(value)}
     if type_ not in _known():
         _refuse_near_miss(match, text)
         return _whole(text)
@@ -95,7 +98,9 @@ def _code_file(text: str) -> dict[str, JsonValue]:
 
 def _read_known(type_: str, match: re.Match[str], *, shown: str) -> dict[str, JsonValue]:
     read: dict[str, Any] = {"type": (match["negation"] or "") + type_}
-    value = None if match["value"] is None else strip(match["value"])
+    value = match["value"]
+    if value is not None and read["type"] not in _VERBATIM:
+        value = strip(value)
     threshold = _threshold(type_, match, shown=shown)
     if type_ in _LISTS and value:
         read["value"] = _list(value, type_=read["type"])

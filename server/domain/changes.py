@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 BRANCH = "refs/heads/"
+COMMENT_CAUSE = "comment:"  # how the cause begins of what a comment asked for; its number follows
 DEFAULT_SUITE = "default"
 
 # Checked by `faults_of`, in words that say what to send.

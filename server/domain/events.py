@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
-Proposal = Literal["opened", "updated", "reopened", "ready"]
+LONGEST_CAUSE: Final = 200  # characters, as domain.changes has it
+
+Proposal = Literal["opened", "updated", "reopened", "ready", "retargeted"]
 LinkWord = Literal[
     "installed", "uninstalled", "suspended", "unsuspended", "added", "removed", "renamed", "transferred", "deleted"
 ]
@@ -66,6 +68,13 @@ class ChangeProposed(Event, frozen=True, kw_only=True):
         """Its own."""
         return NamedHead(sha=self.head_sha, ref=self.head_ref, pull_request=self.number, base_ref=self.base_ref)
 
+    @property
+    def cause(self) -> str:
+        """What tells its run from others of this head: the same head for another branch is another run each time."""
+        if self.action != "retargeted":
+            return "head"
+        return f"base:{self.at.isoformat() if self.at is not None else ''}:{self.base_ref}"[:LONGEST_CAUSE]
+
 
 class BranchPushed(Event, frozen=True, kw_only=True):
     """A branch has a new head. `before` is "" for a new branch."""
@@ -86,10 +95,11 @@ class BranchPushed(Event, frozen=True, kw_only=True):
 
 
 class TagPushed(Event, frozen=True, kw_only=True):
-    """A tag names this commit."""
+    """A tag names this commit. `object_sha`: what the tag itself points to, its own object if it is annotated."""
 
     tag: str
     sha: str
+    object_sha: str
 
     @property
     def head(self) -> NamedHead:
@@ -100,6 +110,8 @@ class TagPushed(Event, frozen=True, kw_only=True):
 class CheckAskedAgain(Event, frozen=True, kw_only=True):
     """A person wants a check run, or all of a suite, once more. `asked` is unique for each time it is asked."""
 
+    author_id: int
+    author: str
     asked: str
     head_sha: str
     check_id: int | None  # None: all of the commit's
@@ -118,14 +130,18 @@ class CommentMade(Event, frozen=True, kw_only=True):
 
 
 class LabelSet(Event, frozen=True, kw_only=True):
-    """A label was put on a pull or merge request, for the head that it had."""
+    """Labels were put on a pull or merge request, for the head that it had.
+
+    `proposed`: what the same delivery tells besides, where a forge tells of several things at once.
+    """
 
     number: int
-    label: str
+    labels: tuple[str, ...]
     head_sha: str
     author_id: int
     author: str
     at: datetime | None = None  # by the forge's clock
+    proposed: ChangeProposed | None = None
 
 
 class LinkChanged(Struct, frozen=True, kw_only=True):

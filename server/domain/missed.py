@@ -6,6 +6,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from server.domain.links import KeptLink
+
 
 class Sent(Struct, frozen=True, kw_only=True):
     """One try of a delivery, as the forge lists it. Of another try the `delivery_id` is the same."""
@@ -39,3 +41,10 @@ class Missed(Struct, frozen=True, kw_only=True):
     sent_at: datetime
     asked: int
     next_at: datetime
+
+
+class DueLink(Struct, frozen=True):
+    """A repository in which something may have been proposed since then while nobody answered."""
+
+    link: KeptLink
+    since: datetime

@@ -13,7 +13,7 @@ from server.domain.changes import Change
 from server.domain.reporting import ReportSettings
 
 NotificationState = Literal["pending", "sent", "quiet", "dead"]
-Event = Literal["job", "warning", "check", "state"]
+Event = Literal["job", "warning", "check", "state", "head"]
 TargetMode = Literal["changes", "failures", "always"]
 
 
@@ -51,7 +51,7 @@ class ClaimedNotification(Struct, frozen=True, kw_only=True):
     job_id: UUID | None
     target_id: UUID | None  # None: the forge of the job's change
     account_id: UUID
-    facts: str | None  # JSON of Warned, or of domain.reporting.CheckState
+    facts: str | None  # JSON of Warned, of domain.reporting.CheckState, or of domain.heads.Head
     created_at: datetime
 
 

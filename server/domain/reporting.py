@@ -11,7 +11,7 @@ from msgspec import Struct
 from server.domain.changes import Change
 
 CommentMode = Literal["changes", "always", "failures", "never"]
-State = Literal["queued", "neutral", "failure", "action_required"]
+State = Literal["queued", "neutral", "failure", "action_required"]  # of what is no job
 
 
 class ReportSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):

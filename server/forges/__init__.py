@@ -29,16 +29,29 @@ Kind = Literal["file", "link", "submodule"]
 class CannotRead(Exception):
     """What was asked for cannot be had, now or ever; `str()` is a sentence for the check that people see.
 
-    `retryable`: later it may work, in `seconds` at the earliest. `is_silence`: no answer came at all.
+    `retryable`: later it may work, in `seconds` at the earliest. `status`: what the forge answered, where it did;
+    `is_silence`: no answer came at all.
     """
 
     def __init__(
-        self, message: str, *, retryable: bool = False, seconds: float | None = None, is_silence: bool = False
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        seconds: float | None = None,
+        status: int | None = None,
+        is_silence: bool = False,
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.seconds = seconds
         self.is_silence = is_silence
+        self.status = status
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """What was asked for has another name by now."""
+        return self.status is not None and 300 <= self.status < 400
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -82,10 +95,17 @@ class Proposed(Struct, frozen=True, kw_only=True):
     head_ref: str
     head_repository_id: int | None
     base_ref: str
-    base_sha: str
+    base_sha: str | None  # None where the forge has not found out yet
     is_open: bool
     is_draft: bool
     at: datetime | None = None
+
+
+class OpenChange(Struct, frozen=True):
+    """One that is open, and when the forge changed anything of it; as the forge writes it, in ISO 8601."""
+
+    now: Proposed
+    updated_at: str
 
 
 class AppToken(Struct, frozen=True):
@@ -189,6 +209,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     touched: Callable[[Place, str, str], Asking[Touched]]  # from the first commit to the second
     proposed: Callable[[Place, int], Asking[Proposed]]
     branch_head: Callable[[Place, str], Asking[str]]
+    tag_object: Callable[[Place, str], Asking[str | None]]  # what the tag points to now; None: there is no such tag
     may_write: Callable[[Place, str, int], Asking[bool]]
     person: Callable[[str, Secret], Asking[str]]
     prove: Callable[[str, Secret, str], Asking[Proven]]
@@ -198,6 +219,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     api_url: Callable[[Mapping[str, Secret]], str]
     token_setting: str
     app: AppKind | None = None
+    open_changes: Callable[[Place, datetime], Asking[tuple[OpenChange, ...]]] | None = None  # changed since, the latest
 
 
 FORGES: Registry[Forge] = Registry("server.forges")

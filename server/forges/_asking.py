@@ -19,5 +19,6 @@ def ask(request: Request, *, doing: str, or_missing: bool = False) -> Asking[Res
             error.message,
             retryable=error.retryable,
             seconds=error.retry_after_seconds,
+            status=error.status,
             is_silence=isinstance(error, NoResponse) and not isinstance(error, TooLargeAnswer),
         ) from None

@@ -33,6 +33,7 @@ from server.forges import (
     Installed,
     Kind,
     Listed,
+    OpenChange,
     Place,
     Proposed,
     Proven,
@@ -46,6 +47,7 @@ from server.forges import (
 from server.forges._asking import ask
 
 API_VERSION = "2022-11-28"
+MOST_OPEN = 100  # pull requests that are looked at after an outage, the latest
 PUBLIC_API = "https://api.github.com"
 API_SETTING = "GITHUB_API_URL"
 TREE_BYTES = 32 * 2**20  # GitHub cuts trees at 100,000 entries or 7 MB
@@ -250,7 +252,31 @@ def proposed(place: Place, number: int) -> Asking[Proposed]:
     answer = yield from _get(
         f"{_base(place)}/pulls/{number}", place.token, doing="read the pull request", most=PAGE_BYTES
     )
-    body = answer.json()
+    return _proposed(answer.json(), number)
+
+
+def open_changes(place: Place, since: datetime) -> Asking[tuple[OpenChange, ...]]:
+    """https://docs.github.com/rest/pulls/pulls#list-pull-requests"""
+    query = f"state=open&sort=updated&direction=desc&per_page={MOST_OPEN}"
+    answer = yield from _get(
+        f"{_base(place)}/pulls?{query}", place.token, doing="list the pull requests", most=PAGE_BYTES
+    )
+    listed = answer.json()
+    if not isinstance(listed, list):
+        raise _odd()
+    # GitHub's times are all in UTC and of one form, in which the text sorts as the time does.
+    when = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    found = []
+    for one in listed:
+        number, updated_at = member(one, "number"), member(one, "updated_at")
+        if not isinstance(number, int) or not isinstance(updated_at, str):
+            raise _odd()
+        if updated_at >= when:
+            found.append(OpenChange(_proposed(one, number), updated_at))
+    return tuple(found)
+
+
+def _proposed(body: Any, number: int) -> Proposed:
     head_repository = member(body, "head", "repo", "id")
     try:
         return Proposed(
@@ -276,6 +302,14 @@ def branch_head(place: Place, branch: str) -> Asking[str]:
         return _text(answer.json(), "object", "sha")
     except TypeError:
         raise _odd() from None
+
+
+def tag_object(place: Place, tag: str) -> Asking[str | None]:
+    """The commit, or of an annotated tag its own object; None once it is deleted."""
+    url = f"{_base(place)}/git/ref/tags/{quote(tag, safe='/')}"
+    answer = yield from _get(url, place.token, doing="find the tag", or_missing=True)
+    found = member(answer.json(), "object", "sha")
+    return found if isinstance(found, str) else None
 
 
 def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
@@ -385,7 +419,9 @@ FORGES.register(
         blob=blob,
         touched=touched,
         proposed=proposed,
+        open_changes=open_changes,
         branch_head=branch_head,
+        tag_object=tag_object,
         may_write=may_write,
         prove=prove,
         login=login,

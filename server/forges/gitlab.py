@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +23,7 @@ from server.forges import (
     Entry,
     Forge,
     Kind,
+    OpenChange,
     Place,
     Proposed,
     Proven,
@@ -39,6 +41,7 @@ PAGE_BYTES = 16 * 2**20
 PER_PAGE = 100
 READ_SECONDS = 20.0  # three tries are over before an attempt of the inbox is
 MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked through
+TAG_REF = "refs/tags/"
 DEVELOPER, MAINTAINER = 30, 40  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
 KINDS: dict[str, Kind] = {"100644": "file", "100755": "file", "120000": "link", "160000": "submodule"}
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="next"')
@@ -117,15 +120,32 @@ def touched(place: Place, base: str, head: str) -> Asking[Touched]:
 def proposed(place: Place, number: int) -> Asking[Proposed]:
     """The merge request as it is now."""
     answer = yield from _get(f"{_base(place)}/merge_requests/{number}", place.token, doing="read the merge request")
-    body = answer.json()
+    return _proposed(answer.json(), number)
+
+
+def open_changes(place: Place, since: datetime) -> Asking[tuple[OpenChange, ...]]:
+    """https://docs.gitlab.com/api/merge_requests/#list-project-merge-requests"""
+    when = quote(since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), safe="")
+    query = f"state=opened&order_by=updated_at&sort=desc&updated_after={when}&per_page={PER_PAGE}"
+    answer = yield from _get(f"{_base(place)}/merge_requests?{query}", place.token, doing="list the merge requests")
+    listed = answer.json()
+    if not isinstance(listed, list):
+        raise _odd()
+    return tuple(OpenChange(_proposed(one, _number(one, "iid")), _text(one, "updated_at")) for one in listed)
+
+
+def _proposed(body: Any, number: int) -> Proposed:
     source = member(body, "source_project_id")
+    # Empty for a moment in a new merge request, and always in a list of them:
+    # https://docs.gitlab.com/api/merge_requests/#empty-api-fields-for-new-merge-requests
+    base = member(body, "diff_refs", "start_sha")
     return Proposed(
         number=number,
         head_sha=_text(body, "sha"),
         head_ref=_text(body, "source_branch"),
         head_repository_id=source if isinstance(source, int) else None,
         base_ref=_text(body, "target_branch"),
-        base_sha=_text(body, "diff_refs", "start_sha"),
+        base_sha=base if isinstance(base, str) and base else None,
         is_open=member(body, "state") == "opened",
         is_draft=member(body, "draft") is True,
         at=second(member(body, "updated_at")),
@@ -139,6 +159,14 @@ def branch_head(place: Place, branch: str) -> Asking[str]:
     return _text(answer.json(), "commit", "id")
 
 
+def tag_object(place: Place, tag: str) -> Asking[str | None]:
+    """The commit, or of an annotated tag its own object; None once it is deleted."""
+    url = f"{_base(place)}/repository/tags/{quote(tag, safe='')}"
+    answer = yield from _get(url, place.token, doing="find the tag", or_missing=True)
+    found = member(answer.json(), "target")
+    return found if isinstance(found, str) else None
+
+
 def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     """Whether this person is a developer of the project or more, by inheritance too."""
     url = f"{_base(place)}/members/all/{user_id}"
@@ -146,6 +174,8 @@ def may_write(place: Place, login: str, user_id: int) -> Asking[bool]:
     body = answer.json()
     level = member(body, "access_level")
     is_the_one = member(body, "id") == user_id and member(body, "state") == "active"
+    # A member who waits for a seat has a role, and no access: https://docs.gitlab.com/api/members/
+    is_the_one = is_the_one and member(body, "membership_state") in (None, "active")
     return is_the_one and isinstance(level, int) and level >= DEVELOPER
 
 
@@ -224,6 +254,7 @@ def report_to(place: Place, to: ReportTo) -> GitLabTarget:
         comment=to.settings.comment,
         commit_status=to.settings.check or to.settings.commit_status,
         is_from_fork=request is not None,  # it may be; a change does not say
+        ref=to.change.ref.removeprefix(TAG_REF) if to.change.ref.startswith(TAG_REF) else None,
         api_url=place.api_url,
     )
 
@@ -270,7 +301,9 @@ FORGES.register(
         blob=blob,
         touched=touched,
         proposed=proposed,
+        open_changes=open_changes,
         branch_head=branch_head,
+        tag_object=tag_object,
         may_write=may_write,
         prove=prove,
         prove_member=prove_member,

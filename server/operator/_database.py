@@ -44,5 +44,8 @@ def _address(settings: Settings) -> str:
 
     url = running_database_url(settings.data_dir)
     if url is None:
-        raise OperatorError("Nothing runs here. Start it with `prpm-testing up`, or set PRPM_DATABASE_URL.")
+        raise OperatorError(
+            "Nothing runs here. Start it with `prpm-testing up`, name the data folder of one that runs in "
+            "PRPM_DATA_DIR, or set PRPM_DATABASE_URL."
+        )
     return url

@@ -7,6 +7,7 @@ import sys
 import asyncpg
 import click
 
+from notifiers._text import one_line
 from server.domain.deliveries import ListedDelivery
 from server.domain.missed import Missed
 from server.operator._database import with_database
@@ -101,7 +102,8 @@ def delivery_line(one: ListedDelivery) -> str:
     """`      17  2026-01-02 03:04:05  github push  received, 2 attempts, next 03:05:00  GitHub does not answer.`."""
     tries = f", {one.attempts} attempts, next {one.next_at:%H:%M:%S}" if one.state == "received" else ""
     at = f"{one.received_at:%Y-%m-%d %H:%M:%S}"
-    return f"{one.id:>8}  {at}  {one.source} {one.event}  {one.state}{tries}  {one.reason or ''}".rstrip()
+    # A reason may quote a repository's names, and a terminal does what some characters say.
+    return f"{one.id:>8}  {at}  {one.source} {one.event}  {one.state}{tries}  {one_line(one.reason or '')}".rstrip()
 
 
 def delivery_lines(one: ListedDelivery) -> list[str]:
@@ -115,7 +117,7 @@ def delivery_lines(one: ListedDelivery) -> list[str]:
         "bytes": f"{one.bytes:,}",
         "received": f"{one.received_at:%Y-%m-%d %H:%M:%S}",
         "state": one.state,
-        "reason": one.reason or "",
+        "reason": one_line(one.reason or ""),
         "attempts": f"{one.attempts}",
         "next attempt": f"{one.next_at:%Y-%m-%d %H:%M:%S}" if one.state == "received" else "",
     }
@@ -128,5 +130,5 @@ def missed_line(one: Missed) -> str:
 
     asked = {0: "not asked for yet", 1: "asked for once"}.get(one.asked, f"asked for {one.asked} times")
     further = f"again at {one.next_at:%Y-%m-%d %H:%M:%S}" if one.asked < len(PAUSES_SECONDS) else "given up"
-    sent = f"{one.sent_at:%Y-%m-%d %H:%M:%S}  {one.source} {one.event} {one.delivery_id}"
+    sent = f"{one.sent_at:%Y-%m-%d %H:%M:%S}  {one.source} {one_line(f'{one.event} {one.delivery_id}')}"
     return f"{sent}  {one.trouble}  {asked}, {further}"

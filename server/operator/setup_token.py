@@ -18,8 +18,17 @@ def command(replace: bool) -> None:
         from server.services.tickets import OPERATOR, OPERATOR_SECONDS, issue_ticket
 
         token = await issue_ticket(db, OPERATOR, seconds=OPERATOR_SECONDS, facts={"may_replace": replace})
-        return token, settings.public_url or f"http://{settings.host}:{settings.port}"
+        return token, settings.public_url or _of_stack(settings) or f"http://{settings.host}:{settings.port}"
 
     token, address = with_database(issue)
     click.echo(token)
     click.echo(f"Paste it at {address}/setup/github within an hour. It works once.", err=True)
+
+
+def _of_stack(settings: Settings) -> str | None:
+    """Where `prpm-testing up` is reached, if it is its database that was asked."""
+    if settings.database_url is not None:
+        return None
+    from server.operator.stack import running_url
+
+    return running_url(settings.data_dir)

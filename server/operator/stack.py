@@ -143,6 +143,7 @@ class Stack:
         token = self._prepare_database(database_url, token_path=folder / "token")
         self._wait_until_ready(options.host, port)
         self._was_ready = True
+        write_private(folder / URL_FILE, environ["PRPM_PUBLIC_URL"])
         initdb_seconds = self._postgres.initdb_seconds if self._postgres else None
         return Ready(url=environ["PRPM_PUBLIC_URL"], token=token, model=model, initdb_seconds=initdb_seconds)
 
@@ -283,6 +284,7 @@ class Stack:
 
 
 ROOT = Path(__file__).resolve().parents[2]
+URL_FILE = "url"  # for the operator's commands, which run in other processes
 SECRET_NAMES = ("PRPM_JWT_SECRET", "PRPM_SECRET_KEY")
 
 
@@ -317,6 +319,14 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 def running_database_url(data_dir: Path | None) -> str | None:
     """The database of the stack that runs in this data folder (the default one for None), or None."""
     return running_dsn((data_dir or default_data_dir(os.environ)).absolute() / "postgres")
+
+
+def running_url(data_dir: Path | None) -> str | None:
+    """Where the stack is reached that ran last in this data folder (the default one for None), or None."""
+    try:
+        return ((data_dir or default_data_dir(os.environ)) / URL_FILE).read_text()
+    except OSError:
+        return None
 
 
 def kept_secrets(folder: Path) -> dict[str, str]:

@@ -24,6 +24,16 @@ from server.services import github_setup
 SETUP_COOKIE = "__Host-prpm_setup"
 COOKIE_SECONDS = 3600
 
+# For the operator, who is asked for each of them by GitHub.
+WHY = {
+    "checks": "the check, its progress, and its button to run again",
+    "contents": "the files of packages that a change touches",
+    "members": "that whoever links the App owns the organisation",
+    "metadata": "which repositories there are; who may write, when somebody commands in a comment",
+    "pull_requests": "the one comment",
+    "statuses": "a commit status, where you ask for one",
+}
+
 
 class BeginForm(Struct, kw_only=True):
     unverified_ticket: str = ""
@@ -38,8 +48,8 @@ class LinkForm(Struct, kw_only=True):
 
 @get("/setup/github", include_in_schema=False)
 async def show_setup(site: Site) -> Response[bytes]:
-    """The operator's form."""
-    return _begin_page(site)
+    """Where to install the App; before there is one, and folded after that, the operator's form."""
+    return await _begin_page(site)
 
 
 @post("/setup/github", include_in_schema=False, status_code=200)
@@ -60,12 +70,15 @@ async def begin(
             is_public=bool(data.is_public),
         )
     except ServiceError as error:
-        return _begin_page(site, trouble=error.message, status=_status(error))
+        return await _begin_page(site, trouble=error.message, status=_status(error))
     page = render(
         "setup_github_manifest.html",
         url=registration.url,
         manifest=msgspec.json.encode(registration.manifest).decode(),
-        permissions=sorted(registration.manifest["default_permissions"].items()),
+        permissions=[
+            (right, level, WHY.get(right, ""))
+            for right, level in sorted(registration.manifest["default_permissions"].items())
+        ],
         events=registration.manifest["default_events"],
         name=registration.manifest["name"],
         hook_url=registration.manifest["hook_attributes"]["url"],
@@ -82,6 +95,21 @@ async def begin(
         )
     )
     return form_page(page, leads_to=_origin(registration.url))
+
+
+@get("/setup/github/install", include_in_schema=False)
+async def install(site: Site) -> Response[bytes]:
+    """On to GitHub, where the App is installed: an address that can be told to everybody who has repositories."""
+    app = await site.setup.apps.find(github_setup.FORGE)
+    page_url = _web_address(app.page_url) if app is not None else ""
+    if not page_url:
+        return render(
+            "trouble.html",
+            status=404,
+            title="There is no App to install here",
+            sentence="The operator of this service makes one at /setup/github, or knows the App's page at GitHub.",
+        )
+    return Response(b"", status_code=303, headers={"Location": f"{page_url}/installations/new"})
 
 
 @get("/setup/github/created", include_in_schema=False)
@@ -162,17 +190,24 @@ async def finish_link(request: Request[Any, Any, Any], site: Site, code: str = "
     return render("setup_github_linked.html", owner=linked.owner, account=linked.account)
 
 
-def _begin_page(site: Site, *, trouble: str = "", status: int = 200) -> Response[bytes]:
-    host = urlsplit(site.setup.public_url).hostname or ""
+async def _begin_page(site: Site, *, trouble: str = "", status: int = 200) -> Response[bytes]:
+    app = await site.setup.apps.find(github_setup.FORGE)
     return form_page(
         render(
             "setup_github.html",
             status=status,
             trouble=trouble,
             public_url=site.setup.public_url,
-            is_local=host in ("localhost", "127.0.0.1", "::1"),
+            is_local=is_local(site.setup.public_url),
+            has_app=app is not None,
+            has_page=app is not None and bool(_web_address(app.page_url)),
         )
     )
+
+
+def is_local(url: str) -> bool:
+    """Whether the address leads nowhere from another machine."""
+    return (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1")
 
 
 def _state(request: Request[Any, Any, Any]) -> str:
@@ -195,4 +230,4 @@ def _web_address(url: str) -> str:
     return url if urlsplit(url).scheme in ("https", "http") else ""
 
 
-handlers = [show_setup, begin, finish, show_installed, begin_link, finish_link]
+handlers = [show_setup, begin, install, finish, show_installed, begin_link, finish_link]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from litestar import Request, Response, get, post
 from litestar.enums import RequestEncodingType
@@ -18,6 +19,7 @@ from server.domain.errors import ServiceError
 from server.pages.login import ask_to_log_in
 from server.pages.rendering import render
 from server.pages.sessions import Session, check_origin, form_page, session_of
+from server.pages.setup_github import is_local
 from server.services import hooks
 from server.services.github_setup import accounts_to_link
 from server.services.on_behalf import acting_for
@@ -66,7 +68,7 @@ async def add(
         )
     except ServiceError as error:
         status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-        return await _form(site, session, trouble=error.message, status=status)
+        return await _form(site, session, filled=data, trouble=error.message, status=status)
     return render(
         "setup_gitlab_values.html",
         status=201,
@@ -76,6 +78,8 @@ async def add(
         secret=issued.secret,
         field=issued.secret_field,
         events=issued.events,
+        is_local=is_local(issued.url),
+        is_secure=issued.url.startswith("https:"),
         look=f"/setup/gitlab/{issued.hook.id}?account={acting.username}",
     )
 
@@ -96,12 +100,24 @@ async def show_arrival(
             raise hooks.no_hook()
     except ServiceError as error:
         return render("trouble.html", status=404, title="No such webhook", sentence=error.message)
-    return render("setup_gitlab_arrival.html", name=hook.name, delivered_at=iso_if(hook.delivered_at) or "")
+    of_account = f"?account={quote(account, safe='')}" if account else ""
+    return render(
+        "setup_gitlab_arrival.html",
+        name=hook.name,
+        account=account or "",
+        delivered_at=iso_if(hook.delivered_at) or "",
+        again=f"/setup/gitlab/{hook.id}{of_account}",
+    )
 
 
-async def _form(site: Site, session: Session, *, trouble: str = "", status: int = 200) -> Response[bytes]:
+async def _form(
+    site: Site, session: Session, *, filled: HookForm | None = None, trouble: str = "", status: int = 200
+) -> Response[bytes]:
+    """What was filled in stays, the token excepted."""
     accounts = await accounts_to_link(site.db, session.caller)
-    return form_page(render("setup_gitlab.html", status=status, trouble=trouble, accounts=accounts))
+    return form_page(
+        render("setup_gitlab.html", status=status, trouble=trouble, accounts=accounts, form=filled or HookForm())
+    )
 
 
 handlers = [show_form, add, show_arrival]

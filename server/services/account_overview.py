@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +18,18 @@ from server.domain.trust import Trust
 from server.services.notifying import Notifying, list_targets
 from server.services.on_behalf import acting_for
 from server.services.usage import read_usage
-from server.store import organizations, trust
+from server.store import hooks, links, organizations, trust
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """What is tested for the account at a forge: the App's installation, a webhook's repository or group."""
+
+    name: str
+    forge: str
+    by: str  # App, webhook or settings
+    note: str = ""
+    is_suspended: bool = False
+    delivered_at: datetime | None = None
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -29,6 +41,7 @@ class Overview(Struct, frozen=True, kw_only=True):
     usage: Usage
     runs_level: int  # per cent: 0, 50, 80 or 100
     money_level: int
+    places: Sequence[Place]
     targets: Sequence[Target]
     repositories: Sequence[Trust] | None
     tokens: Sequence[KeptToken] | None
@@ -47,6 +60,7 @@ async def read_overview(site: Notifying, visitor: Caller, account: str | None) -
         usage=usage,
         runs_level=level_of_runs(usage.test_runs_count, usage.runs_per_month),
         money_level=_level_of_money(usage),
+        places=await _places(site.db, acting.id),
         targets=await list_targets(site, acting.id),
         repositories=await trust.list_trusts(site.db, acting.id) if may_administer else None,
         tokens=await organizations.list_tokens(site.db, acting.id) if may_administer else None,
@@ -62,6 +76,36 @@ async def revoke_token(db: asyncpg.Pool, visitor: Caller, account: str | None, t
         done = False
     if not done:
         raise NotFound("The account has no live token with this id.", code="token_not_found")
+
+
+async def _places(db: asyncpg.Pool, account_id: UUID) -> list[Place]:
+    """By name. A webhook stands for what it was linked to; an installation's repositories are named as they deliver."""
+    found = [
+        Place(
+            name=one.name,
+            forge=one.forge,
+            by="webhook",
+            note="and all projects in this group" if one.is_group else "",
+            delivered_at=one.delivered_at,
+        )
+        for one in await hooks.list_hooks(db, account_id)
+    ]
+    found += [
+        Place(
+            name=one.owner or str(one.installation_id),
+            forge=one.forge,
+            by="App",
+            note="the repositories that were chosen there",
+            is_suspended=one.suspended_at is not None,
+        )
+        for one in await links.list_installations(db, account_id)
+    ]
+    found += [
+        Place(name=one.name, forge=one.forge, by="App" if one.installation_id else "settings")
+        for one in await links.list_links(db, account_id)
+        if one.hook_id is None
+    ]
+    return sorted(found, key=lambda one: (one.forge, one.name))
 
 
 async def _may_administer(db: asyncpg.Pool, visitor: Caller, account: str | None) -> bool:

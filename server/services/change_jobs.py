@@ -8,7 +8,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from evals.errors import InvalidPackage
 from evals.suites import suite_digest, without_judges
@@ -18,6 +18,7 @@ from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
 from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
+from server.domain.events import LONGEST_CAUSE
 from server.domain.jobs import Cause, NewJob, SentSuite
 from server.domain.links import Link
 from server.domain.models import AnnouncedModel
@@ -31,12 +32,15 @@ from server.services.identity import read_caller
 from server.services.publishing import KeptSnapshot, encode_canonical, trials_a_model
 from server.services.reading import read_job
 from server.services.submitting import RunRequest, new_job, submit_new
-from server.store import notify_targets, subjects
+from server.store import change_heads, notify_targets, subjects
 
 LISTED: Final = 20  # lines of what is wrong
 # What is nobody's fault in the change, and is no verdict on it.
 NO_VERDICT: Final = (QuotaExceeded, NotAllowed, NotFound)
 NO_VERDICT_CODES: Final = frozenset({"invalid_models"})
+
+FOR_A_HEAD: Final = frozenset({"head", "own:head"})
+MOST_CAUSES: Final = 4  # head, own:head, back:, own:back:
 
 Told = Literal["neutral", "failure", "action_required"]
 Only = Callable[[Touched], bool]
@@ -50,6 +54,7 @@ class Report(Struct, frozen=True, kw_only=True):
     summary: str
     package: str | None = None
     suite_name: str = DEFAULT_SUITE
+    is_untested: bool = False  # there would have been something to test
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -63,6 +68,8 @@ class Order(Struct, frozen=True, kw_only=True):
     fork: ForkRules | None = None  # of a stranger's change
     job_cause: Cause = "submit"
     only: Only | None = None
+    is_partial: bool = False  # `only` leaves out what the change touches, too
+    warning: Report | None = None  # said of the change as a whole, whatever its packages come to
     nothing: str = "No package is touched by this change, so there is nothing to test."
     uploads: bool = False  # results are uploaded for the version that is published
 
@@ -82,21 +89,38 @@ class NothingLeft(Exception):
 async def submit_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
 ) -> bool:
-    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft.
+    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft."""
+    change = order.change
+    for _ in range(MOST_CAUSES):
+        new = await _new_job(acting, link, msgspec.structs.replace(order, change=change), ready, models)
+        submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
+        if submission.job_id == new.id:
+            return True
+        cause = await _why_again(acting, new, change, submission.job_id)
+        if cause is None:
+            return False
+        change = msgspec.structs.replace(change, cause=cause[:LONGEST_CAUSE])
+    return False
 
-    A head that comes back after another one was tested had its job ended by that: it gets another one.
+
+async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UUID) -> str | None:
+    """What causes another run of what had one; None where that one says all that there is to say.
+
+    What a token submitted, as a workflow does that the change itself may alter, has the files, the suite and the gate
+    that its sender chose: the change is judged by a run of our own. A head that comes back after another one was tested
+    had its job ended by that. One that is for another branch by now was compared with what the one before has.
     """
-    new = await _new_job(acting, link, order, ready, models)
-    submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
-    if submission.job_id == new.id or order.change.cause != "head":
-        return submission.job_id == new.id
-    earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), submission.job_id)
-    if earlier.superseded_by is None:
-        return False
-    back = msgspec.structs.replace(order.change, cause=f"back:{earlier.superseded_by}")
-    again = await _new_job(acting, link, msgspec.structs.replace(order, change=back), ready, models)
-    submission = await submit_new(acting.db, acting.admission, acting.wakeups, again)
-    return submission.job_id == again.id
+    if not await change_heads.was_submitted_here(acting.db, earlier_id):
+        return f"own:{change.cause}"
+    if change.cause not in FOR_A_HEAD:
+        return None
+    earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), earlier_id)
+    if earlier.superseded_by is not None:
+        return f"back:{earlier.superseded_by}"
+    was_for = earlier.change.base_ref if earlier.change is not None else UNSET
+    if isinstance(was_for, str) and isinstance(change.base_ref, str) and was_for != change.base_ref:
+        return f"base:{change.base_ref}"
+    return None
 
 
 async def upload_package(
@@ -195,8 +219,13 @@ def refusal(ready: Ready, error: ServiceError) -> Report:
         words = "The package had tests, and the change removes them. Put them back, or merge over this check."
         return report_of(ready.touched, "failure", "The tests were removed", words)
     if isinstance(error, NO_VERDICT) or error.error_code in NO_VERDICT_CODES:
-        return report_of(ready.touched, "neutral", "The tests were not run", listed(error))
+        return untested(ready.touched, listed(error))
     return report_of(ready.touched, "failure", "The tests cannot be run", listed(error))
+
+
+def untested(touched: Touched, summary: str) -> Report:
+    """Of one package that has tests, which is no verdict on the change."""
+    return msgspec.structs.replace(report_of(touched, "neutral", "The tests were not run", summary), is_untested=True)
 
 
 def report_of(touched: Touched, state: Told, title: str, summary: str) -> Report:

@@ -4,12 +4,14 @@ those that cannot be run."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 from evals.errors import InvalidPackage
-from server.domain.changes import DEFAULT_SUITE, Change
+from server.domain.changes import Change
 from server.domain.deliveries import Ended
 from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
+from server.domain.heads import Head, TouchedPart, known_or, with_rerun, with_run
 from server.domain.models import AnnouncedModel
 from server.domain.repository_rules import InvalidRules
 from server.forges import CannotRead
@@ -24,13 +26,14 @@ from server.services.change_jobs import (
     refusal,
     report_of,
     submit_package,
+    untested,
     upload_package,
 )
 from server.services.fetching import Commit, Reader, TooMuch
 from server.services.finding import Broken, Touched, Wanted, find_touched, folders_of, keep
 from server.services.handling import TryLater
 from server.services.publishing import KeptSnapshot
-from server.services.reporting import report_state, was_reported
+from server.services.reporting import report_head, report_state, said_of
 from server.services.turns import turn_on
 from server.store import workers
 
@@ -55,22 +58,47 @@ async def run_change(
     async with turn_on(acting.db, order.line):
         if not await is_current():
             return Ended("ignored", "A newer commit is there, which is tested by itself.")
+        # First of all, so that nothing is submitted that the sum does not wait for.
+        await _tell_sum(acting, reader, order, [_part(one) for one in prepared], is_begun=True)
         if not prepared:
-            report = Report(state="neutral", title="Nothing to test", summary=order.nothing)
-            await tell(acting, reader, order.change, report)
             return Ended("handled", order.nothing)
         # Read once for all of them: what one submit finds the others find, too.
         models = await workers.read_models(acting.db)
-        await _tell_of_runs(acting, reader, order)
         results = [await _run_or_tell(acting, reader, order, one, models) for one in prepared]
+        parts = [_part(said if isinstance(said, Report) else one) for one, said in zip(prepared, results, strict=True)]
+        await _tell_sum(acting, reader, order, parts)
     return Ended("handled", _in_words(results))
 
 
-async def _tell_of_runs(acting: Acting, reader: Reader, order: Order) -> None:
-    """What was said of the change as a whole is over: a draft is ready, a stranger's change approved."""
-    if await was_reported(acting.db, order.change, package=None, suite_name=DEFAULT_SUITE):
-        words = "Each package that this change touches has a check of its own."
-        await tell(acting, reader, order.change, Report(state="neutral", title="It is tested", summary=words))
+async def _tell_sum(
+    acting: Acting, reader: Reader, order: Order, parts: Sequence[TouchedPart], *, is_begun: bool = False
+) -> None:
+    """The commit's own check is the sum of these packages. What was said of the change as a whole is over: a draft is
+    ready, a stranger's change approved. `is_begun`: what is known of them holds until they are submitted."""
+    change, at = order.change, datetime.now(UTC)
+    warning = order.warning
+    said = said_of(warning.state, warning.title, warning.summary) if warning is not None else None
+
+    def changed(head: Head) -> Head | None:
+        found = known_or(head, change, parts) if is_begun else parts
+        if order.is_partial:
+            return with_rerun(head, change, found, at=at)
+        return with_run(head, change, found, said=said, nothing="" if parts else order.nothing, at=at)
+
+    await report_head(acting.db, reader.link, change, changed=changed)
+
+
+def _part(one: Ready | Report) -> TouchedPart:
+    at = datetime.now(UTC)
+    if isinstance(one, Ready):
+        return TouchedPart(package=one.touched.name, suite_name=one.touched.suite_name, at=at)
+    return TouchedPart(
+        package=one.package or "",
+        suite_name=one.suite_name,
+        at=at,
+        said=said_of(one.state, one.title, one.summary),
+        is_untested=one.is_untested,
+    )
 
 
 async def _touched(reader: Reader, order: Order, head: Commit, base: Commit | None) -> list[Touched]:
@@ -115,7 +143,7 @@ async def _run_or_tell(
             raise TryLater(error.message) from None
         except NothingLeft:
             words = "Every test of this package is judged by a model, which is not paid for in changes from forks."
-            report = report_of(prepared.touched, "neutral", "The tests were not run", words)
+            report = untested(prepared.touched, words)
         except ServiceError as error:
             report = refusal(prepared, error)
     assert isinstance(report, Report), "each way out of the above made one"  # noqa: S101 -- for the type checker

@@ -23,9 +23,11 @@ from msgspec import Struct
 from notifiers import NOTIFIERS, Announcement, CannotNotify, InvalidTarget, Messages, Receipt, Standing
 from notifiers._http import Patience
 from server.domain.changes import Change
+from server.domain.heads import Head
 from server.domain.notifications import ClaimedNotification, ReadTarget, Told, ToldJob
 from server.domain.reporting import CheckState, ReportSettings
 from server.services.forge_notices import with_baseline, with_lines
+from server.services.head_sums import LONGEST_QUEUED, NEVER_STARTED, sum_up
 from server.services.notices import (
     STATES,
     check_announcement,
@@ -59,13 +61,11 @@ BETWEEN_MESSAGES_SECONDS = 1.0
 STOPPING_SECONDS = 2.0
 MOST_WARNINGS = 100  # at one look
 MOST_LOOKS = 100
+MOST_NEWS = 1000  # of jobs, for the sums of their commits
 # How far a job is: told after ten seconds, then ever more seldom, as a forge's rate is of all jobs of an installation.
 PROGRESS_SECONDS, PROGRESS_SHARE = 10.0, 0.25
 # A forge's check must not stay as it is only because telling it failed: it is looked at again for some days.
 DEAD_AGAIN_SECONDS, DEAD_DAYS = 6 * 3600.0, 3
-# Longer than an inbox tries: whoever said that something is to come does not come any more.
-LONGEST_QUEUED = timedelta(hours=48)
-NEVER_STARTED = "The test did not start"
 NEVER_STARTED_SUMMARY = "Something went wrong on our side. Push again, or comment /prpm test."
 # The outbox itself tries again, so a slot is not held for it.
 ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
@@ -163,6 +163,7 @@ class OutboxLoop:
                 try:
                     await outbox.tell_warnings(self._db, most=MOST_WARNINGS)
                     await outbox.look_again(self._db, most=MOST_LOOKS)
+                    await outbox.wake_heads(self._db, most=MOST_NEWS)
                     while len(self._running) < self._slots and (found := await self._claim()):
                         self._start(found)
                 except DATABASE_TROUBLE as error:
@@ -290,6 +291,8 @@ async def _heal(db: asyncpg.Pool, notification: ClaimedNotification) -> None:
 
 async def _prepare(db: asyncpg.Pool, notification: ClaimedNotification, outgoing: Outgoing) -> Task:
     """Raises CannotNotify."""
+    if notification.event == "head":
+        return await _for_head(db, notification, outgoing)
     job = await outbox.read_told_job(db, notification.job_id) if notification.job_id else None
     if notification.target_id is None and job is None:
         return await _for_state(db, notification, outgoing)
@@ -382,6 +385,17 @@ async def _for_state(db: asyncpg.Pool, notification: ClaimedNotification, outgoi
     told = ToldChange(account_id=notification.account_id, change=said.change, settings=ReportSettings())
     address = await outgoing.forges.address(told, marker=marker)
     return _stand(standing_of_state(said), address, again_seconds=again_seconds)
+
+
+async def _for_head(db: asyncpg.Pool, notification: ClaimedNotification, outgoing: Outgoing) -> Task:
+    """The sum of a commit's packages as they are now, whatever they were when the row was written."""
+    head = msgspec.json.decode(notification.facts or "", type=Head)
+    parts = await outbox.read_head_parts(db, notification)
+    found = sum_up(head, parts, now=outgoing.now(), public_url=outgoing.public_url)
+    marker = _sealer(outgoing).marker(found.change, package="", suite_name=found.standing.suite)
+    told = ToldChange(account_id=notification.account_id, change=found.change, settings=ReportSettings())
+    address = await outgoing.forges.address(told, marker=marker)
+    return _stand(found.standing, address, again_seconds=found.again_seconds)
 
 
 def _stand(standing: Standing, address: ForgeAddress, *, again_seconds: float | None) -> Task:

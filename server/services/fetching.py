@@ -115,6 +115,10 @@ class Reader:
         """The branch's commit now."""
         return await self._ask(self._forge.branch_head(await self.place(), branch))
 
+    async def tag_object(self, tag: str) -> str | None:
+        """What the tag points to now."""
+        return await self._ask(self._forge.tag_object(await self.place(), tag))
+
     async def may_write(self, login: str, user_id: int) -> bool:
         """Whether this person may write to the repository now."""
         return await self._ask(self._forge.may_write(await self.place(), login, user_id))
@@ -171,7 +175,16 @@ class Reader:
         return self._place
 
     async def _ask(self, asking: Asking[T]) -> T:
-        return await later(self._access.ask_for(self.link, asking))
+        try:
+            return await later(self._access.ask_for(self.link, asking))
+        except CannotRead as error:
+            if error.is_elsewhere:
+                raise TryLater("The repository has another name by now, of which a delivery tells.") from None
+            if error.status == 401 and self.link.installation_id is not None:
+                # Taken back before its time, as when the App's rights change.
+                self._access.forget_installation(self.link.forge, self.link.installation_id)
+                raise TryLater("The token was not accepted; a new one is asked for.") from None
+            raise
 
 
 async def later(asking: Awaitable[T]) -> T:

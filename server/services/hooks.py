@@ -226,8 +226,8 @@ async def _need_person(access: Asks, forge: str, api_url: str, token: Secret) ->
         if error.retryable:
             raise Unavailable(f"The token could not be tried. {error}", code="forge_away") from None
         raise InvalidRequest(
-            "token: the forge does not say whose token this is, so it shows nobody's right to the repository. Apps and "
-            "workflows have such tokens; make an access token of your own.",
+            "token: the forge does not say whose token this is, so it shows nobody's right to the repository. Tokens "
+            "of Apps and workflows are such; make an access token of your own.",
             code="token_of_nobody",
         ) from None
 

@@ -97,7 +97,7 @@ async def _by_app_or_settings(
     kept = await links.read_link(db, forge=repository.forge, repository_id=repository.id)
     # What we know is enough where the delivery says nothing else: a token of it is given for this number alone.
     if kept is not None and kept.hook_id is None and kept.installation_id == installation_id:
-        return await _usable(db, kept, repository)
+        return await _usable(db, access, kept, repository)
     if await access.has_app(repository.forge):
         return await _by_app(db, access, repository, kept)
     return await _by_settings(db, access, repository)
@@ -108,7 +108,7 @@ async def _by_app(db: asyncpg.Pool, access: ForgeAccess, repository: Repository,
     if found is None:
         raise NotLinked(NOT_INSTALLED)
     if kept is not None and kept.installation_id == found.id:
-        return await _usable(db, kept, repository)
+        return await _usable(db, access, kept, repository)
     if found.is_suspended:
         raise NotLinked(SUSPENDED)
     # That the name leads to this installation is not yet that the number does: GitHub gives no token for another's.
@@ -143,10 +143,25 @@ async def _by_settings(db: asyncpg.Pool, access: ForgeAccess, repository: Reposi
     return await keep_link(db, NewLink(repository=repository, account_id=account.id, reports=reports))
 
 
-async def _usable(db: asyncpg.Pool, kept: KeptLink, repository: Repository) -> Link:
+async def _usable(db: asyncpg.Pool, access: ForgeAccess, kept: KeptLink, repository: Repository) -> Link:
     if kept.is_suspended:
         raise NotLinked(SUSPENDED)
-    if kept.name != repository.name:  # an event of before a rename sets it back until the next one
+    if kept.name != repository.name:
+        if not await _is_its_name(access, kept, repository.name):
+            repository = msgspec.structs.replace(repository, name=kept.name)
         await links.rename_repository(db, forge=kept.forge, repository_id=kept.repository_id, name=repository.name)
     link = kept.as_link()
     return msgspec.structs.replace(link, repository=repository) if repository.default_branch else link
+
+
+async def _is_its_name(access: ForgeAccess, kept: KeptLink, name: str) -> bool:
+    """Whether the name leads to the installation now: an event of before a rename has the older one."""
+    if not await access.has_app(kept.forge):
+        return True
+    try:
+        found = await access.installation_of(kept.forge, name)
+    except CannotRead as error:
+        if error.is_elsewhere:
+            return False
+        raise
+    return found is not None and found.id == kept.installation_id

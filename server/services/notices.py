@@ -12,7 +12,7 @@ from notifiers import Announcement, Notice, Outcome, Standing, TargetUrl, checke
 from notifiers._outcome import Summary
 from notifiers._standing import NO_JOB
 from notifiers._text import counted
-from server.domain.changes import Change
+from server.domain.changes import COMMENT_CAUSE, Change
 from server.domain.notifications import ReadTarget, ToldJob, Warned
 from server.domain.reporting import CheckState
 from server.services.sealing import SealedAddress
@@ -72,6 +72,7 @@ def standing_of_state(said: CheckState) -> Standing:
         title=said.title,
         summary=said.summary,
         accepted_at=said.at,
+        is_answer=said.change.cause.startswith(COMMENT_CAUSE),
     )
 
 

@@ -32,18 +32,19 @@ from evals.packages import read_package
 from evals.pool import ModelPool
 from evals.provenance import provenance_of, record_of
 from evals.runner import Plan, run, trial_count
-from evals.types import Agreement, Framework, Instructions, Suite, Trial, TrialKey
+from evals.types import Agreement, Completion, Framework, Instructions, Suite, Trial, TrialKey
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.money import MoneyHeld, MoneyWish, booked_usd
 from server.services.baselines import Compared, NotAtHand, find_baseline, gate_of, known_rows, read_base, told
 from server.services.caching import CachedModels
 from server.services.choosing import choose_model
+from server.services.drafting import DraftedModels, DraftStore
 from server.services.holding import HeldModels, Hold
 from server.services.outcome_signing import signed_end
 from server.services.spending import ADVICE, Budget, SpendingModels
 from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
 from server.services.writing import lacks_cases, origin_note, write_suite
-from server.store import generated_suites, history, jobs, money, packages, trials
+from server.store import generated_suites, history, jobs, money, packages, suite_drafts, trials
 from server.store.trouble import DATABASE_TROUBLE
 
 log = structlog.get_logger()
@@ -232,14 +233,16 @@ async def _with_cases(
 ) -> ClaimedJob | JobEnd:
     """The job with cases that a model wrote: for an earlier job on the same files or, paid for by this one, now.
 
-    They are kept before the first of them is run, so who goes on after us need not pay for them again.
+    They are kept before the first of them is run, and each answer of the model before that: who goes on after us need
+    not pay for them again.
     """
     suite = await _patiently(lambda: generated_suites.adopt_suite(db, job))
     if suite is None:
         archive = await _patiently(lambda: packages.read_archive(db, job.snapshot_id))
+        drafted = await _drafted(db, job, models, budget)
         try:
             written = await _unless_stopped(
-                write_suite(job, archive or b"", models=models), stop=stop, seconds=job.seconds_left
+                write_suite(job, archive or b"", models=drafted), stop=stop, seconds=job.seconds_left
             )
         except EngineError as error:
             return _failed(f"There are no cases to run: {error.message} The run was given back.", code="no_cases")
@@ -252,10 +255,24 @@ async def _with_cases(
             if is_superseded:
                 return _failed(BEFORE_A_VERDICT, code=SUPERSEDED)
             return msgspec.structs.replace(_failed("Cancelled while it ran.", code=CANCELLED), refund_reason=None)
-        await budget.book()
         await _as_holder(lambda: generated_suites.keep_suite(db, job, written.suite, model=written.model))
         suite = await _patiently(lambda: generated_suites.read_job_suite(db, job))
     return msgspec.structs.replace(job, suite_body=suite.body, trials=suite.trials)
+
+
+async def _drafted(db: asyncpg.Pool, job: ClaimedJob, models: ModelPool, budget: Budget) -> DraftedModels:
+    """Whoever writes the job's cases; what is answered is booked and kept before anything is made of it."""
+
+    async def begin(number: int, model: str) -> None:
+        await _as_holder(lambda: suite_drafts.begin_draft(db, job, number=number, model=model))
+
+    async def keep(number: int, completion: Completion) -> None:
+        # First the money: who goes on after us must not take for unpaid what it need not ask for.
+        await budget.book()
+        await _as_holder(lambda: suite_drafts.keep_draft(db, job, number=number, completion=completion))
+
+    earlier = await _patiently(lambda: suite_drafts.read_drafts(db, job))
+    return DraftedModels(models, earlier, store=DraftStore(begin=begin, keep=keep))
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, Answer], *, stop: asyncio.Event, seconds: float) -> Answer | None:

@@ -47,6 +47,11 @@ async def approve_head(
     return found
 
 
+async def end_approvals(db: asyncpg.Pool, line: ChangeLine) -> None:
+    """No head of the line is approved any more."""
+    await db.execute(SQL["end_approvals"], *line)
+
+
 async def read_approval(db: asyncpg.Pool, line: ChangeLine, head_sha: str) -> str | None:
     """What approved exactly this head."""
     found: str | None = await db.fetchval(SQL["read_approval"], *line, head_sha)
@@ -95,9 +100,14 @@ async def has_job(db: asyncpg.Pool, *, account_id: UUID, forge: str, repository_
     return found
 
 
+async def was_submitted_here(db: asyncpg.Pool, job_id: UUID) -> bool:
+    """Whether the service itself submitted the job, and not somebody with a token."""
+    return await db.fetchval(SQL["was_submitted_here"], job_id) is True
+
+
 async def list_live_jobs(
-    db: asyncpg.Pool, *, account_id: UUID, forge: str, repository_id: int, pull_request: int
+    db: asyncpg.Pool, *, account_id: UUID, forge: str, repository_id: int, pull_request: int, until: datetime | None
 ) -> list[UUID]:
-    """The account's jobs of a pull request that wait or run."""
-    rows = await db.fetch(SQL["list_live_jobs"], account_id, forge, repository_id, pull_request)
+    """The account's jobs of a pull request that wait or run, of those that were submitted until then (None: all)."""
+    rows = await db.fetch(SQL["list_live_jobs"], account_id, forge, repository_id, pull_request, until)
     return [row["id"] for row in rows]

@@ -25,12 +25,24 @@ SELECT COALESCE(
 FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3;
 
 -- name: approve_head
--- Approved, unless this head came no earlier than what approves it, or is not known. What approved first stays.
+-- Approved, unless this head came no earlier than what approves it, or is not known, or another one came since: a head
+-- that is back, of which no delivery told yet, is not the one that was looked at. What approved first stays. The line's
+-- heads are few, by the primary key.
 -- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 approval, $6 approved_by, $7 said_at
-UPDATE change_heads SET approval = COALESCE(approval, $5), approved_by = COALESCE(approved_by, $6),
+UPDATE change_heads h SET approval = COALESCE(approval, $5), approved_by = COALESCE(approved_by, $6),
   approved_at = COALESCE(approved_at, NOW())
 WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha = $4 AND made_at < $7
+  AND NOT EXISTS (
+    SELECT FROM change_heads o
+    WHERE o.forge = $1 AND o.repository_id = $2 AND o.line = $3 AND o.head_sha <> $4 AND o.made_at > h.made_at
+  )
 RETURNING approval;
+
+-- name: end_approvals
+-- No head of the line is approved any more.
+-- $1 forge, $2 repository_id, $3 line
+UPDATE change_heads SET approval = NULL, approved_by = NULL, approved_at = NULL
+WHERE forge = $1 AND repository_id = $2 AND line = $3 AND approval IS NOT NULL;
 
 -- name: read_approval
 -- What approved this head; NULL or no row: nothing.
@@ -80,10 +92,16 @@ SELECT EXISTS (
     AND (change ->> 'repository_id')::BIGINT = $3 AND change ->> 'head_sha' = $4
 );
 
+-- name: was_submitted_here
+-- Whether the service itself submitted the job, which alone says how it is reported. By the primary key.
+-- $1 job_id
+SELECT report IS NOT NULL FROM test_jobs WHERE id = $1;
+
 -- name: list_live_jobs
 -- Jobs of a pull request that wait or run, by the account's heads and leases.
--- $1 account, $2 forge, $3 repository_id, $4 pull request
+-- $1 account, $2 forge, $3 repository_id, $4 pull request, $5 submitted until then, or NULL
 SELECT id FROM test_jobs
 WHERE user_id = $1 AND status IN ('queued', 'running') AND change ->> 'forge' = $2
   AND (change ->> 'repository_id')::BIGINT = $3 AND (change ->> 'pull_request')::INT = $4
+  AND ($5::TIMESTAMPTZ IS NULL OR created_at <= $5)
 ORDER BY created_at LIMIT 1000;

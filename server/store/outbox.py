@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import asyncpg
 import msgspec
 
 from server.domain.changes import Change
+from server.domain.heads import Head, HeadPart, PartJob
 from server.domain.notifications import (
     ClaimedNotification,
     Notification,
@@ -132,14 +134,46 @@ async def look_again(db: asyncpg.Pool, *, most: int) -> int:
     return len(await db.fetch(SQL["look_again"], most))
 
 
-async def was_told(db: asyncpg.Pool, dedupe_key: str) -> bool:
-    """Whether something of this name was kept to be told."""
-    return await db.fetchval(SQL["was_told"], dedupe_key) is True
-
-
 async def report_state(db: asyncpg.Pool, *, dedupe_key: str, account_id: UUID, facts: str) -> bool:
     """False when it is shown so already, or about to be."""
     return await db.fetchval(SQL["report_state"], dedupe_key, account_id, facts) is not None
+
+
+async def change_head(
+    db: asyncpg.Pool, *, account_id: UUID, change: Change, changed: Callable[[Head], Head | None]
+) -> bool:
+    """What is known of the change's commit is what `changed` makes of it; False where that is None: nothing is kept."""
+    with contextlib.suppress(_Unchanged):
+        async with db.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(SQL["lock_head"], account_id, msgspec.json.encode(change).decode())
+            new = changed(msgspec.json.decode(row["facts"], type=Head))
+            if new is None:
+                raise _Unchanged  # nor is a row left that was made for it
+            await connection.execute(SQL["keep_head"], row["id"], msgspec.json.encode(new).decode())
+            return True
+    return False
+
+
+class _Unchanged(Exception):
+    """Ends a transaction without any trace."""
+
+
+async def wake_heads(db: asyncpg.Pool, *, most: int) -> int:
+    """How many sums of commits are to be told, as jobs of theirs have changed."""
+    return len(await db.fetch(SQL["wake_heads"], most))
+
+
+async def read_head_parts(db: asyncpg.Pool, notification: ClaimedNotification) -> list[HeadPart]:
+    """Each package of each change of the commit, as its jobs are now."""
+    return [
+        HeadPart(
+            change=row["change"],
+            part=row["part"],
+            has_newer=row["has_newer"],
+            job=PartJob(**{name: row[name] for name in PartJob.__struct_fields__}) if row["id"] else None,
+        )
+        for row in await db.fetch(SQL["read_head_parts"], notification.account_id, notification.facts)
+    ]
 
 
 async def has_job_since(db: asyncpg.Pool, notification: ClaimedNotification, since: datetime) -> bool:

@@ -1,10 +1,5 @@
 -- The outbox: who takes what is to be told, and what became of it. Times are the database's.
 
--- name: was_told
--- Whether there is a row of this name, by the unique key.
--- $1 dedupe_key
-SELECT EXISTS (SELECT FROM outbox WHERE dedupe_key = $1);
-
 -- name: claim_notification
 -- The next that is due, held by us for a while. The pending lanes are walked by their index, one look each, so that what
 -- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by, and so
@@ -155,6 +150,68 @@ ON CONFLICT (dedupe_key) DO UPDATE SET facts = EXCLUDED.facts, account_id = EXCL
   next_at = CASE WHEN o.state = 'pending' AND o.last_status IN (403, 429) THEN o.next_at ELSE NOW() END
 WHERE o.facts - 'at' IS DISTINCT FROM EXCLUDED.facts - 'at'
 RETURNING id;
+
+-- name: lock_head
+-- The row of a commit's sum, which is the caller's until its transaction ends. One that was not there knows nothing yet.
+-- $1 account, $2 JSON of domain.changes.Change
+INSERT INTO outbox AS o (dedupe_key, lane, account_id, event, facts)
+SELECT head_key($2::JSONB), 'forge:' || head_key($2::JSONB), $1, 'head', '{}'
+ON CONFLICT (dedupe_key) DO UPDATE SET account_id = EXCLUDED.account_id
+RETURNING id, facts;
+
+-- name: keep_head
+-- What is known of a commit is more or else from now on, which is to be told.
+-- $1 id, $2 JSON of domain.heads.Head
+UPDATE outbox SET facts = $2::JSONB, state = 'pending', settled_at = NULL, news = news + 1, again_at = NULL, attempts = 0,
+  lane = SPLIT_PART(lane, '#', 1),
+  next_at = CASE WHEN state = 'pending' AND last_status IN (403, 429) THEN next_at ELSE NOW() END
+WHERE id = $1;
+
+-- name: wake_heads
+-- Sums of commits whose jobs have changed are to be told. The news by their order, whoever else takes some passes these
+-- by; the sums by the unique key, locked in one order, so that two of these never wait for each other in a circle.
+-- $1 how many news
+WITH news AS (
+  DELETE FROM head_news WHERE id IN (SELECT n.id FROM head_news n ORDER BY n.id LIMIT $1 FOR UPDATE SKIP LOCKED)
+  RETURNING head
+), heads AS MATERIALIZED (
+  SELECT o.id FROM outbox o WHERE o.dedupe_key IN (SELECT head FROM news) ORDER BY o.id FOR NO KEY UPDATE
+)
+UPDATE outbox o SET state = 'pending', settled_at = NULL, news = o.news + 1, again_at = NULL, attempts = 0,
+  lane = SPLIT_PART(o.lane, '#', 1),
+  next_at = CASE WHEN o.state = 'pending' AND o.last_status IN (403, 429) THEN o.next_at ELSE NOW() END
+FROM heads h WHERE o.id = h.id
+RETURNING o.id;
+
+-- name: read_head_parts
+-- The packages of a commit's sum, each with the newest job that its line has of this commit, and whether the change has a
+-- newer head. By test_jobs_lines, and the line's rows of change_heads.
+-- $1 account, $2 JSON of domain.heads.Head
+SELECT c.key AS change, p.key AS part, j.id, j.status, j.conclusion, j.error_code, j.created_at, j.started_at,
+  j.tests_passed, j.total_tests, EXISTS (
+    SELECT FROM change_heads mine JOIN change_heads newer USING (forge, repository_id, line)
+    WHERE mine.forge = c.value -> 'change' ->> 'forge'
+      AND mine.repository_id = (c.value -> 'change' ->> 'repository_id')::BIGINT
+      AND mine.line = CASE WHEN c.value -> 'change' ? 'pull_request' THEN 'pull:' || (c.value -> 'change' ->> 'pull_request')
+        ELSE 'ref:' || (c.value -> 'change' ->> 'ref') END
+      AND mine.head_sha = c.value -> 'change' ->> 'head_sha'
+      AND (newer.made_at, newer.seen_at) > (mine.made_at, mine.seen_at)
+  ) AS has_newer
+FROM JSONB_EACH($2::JSONB -> 'changes') c
+CROSS JOIN LATERAL JSONB_EACH(c.value -> 'parts') p
+LEFT JOIN LATERAL (
+  SELECT t.id, t.status, t.conclusion, t.error_code, t.created_at, t.started_at,
+    (t.results::JSONB ->> 'tests_passed')::INT AS tests_passed, (t.results::JSONB ->> 'total_tests')::INT AS total_tests
+  FROM test_jobs t
+  WHERE t.user_id = $1
+    AND t.change_line = change_line(c.value -> 'change', p.value ->> 'package', p.value ->> 'suite_name')
+    AND t.change ->> 'head_sha' = c.value -> 'change' ->> 'head_sha'
+    -- Another branch has other rules. Who does not say which means the one that it is for.
+    AND COALESCE(t.change ->> 'base_ref', c.value -> 'change' ->> 'base_ref')
+      IS NOT DISTINCT FROM c.value -> 'change' ->> 'base_ref'
+  ORDER BY t.created_at DESC, t.id DESC LIMIT 1
+) j ON TRUE
+ORDER BY c.key, p.key;
 
 -- name: has_job_since
 -- Whether a job stands for the check of a state since it was said. By the index of lines.

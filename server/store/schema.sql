@@ -792,9 +792,9 @@ CREATE TABLE outbox (
   lane TEXT NOT NULL,                   -- rows of one lane are delivered one after the other
   account_id UUID NOT NULL REFERENCES users (id),
   target_id UUID REFERENCES notify_targets (id) ON DELETE CASCADE,  -- NULL: the forge of the job's change
-  event TEXT NOT NULL CHECK (event IN ('job', 'warning', 'check', 'state')),
+  event TEXT NOT NULL CHECK (event IN ('job', 'warning', 'check', 'state', 'head')),
   job_id UUID REFERENCES test_jobs (id),
-  facts JSONB,                          -- of a warning: domain.notifications.Warned; of a state: domain.reporting.CheckState
+  facts JSONB,                          -- domain.notifications.Warned; domain.reporting.CheckState of a state, and Head of a head
   state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sent', 'quiet', 'dead')),
   attempts INT NOT NULL DEFAULT 0,
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
@@ -832,14 +832,32 @@ CREATE TABLE told_states (
   PRIMARY KEY (target_id, subject)
 );
 
--- What the forge shows of a job is no longer true. One row a job, that is pending again with each change: who tells it
+-- Names the row of the outbox that is the sum of what is known of a commit.
+CREATE FUNCTION head_key(change JSONB) RETURNS TEXT AS $$
+  SELECT 'head:' || (change ->> 'forge') || ':' || (change ->> 'repository_id') || ':' || (change ->> 'head_sha');
+$$ LANGUAGE sql STABLE;
+
+-- Commits of which a job is accepted, starts or ends: their sums are no longer true. Rows are only added here, beside the
+-- job's change, as many jobs of a commit would wait for each other at the one row of its sum, or in a circle at those of
+-- several; who tells moves them on. No foreign keys, and no index but the order: it is read from its front and emptied.
+CREATE TABLE head_news (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  head TEXT NOT NULL                    -- by head_key()
+);
+
+-- What the forge shows of a job is no longer true, nor what it shows of its commit. One row a job, that is pending again with each change: who tells it
 -- reads the job as it is then. What the forge asked to wait for is still waited for. By primary key and unique key.
 CREATE FUNCTION report_job(job test_jobs) RETURNS VOID AS $$
+  WITH reported AS (
+    SELECT FROM reported_repositories r
+    WHERE r.forge = job.change ->> 'forge' AND r.repository_id = (job.change ->> 'repository_id')::BIGINT
+      AND r.account_id = job.user_id
+  ), told AS (
+    INSERT INTO head_news (head) SELECT head_key(job.change) FROM reported
+  )
   INSERT INTO outbox AS o (dedupe_key, lane, account_id, event, job_id)
   SELECT 'job:' || job.id || ':forge', 'forge:' || job.change_line, job.user_id, 'job', job.id
-  FROM reported_repositories r
-  WHERE r.forge = job.change ->> 'forge' AND r.repository_id = (job.change ->> 'repository_id')::BIGINT
-    AND r.account_id = job.user_id
+  FROM reported
   ON CONFLICT (dedupe_key) DO UPDATE SET state = 'pending', settled_at = NULL, news = o.news + 1, again_at = NULL,
     attempts = 0, lane = EXCLUDED.lane,
     next_at = CASE WHEN o.state = 'pending' AND o.last_status IN (403, 429) THEN o.next_at ELSE NOW() END;
@@ -882,6 +900,29 @@ $$ LANGUAGE plpgsql;
 CREATE TRIGGER test_jobs_tell AFTER UPDATE OF status ON test_jobs FOR EACH ROW
 WHEN (OLD.status IN ('queued', 'running') AND NEW.status IN ('completed', 'failed'))
 EXECUTE FUNCTION tell_of_job();
+
+-- What a model said to a job that has no cases yet, by the number of its try: who goes on after a worker that died need not
+-- pay for it again. A try without an answer was under way when its worker died.
+CREATE TABLE suite_drafts (
+  job_id UUID NOT NULL REFERENCES test_jobs (id) ON DELETE CASCADE,
+  number INT NOT NULL,
+  model TEXT NOT NULL,
+  completion TEXT,                  -- JSON of evals.types.Completion
+  begun_at TIMESTAMPTZ NOT NULL DEFAULT CLOCK_TIMESTAMP(),
+  PRIMARY KEY (job_id, number)
+);
+
+-- Of no use once the job has ended, whichever statement ended it.
+CREATE FUNCTION drop_drafts() RETURNS TRIGGER AS $$
+BEGIN
+  DELETE FROM suite_drafts d WHERE d.job_id = NEW.id;
+  RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER test_jobs_drop_drafts AFTER UPDATE OF status ON test_jobs FOR EACH ROW
+WHEN (NEW.suite_source = 'generated' AND NEW.status IN ('completed', 'failed'))
+EXECUTE FUNCTION drop_drafts();
 
 -- A job that an identical one answered is completed from the start.
 CREATE TRIGGER test_jobs_tell_at_once AFTER INSERT ON test_jobs FOR EACH ROW
@@ -1067,6 +1108,7 @@ CREATE TABLE linked_repositories (
   linked_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   ended_at TIMESTAMPTZ,                 -- linked -> ended; -> linked, by a proof of then
   ended_reason TEXT,                    -- a sentence for people
+  caught_up_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- without an App: what was missed before was looked for
   PRIMARY KEY (forge, repository_id),
   FOREIGN KEY (forge, installation_id) REFERENCES installations (forge, installation_id),
   CHECK (installation_id IS NULL OR hook_id IS NULL),
@@ -1079,6 +1121,9 @@ WHERE installation_id IS NOT NULL;
 CREATE INDEX linked_repositories_hook ON linked_repositories (hook_id) WHERE hook_id IS NOT NULL;
 -- Serves the list of an account's links.
 CREATE INDEX linked_repositories_account ON linked_repositories (account_id, forge, name);
+-- Serves who looks for what was missed: links without an App, the one that was looked at longest ago first.
+CREATE INDEX linked_repositories_catch_up ON linked_repositories (forge, caught_up_at)
+WHERE ended_at IS NULL AND installation_id IS NULL AND reports;
 
 -- Apps that were made on the set-up page. Settings of the same name win.
 CREATE TABLE forge_apps (
@@ -1111,6 +1156,13 @@ CREATE TABLE delivery_looks (
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   lease_until TIMESTAMPTZ,              -- one process looks until then
   fence BIGINT NOT NULL                 -- of the latest one; an older one may not write
+);
+
+-- One row: when deliveries could be kept.
+CREATE TABLE door_watch (
+  id BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (id),
+  open_at TIMESTAMPTZ NOT NULL,         -- the latest moment that an API process noted
+  closed_until TIMESTAMPTZ              -- the end of the last time in which none did; NULL: there was none
 );
 
 -- What a forge sent and nobody took. A row goes when the delivery is here, or nobody can have it any more.

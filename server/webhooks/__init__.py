@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from evals.plugins import Registry
-from server.domain.events import Meaning
+from server.domain.events import ChangeProposed, Meaning
 from server.domain.moments import moment as moment
 
 Payload = TypeVar("Payload")
 
 MAX_NAME: Final = 255  # characters of a delivery's id, and of an event's name
+
+# Whoever knows a webhook's secret signs what they like. What no forge would say is no payload, so that it ends at once,
+# and neither a number that is too large for the database nor a name with `..` goes any further.
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+ChangeNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Commit = Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")]
+Path = Annotated[str, Meta(pattern=r"^(?=.{3,255}\Z)(?!\.\.?/)[\w.-]+(?:/(?!\.\.?(?:/|\Z))[\w.-]+)+\Z")]
+Ref = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f-\x9f]*\Z", max_length=500)]
+Words = Annotated[str, Meta(pattern=r"^[^\x00]*\Z", max_length=255)]
 
 
 class Delivery(Struct, frozen=True):
@@ -54,6 +63,13 @@ def plain_secret(setting: str, random: bytes) -> str:
     return base64.urlsafe_b64encode(random).decode().rstrip("=")
 
 
+class Written(Struct, frozen=True):
+    """An event as the forge would have delivered it."""
+
+    event: str
+    body: bytes
+
+
 class Source(Struct, frozen=True, kw_only=True):
     """How the deliveries of one forge are read.
 
@@ -65,6 +81,7 @@ class Source(Struct, frozen=True, kw_only=True):
     `proofs`: for webhooks with a secret of their own, which of the secrets is for which kind of proof; "signature" is
     the one to have. `make_secret(setting, random)` makes one of 32 random bytes. `events` and `content_type`: what
     to choose at the forge, "" where it does not ask; `secret_fields`: what it calls the field of each proof's secret.
+    `write` is `read` the other way round, for what the forge did not deliver: None where nothing is looked for.
     """
 
     secrets: tuple[str, ...]
@@ -77,6 +94,7 @@ class Source(Struct, frozen=True, kw_only=True):
     events: tuple[str, ...] = ()
     content_type: str = ""
     secret_fields: Mapping[Proof, str] = {}
+    write: Callable[[ChangeProposed], Written] | None = None
 
 
 SOURCES: Registry[Source] = Registry("server.webhooks")

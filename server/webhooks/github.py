@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from server.domain.events import (
+    LONGEST_CAUSE,
     BranchPushed,
     ChangeProposed,
     CheckAskedAgain,
@@ -27,7 +28,24 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
-from server.webhooks import MAX_NAME, SOURCES, Delivery, Named, Secrets, Source, decode, moment, peek
+from server.webhooks import (
+    MAX_NAME,
+    SOURCES,
+    ChangeNumber,
+    Commit,
+    Delivery,
+    Named,
+    Number,
+    Path,
+    Ref,
+    Secrets,
+    Source,
+    Words,
+    Written,
+    decode,
+    moment,
+    peek,
+)
 from server.webhooks._signatures import is_hmac_hex
 
 SECRET: Final = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a setting
@@ -67,7 +85,7 @@ def about(body: bytes) -> str:
 
 
 class _Numbered(Struct, frozen=True):
-    id: int
+    id: Number
 
 
 class _About(Struct, frozen=True):
@@ -76,101 +94,109 @@ class _About(Struct, frozen=True):
 
 
 class _Account(Struct, frozen=True):
-    id: int
-    login: str = ""
+    id: Number
+    login: Words | None = None
 
 
 class _Repo(Struct, frozen=True):
-    id: int
-    full_name: str
-    default_branch: str = ""
+    id: Number
+    full_name: Path
+    default_branch: Ref | None = None
 
 
 class _Installation(Struct, frozen=True):
-    id: int
+    id: Number
     account: _Account | None = None
 
 
-class _HeadRepo(Struct, frozen=True):
-    id: int
-
-
 class _Side(Struct, frozen=True):
-    ref: str
-    sha: str
-    repo: _HeadRepo | None = None  # null once a fork is deleted
+    ref: Ref
+    sha: Commit
+    repo: _Numbered | None = None  # null once a fork is deleted
 
 
 class _PullRequest(Struct, frozen=True):
-    number: int
+    number: ChangeNumber
     head: _Side
     base: _Side
-    draft: bool = False
-    updated_at: str = ""
+    draft: bool | None = None
+    updated_at: str | None = None
 
 
 class _Label(Struct, frozen=True):
-    name: str
+    name: Words
 
 
-class _PullRequestEvent(Struct, frozen=True):
-    action: str
+class _Edited(Struct, frozen=True):
+    base: dict[str, Any] | None = None
+
+
+class _PullRequestEvent(Struct, frozen=True, kw_only=True):
+    action: str | None = None
     pull_request: _PullRequest
     repository: _Repo
-    sender: _Account
+    sender: _Account | None = None  # null for an account that is gone
     installation: _Installation | None = None
     label: _Label | None = None
+    changes: _Edited | None = None
+
+
+class _HeadCommit(Struct, frozen=True):
+    id: Commit
 
 
 class _Push(Struct, frozen=True):
-    ref: str
-    before: str
-    after: str
+    ref: Ref
+    before: Commit
+    after: Commit
     repository: _Repo
-    deleted: bool = False
+    deleted: bool | None = None
+    head_commit: _HeadCommit | None = None
     installation: _Installation | None = None
 
 
 class _CheckRun(Struct, frozen=True):
-    id: int
-    head_sha: str
+    id: Number
+    head_sha: Commit
     external_id: str | None = None
 
 
 class _CheckSuite(Struct, frozen=True):
-    id: int
-    head_sha: str
-    updated_at: str = ""
+    id: Number
+    head_sha: Commit
+    updated_at: Words | None = None
 
 
-class _CheckRunEvent(Struct, frozen=True):
-    action: str
+class _CheckRunEvent(Struct, frozen=True, kw_only=True):
+    action: str | None = None
     check_run: _CheckRun
     repository: _Repo
+    sender: _Account | None = None
     installation: _Installation | None = None
 
 
-class _CheckSuiteEvent(Struct, frozen=True):
-    action: str
+class _CheckSuiteEvent(Struct, frozen=True, kw_only=True):
+    action: str | None = None
     check_suite: _CheckSuite
     repository: _Repo
+    sender: _Account | None = None
     installation: _Installation | None = None
 
 
 class _Issue(Struct, frozen=True):
-    number: int
+    number: ChangeNumber
     pull_request: dict[str, Any] | None = None  # only a pull request's issue has it
 
 
 class _Comment(Struct, frozen=True):
-    id: int
-    user: _Account | None
-    body: str = ""
-    created_at: str = ""
+    id: Number
+    user: _Account | None = None
+    body: str | None = None
+    created_at: str | None = None
 
 
-class _CommentEvent(Struct, frozen=True):
-    action: str
+class _CommentEvent(Struct, frozen=True, kw_only=True):
+    action: str | None = None
     issue: _Issue
     comment: _Comment
     repository: _Repo
@@ -178,23 +204,25 @@ class _CommentEvent(Struct, frozen=True):
 
 
 class _NamedRepo(Struct, frozen=True):
-    id: int
-    full_name: str
+    id: Number
+    full_name: Path
 
 
-class _InstallationEvent(Struct, frozen=True):
-    action: str
+class _InstallationEvent(Struct, frozen=True, kw_only=True):
+    action: str | None = None
     installation: _Installation
-    repositories: list[_NamedRepo] = []
-    repositories_added: list[_NamedRepo] = []
-    repositories_removed: list[_NamedRepo] = []
+    repositories: list[_NamedRepo] | None = None
+    repositories_added: list[_NamedRepo] | None = None
+    repositories_removed: list[_NamedRepo] | None = None
 
 
-class _RepositoryEvent(Struct, frozen=True):
-    action: str
+class _RepositoryEvent(Struct, frozen=True, kw_only=True):
+    action: str | None = None
     repository: _Repo
     installation: _Installation | None = None
 
+
+_NOBODY_ASKED = "Nobody known asked for the check."
 
 _PROPOSALS: dict[str, Proposal] = {
     "opened": "opened",
@@ -208,41 +236,57 @@ def _pull_request(body: bytes) -> Meaning:
     event = decode(body, _PullRequestEvent)
     pull = event.pull_request
     if event.action == "labeled" and event.label is not None:
+        if event.sender is None:
+            return Uninteresting("Nobody known set the label.")
         return LabelSet(
             repository=_repository(event.repository),
             installation_id=_installation_id(event.installation),
             number=pull.number,
-            label=event.label.name,
+            labels=(event.label.name,),
             head_sha=pull.head.sha,
             author_id=event.sender.id,
-            author=event.sender.login,
+            author=event.sender.login or "",
             at=moment(pull.updated_at),
         )
-    if event.action not in _PROPOSALS:
+    action = _proposal(event)
+    if action is None:
         return _no_action()
     return ChangeProposed(
         repository=_repository(event.repository),
         installation_id=_installation_id(event.installation),
-        action=_PROPOSALS[event.action],
+        action=action,
         number=pull.number,
         head_sha=pull.head.sha,
         head_ref=pull.head.ref,
         head_repository_id=pull.head.repo.id if pull.head.repo is not None else None,
         base_ref=pull.base.ref,
         base_sha=pull.base.sha,
-        is_draft=pull.draft,
+        is_draft=pull.draft is True,
         at=moment(pull.updated_at),
     )
 
 
+def _proposal(event: _PullRequestEvent) -> Proposal | None:
+    if event.action == "edited":  # the title, the text, or the branch that it is for
+        return "retargeted" if event.changes is not None and event.changes.base is not None else None
+    return _PROPOSALS.get(event.action or "")
+
+
 def _push(body: bytes) -> Meaning:
     event = decode(body, _Push)
-    if event.deleted:
+    if event.deleted or not event.after.strip("0"):
         return Uninteresting("A deleted branch or tag has nothing to test.")
     repository, installation_id = _repository(event.repository), _installation_id(event.installation)
     if event.ref.startswith(TAG):
-        tag = event.ref.removeprefix(TAG)
-        return TagPushed(repository=repository, installation_id=installation_id, tag=tag, sha=event.after)
+        return TagPushed(
+            repository=repository,
+            installation_id=installation_id,
+            tag=event.ref.removeprefix(TAG),
+            # Of an annotated tag `after` is the tag's own object, of which no file and no check is.
+            # https://github.blog/changelog/2021-10-01-the-push-webhook-payload-provides-a-consistent-head_commit-on-tag-creation/
+            sha=event.head_commit.id if event.head_commit is not None else event.after,
+            object_sha=event.after,
+        )
     if not event.ref.startswith(BRANCH):
         return Uninteresting("Neither a branch nor a tag was pushed.")
     return BranchPushed(
@@ -259,9 +303,13 @@ def _check_run(body: bytes) -> Meaning:
     # GitHub's "Re-run", and our own button. An App is told of its own checks only.
     if event.action not in ("rerequested", "requested_action"):
         return _no_action()
+    if event.sender is None:
+        return Uninteresting(_NOBODY_ASKED)
     return CheckAskedAgain(
         repository=_repository(event.repository),
         installation_id=_installation_id(event.installation),
+        author_id=event.sender.id,
+        author=event.sender.login or "",
         asked=f"check_run:{event.check_run.id}",
         head_sha=event.check_run.head_sha,
         check_id=event.check_run.id,
@@ -273,12 +321,16 @@ def _check_suite(body: bytes) -> Meaning:
     event = decode(body, _CheckSuiteEvent)
     if event.action != "rerequested":
         return _no_action()
+    if event.sender is None:
+        return Uninteresting(_NOBODY_ASKED)
     suite = event.check_suite
     return CheckAskedAgain(
         repository=_repository(event.repository),
         installation_id=_installation_id(event.installation),
+        author_id=event.sender.id,
+        author=event.sender.login or "",
         # A suite keeps its id for all times that it is asked for.
-        asked=f"check_suite:{suite.id}:{suite.updated_at}"[:MAX_NAME],
+        asked=f"check_suite:{suite.id}:{suite.updated_at or ''}"[:LONGEST_CAUSE],
         head_sha=suite.head_sha,
         check_id=None,
     )
@@ -298,8 +350,8 @@ def _issue_comment(body: bytes) -> Meaning:
         number=event.issue.number,
         comment_id=event.comment.id,
         author_id=event.comment.user.id,
-        author=event.comment.user.login,
-        text=event.comment.body,
+        author=event.comment.user.login or "",
+        text=event.comment.body or "",
         at=moment(event.comment.created_at),
     )
 
@@ -317,7 +369,7 @@ _REPOSITORY_WORDS: dict[str, LinkWord] = {"renamed": "renamed", "transferred": "
 
 def _installation(body: bytes) -> Meaning:
     event = decode(body, _InstallationEvent)
-    word = _INSTALLATION_WORDS.get(event.action)
+    word = _INSTALLATION_WORDS.get(event.action or "")
     if word is None:
         return _no_action()
     named = {"added": event.repositories_added, "removed": event.repositories_removed}.get(word, event.repositories)
@@ -326,14 +378,14 @@ def _installation(body: bytes) -> Meaning:
         word=word,
         installation_id=event.installation.id,
         owner_id=owner.id if owner is not None else None,
-        owner=owner.login if owner is not None else "",
-        repositories=tuple(Repository(forge=FORGE, id=repo.id, name=repo.full_name) for repo in named),
+        owner=(owner.login or "") if owner is not None else "",
+        repositories=tuple(Repository(forge=FORGE, id=repo.id, name=repo.full_name) for repo in named or ()),
     )
 
 
 def _repository_event(body: bytes) -> Meaning:
     event = decode(body, _RepositoryEvent)
-    word = _REPOSITORY_WORDS.get(event.action)
+    word = _REPOSITORY_WORDS.get(event.action or "")
     if word is None:
         return _no_action()
     return LinkChanged(
@@ -349,7 +401,7 @@ def _ping(body: bytes) -> Meaning:
 
 
 def _repository(repo: _Repo) -> Repository:
-    return Repository(forge=FORGE, id=repo.id, name=repo.full_name, default_branch=repo.default_branch)
+    return Repository(forge=FORGE, id=repo.id, name=repo.full_name, default_branch=repo.default_branch or "")
 
 
 def _installation_id(installation: _Installation | None) -> int | None:
@@ -372,6 +424,29 @@ _READERS: dict[str, Callable[[bytes], Meaning]] = {
     "ping": _ping,
 }
 
+
+def write(proposed: ChangeProposed) -> Written:
+    """As the delivery of a pull request that was opened."""
+    repository, fork = proposed.repository, proposed.head_repository_id
+    body = {
+        "action": "opened",
+        "pull_request": {
+            "number": proposed.number,
+            "head": {"ref": proposed.head_ref, "sha": proposed.head_sha, "repo": {"id": fork} if fork else None},
+            "base": {"ref": proposed.base_ref, "sha": proposed.base_sha},
+            "draft": proposed.is_draft,
+            "updated_at": proposed.at.isoformat() if proposed.at else "",
+        },
+        "repository": {
+            "id": repository.id,
+            "full_name": repository.name,
+            "default_branch": repository.default_branch,
+        },
+        "sender": {"login": "", "id": 0},
+    }
+    return Written("pull_request", msgspec.json.encode(body))
+
+
 SOURCES.register(
     "github",
     Source(
@@ -384,5 +459,6 @@ SOURCES.register(
         events=("Pull requests", "Pushes", "Issue comments", "Repositories"),
         content_type="application/json",
         secret_fields={"signature": "Secret"},
+        write=write,
     ),
 )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from server.domain.events import (
@@ -27,11 +29,17 @@ from server.domain.events import (
 from server.webhooks import (
     MAX_NAME,
     SOURCES,
+    ChangeNumber,
+    Commit,
     Delivery,
-    InvalidDelivery,
     Named,
+    Number,
+    Path,
+    Ref,
     Secrets,
     Source,
+    Words,
+    Written,
     decode,
     moment,
     peek,
@@ -43,6 +51,8 @@ SIGNING_SECRET: Final = "GITLAB_SIGNING_SECRET"  # noqa: S105 - the name of a se
 TOKEN: Final = "GITLAB_WEBHOOK_SECRET"  # noqa: S105 - as above
 FORGE: Final = "gitlab"
 BRANCH, TAG = "refs/heads/", "refs/tags/"
+# How a title begins that makes a draft: https://docs.gitlab.com/user/project/merge_requests/drafts/; WIP before 14.
+_DRAFT = re.compile(r"\s*(?:\[draft\]|\(draft\)|draft:|\[wip\]|wip:)", re.IGNORECASE)
 
 
 def is_authentic(delivery: Delivery, secrets: Secrets, now: float) -> bool:
@@ -60,9 +70,10 @@ def is_authentic(delivery: Delivery, secrets: Secrets, now: float) -> bool:
 
 
 def identify(delivery: Delivery) -> Named:
-    """By Idempotency-Key (17.4 and newer), which retries repeat, else by the event's own id or the body."""
+    """By webhook-id, which a signature covers, or by Idempotency-Key (17.4 and newer), which is the same and retries
+    repeat; else by the event's own id or the body."""
     found = (
-        delivery.header("idempotency-key") or delivery.header("webhook-id") or delivery.header("x-gitlab-event-uuid")
+        delivery.header("webhook-id") or delivery.header("idempotency-key") or delivery.header("x-gitlab-event-uuid")
     )
     return Named(
         id=(found or f"body:{hashlib.sha256(delivery.body).hexdigest()}")[:MAX_NAME],
@@ -74,7 +85,7 @@ def read(event: str, body: bytes) -> Meaning:
     """What the event means here. Raises InvalidDelivery."""
     # The header of a system hook is another one; the payload says the same thing itself.
     kind = decode(body, _Kind).object_kind
-    reader = _READERS.get(kind)
+    reader = _READERS.get(kind or "")
     return reader(body) if reader is not None else Uninteresting("This kind of event starts nothing.")
 
 
@@ -95,11 +106,11 @@ def _keys(secrets: tuple[bytes, ...]) -> list[bytes]:
 
 
 class _Kind(Struct, frozen=True):
-    object_kind: str = ""
+    object_kind: str | None = None  # what happens to groups and members has another member
 
 
 class _Numbered(Struct, frozen=True):
-    id: int
+    id: Number
 
 
 class _About(Struct, frozen=True):
@@ -107,18 +118,18 @@ class _About(Struct, frozen=True):
 
 
 class _Project(Struct, frozen=True):
-    id: int
-    path_with_namespace: str
-    default_branch: str | None = None
+    id: Number
+    path_with_namespace: Path
+    default_branch: Ref | None = None
 
 
 class _User(Struct, frozen=True):
-    username: str = ""
-    id: int = 0  # older servers leave it out
+    username: Words | None = None
+    id: Number | None = None  # older servers leave it out
 
 
 class _Commit(Struct, frozen=True):
-    id: str
+    id: Commit
 
 
 class _Label(Struct, frozen=True):
@@ -126,60 +137,69 @@ class _Label(Struct, frozen=True):
 
 
 class _MergeRequest(Struct, frozen=True):
-    iid: int
-    source_branch: str
-    target_branch: str
-    source_project_id: int | None
+    iid: ChangeNumber
+    source_branch: Ref
+    target_branch: Ref
+    source_project_id: Number | None = None  # null once a fork is deleted
     last_commit: _Commit | None = None
-    action: str = ""
+    action: str | None = None
     oldrev: str | None = None
-    draft: bool = False
-    work_in_progress: bool = False
-    updated_at: str = ""
+    draft: bool | None = None
+    work_in_progress: bool | None = None
+    updated_at: str | None = None
 
 
 class _LabelChange(Struct, frozen=True):
-    previous: list[_Label] = []
-    current: list[_Label] = []
+    previous: list[_Label] | None = None
+    current: list[_Label] | None = None
 
 
-class _WasDraft(Struct, frozen=True):
+class _DraftChange(Struct, frozen=True):
     previous: bool | None = None
     current: bool | None = None
 
 
+class _TextChange(Struct, frozen=True):
+    previous: str | None = None
+    current: str | None = None
+
+
 class _Changes(Struct, frozen=True):
     labels: _LabelChange | None = None
-    draft: _WasDraft | None = None
+    draft: _DraftChange | None = None
+    title: _TextChange | None = None
+    target_branch: _TextChange | None = None
 
 
 class _MergeRequestEvent(Struct, frozen=True):
     project: _Project
     object_attributes: _MergeRequest
-    user: _User
+    user: _User | None = None
     changes: _Changes | None = None
 
 
 class _Push(Struct, frozen=True):
     project: _Project
-    ref: str
-    before: str
-    after: str
+    ref: Ref
+    before: Commit
+    after: Commit
+    checkout_sha: Commit | None = None
 
 
 class _Note(Struct, frozen=True):
-    id: int
-    note: str = ""
-    noteable_type: str = ""
-    action: str = "create"
-    system: bool = False
-    created_at: str = ""
+    id: Number
+    note: str | None = None
+    noteable_type: str | None = None
+    action: str | None = None  # older servers leave it out, for a note that was edited as well
+    system: bool | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
 
 
 class _NoteEvent(Struct, frozen=True):
     project: _Project
-    user: _User
     object_attributes: _Note
+    user: _User | None = None
     merge_request: _MergeRequest | None = None
 
 
@@ -191,47 +211,73 @@ def _merge_request(body: bytes) -> Meaning:
     request = event.object_attributes
     if request.last_commit is None:
         return Uninteresting("The merge request has no commit.")
-    if label := _new_label(event.changes):
+    proposed = _proposed(event, request.last_commit.id)
+    labels = _new_labels(request, event.changes)
+    # One update can say both: labels, and that it is ready or for another branch.
+    if labels and event.user is not None:
         return LabelSet(
             repository=_repository(event.project),
             number=request.iid,
-            label=label,
+            labels=labels,
             head_sha=request.last_commit.id,
-            author_id=event.user.id,
-            author=event.user.username,
+            author_id=event.user.id or 0,
+            author=event.user.username or "",
             at=moment(request.updated_at),
+            proposed=proposed,
         )
-    action = _proposal(request, event.changes)
+    return proposed or Uninteresting("This action of the event starts nothing.")
+
+
+def _proposed(event: _MergeRequestEvent, head_sha: str) -> ChangeProposed | None:
+    request = event.object_attributes
+    action = _proposal(request, event.changes or _Changes())
     if action is None:
-        return Uninteresting("This action of the event starts nothing.")
+        return None
     return ChangeProposed(
         repository=_repository(event.project),
         action=action,
         number=request.iid,
-        head_sha=request.last_commit.id,
+        head_sha=head_sha,
         head_ref=request.source_branch,
         head_repository_id=request.source_project_id,
         base_ref=request.target_branch,
-        is_draft=request.draft or request.work_in_progress,
+        is_draft=_is_draft(request),
         at=moment(request.updated_at),
     )
 
 
-def _proposal(request: _MergeRequest, changes: _Changes | None) -> Proposal | None:
-    if request.action == "update" and request.oldrev:  # without it the title changed, or such
+def _proposal(request: _MergeRequest, changes: _Changes) -> Proposal | None:
+    if request.action != "update":
+        return _PROPOSALS.get(request.action or "")
+    if request.oldrev:  # without it the title changed, or such
         return "updated"
-    was_draft = changes is not None and changes.draft is not None and changes.draft.previous is True
-    if request.action == "update" and was_draft and not request.draft:
-        return "ready"
-    return _PROPOSALS.get(request.action)
+    if changes.target_branch is not None and changes.target_branch.previous:
+        return "retargeted"
+    return "ready" if not _is_draft(request) and _was_draft(changes) else None
 
 
-def _new_label(changes: _Changes | None) -> str | None:
-    """The label that was put on; of several, the one that sorts first, as each starts the same."""
-    if changes is None or changes.labels is None:
-        return None
-    new = {label.title for label in changes.labels.current} - {label.title for label in changes.labels.previous}
-    return min(new, default=None)
+def _is_draft(request: _MergeRequest) -> bool:
+    return request.draft is True or request.work_in_progress is True
+
+
+def _was_draft(changes: _Changes) -> bool:
+    if changes.draft is not None:
+        return changes.draft.previous is True
+    # Servers before 14 name the title alone.
+    title = changes.title
+    return title is not None and _DRAFT.match(title.previous or "") is not None
+
+
+def _new_labels(request: _MergeRequest, changes: _Changes | None) -> tuple[str, ...]:
+    """Those that were put on, sorted.
+
+    Only an update that brings no code can put one on: beside a push some servers list all labels as new, and a label
+    that counted there would approve a commit that nobody looked at. https://gitlab.com/gitlab-org/gitlab/-/issues/216874
+    """
+    if request.action != "update" or request.oldrev or changes is None or changes.labels is None:
+        return ()
+    before = {label.title for label in changes.labels.previous or ()}
+    return tuple(sorted({label.title for label in changes.labels.current or ()} - before))
 
 
 def _push(body: bytes) -> Meaning:
@@ -240,9 +286,15 @@ def _push(body: bytes) -> Meaning:
         return Uninteresting("A deleted branch or tag has nothing to test.")
     repository = _repository(event.project)
     if event.ref.startswith(TAG):
-        return TagPushed(repository=repository, tag=event.ref.removeprefix(TAG), sha=event.after)
+        # Of an annotated tag `after` is the tag's own object.
+        return TagPushed(
+            repository=repository,
+            tag=event.ref.removeprefix(TAG),
+            sha=event.checkout_sha or event.after,
+            object_sha=event.after,
+        )
     if not event.ref.startswith(BRANCH):
-        raise InvalidDelivery("The payload names neither a branch nor a tag.")
+        return Uninteresting("Neither a branch nor a tag was pushed.")
     return BranchPushed(
         repository=repository,
         branch=event.ref.removeprefix(BRANCH),
@@ -256,17 +308,26 @@ def _note(body: bytes) -> Meaning:
     note = event.object_attributes
     if event.merge_request is None or note.noteable_type != "MergeRequest":
         return Uninteresting("The comment is not on a merge request.")
-    if note.system or note.action != "create":
+    if note.system or not _is_new(note):
         return Uninteresting("This action of the event starts nothing.")
+    if event.user is None:
+        return Uninteresting("Nobody known wrote the comment.")
     return CommentMade(
         repository=_repository(event.project),
         number=event.merge_request.iid,
         comment_id=note.id,
-        author_id=event.user.id,
-        author=event.user.username,
-        text=note.note,
+        author_id=event.user.id or 0,
+        author=event.user.username or "",
+        text=note.note or "",
         at=moment(note.created_at),
     )
+
+
+def _is_new(note: _Note) -> bool:
+    """Whether it was written just now. A server that does not say so writes one time into both members then."""
+    if note.action is not None:
+        return note.action == "create"
+    return note.updated_at in (None, note.created_at)
 
 
 def _repository(project: _Project) -> Repository:
@@ -288,6 +349,31 @@ def make_secret(setting: str, random: bytes) -> str:
     return f"whsec_{base64.b64encode(random).decode()}" if setting == SIGNING_SECRET else plain_secret(setting, random)
 
 
+def write(proposed: ChangeProposed) -> Written:
+    """As the delivery of a merge request that was opened."""
+    repository = proposed.repository
+    body = {
+        "object_kind": "merge_request",
+        "user": {},
+        "project": {
+            "id": repository.id,
+            "path_with_namespace": repository.name,
+            "default_branch": repository.default_branch,
+        },
+        "object_attributes": {
+            "iid": proposed.number,
+            "action": "open",
+            "source_branch": proposed.head_ref,
+            "source_project_id": proposed.head_repository_id,
+            "target_branch": proposed.base_ref,
+            "last_commit": {"id": proposed.head_sha},
+            "draft": proposed.is_draft,
+            "updated_at": proposed.at.isoformat() if proposed.at else "",
+        },
+    }
+    return Written("Merge Request Hook", msgspec.json.encode(body))
+
+
 SOURCES.register(
     "gitlab",
     Source(
@@ -300,5 +386,6 @@ SOURCES.register(
         make_secret=make_secret,
         events=("Merge request events", "Push events", "Tag push events", "Comments"),
         secret_fields={"signature": "Signing token", "token": "Secret token"},
+        write=write,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_fork__a_comment_of_somebody_who_may_write_approves_the_head(story: Stor
     (job,) = story.jobs_ended(1)
     assert (job["change"]["head_sha"], job["change"]["cause"], job["framework"]) == (head, "head", "litellm")
     assert float(job["max_cost_usd"]) == 0.10
-    assert story.check(head)[:2] == ("neutral", "It is tested")
+    assert story.check(head)[:2] == ("success", "1 package passed")
     assert story.check(head, "prpm / one / default")[0] == "success"
 
 
@@ -122,6 +123,21 @@ def test_fork__a_push_whose_delivery_is_still_on_its_way_is_not_approved(story: 
     # Who looks again, and says so again, means what is there now.
     assert story.ended(story.comment("/prpm test")) == ("handled", "1 job submitted.")
     assert story.jobs()[0]["change"]["head_sha"] == new
+
+
+def test_fork__an_older_head_that_came_back_unseen_is_not_approved(story: Story):
+    worse = opened_by_a_stranger(story, files={"prompt.md": b"Worse."})
+    head = pushed_by_a_stranger(story, worse, b"Mine.")
+    story.ended(story.tell_of(head))
+    comment = story.now()
+    # It is back before the comment is handled, and the delivery of that is still on its way.
+    story.propose(worse, story.forge.pulls[12]["base"]["sha"], fork=True)
+
+    story.now = lambda: comment  # type: ignore[method-assign] -- the forge's clock as it stood
+    ended = story.ended(story.comment("/prpm test"))
+
+    assert ended[1].startswith("A newer commit came after the comment, so it was not approved")
+    assert story.jobs() == []
 
 
 def test_fork__a_push_between_the_approval_and_the_submit_stops_it(story: Story):
@@ -205,6 +221,17 @@ def test_fork__a_check_that_is_asked_for_again_needs_the_approval_too(story: Sto
     assert story.jobs() == []
 
 
+@pytest.mark.parametrize("who", [BOB, EVE, ("ann", 66), ("acme-ci[bot]", 9)])
+def test_check__is_run_again_for_nobody_who_may_not_write(story: Story, who: tuple[str, int]):
+    head = opened_by_a_stranger(story)
+    story.ended(story.comment("/prpm test"))
+    story.jobs_ended(1)
+
+    assert story.ended(story.ask_again(head, by=who))[0] == "ignored"
+    assert len(story.jobs()) == 1
+    assert story.ended(story.ask_again(head)) == ("handled", "1 job submitted.")
+
+
 def opened(story: Story) -> str:
     base = story.commit({"readme.md": b"x"}, branch="main")
     head = story.commit(a_package("one"), on=base)
@@ -273,6 +300,22 @@ def test_comment__cancel_ends_what_runs(story: Story):
     assert ended == ("handled", "1 job cancelled.")
     (job,) = story.jobs_ended(1)
     assert (job["status"], job["error_code"]) == ("failed", "cancelled")
+
+
+def test_comment__cancel_that_is_delivered_late_ends_nothing_that_came_since(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one", suite=LONG_SUITE), on=base)
+    story.propose(head, base)
+    story.forge.repository.branches["main"] = story.commit({".prpm-testing.yml": b"models: [slow]"}, on=base)
+    story.ended(story.tell_of(head))
+    story.began_at -= timedelta(hours=1)
+
+    ended = story.ended(story.comment("/prpm cancel"))
+
+    assert ended == ("handled", "0 jobs cancelled.")
+    assert story.jobs()[0]["status"] in ("queued", "running")
+    story.began_at += timedelta(hours=1)
+    story.ended(story.comment("/prpm cancel"))
 
 
 def test_comment__help_lists_the_commands_beside_the_other_checks(story: Story):

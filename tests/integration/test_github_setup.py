@@ -148,6 +148,16 @@ def test_app__is_made_by_a_manifest_that_the_operator_sees_before(made: Service,
     }  # fmt: skip
 
 
+def test_app__that_is_there_is_offered_to_install(made: Service, empty: Service, github: GitHubSetup):
+    page, install = made.visitor().get("/setup/github"), made.visitor().get("/setup/github/install")
+
+    assert ('<a href="/setup/github/install">' in page.text, is_inert(page.text)) == (True, True)
+    assert install.status_code == 303
+    assert install.headers["location"].endswith("/apps/prpm-testing-acme/installations/new")
+    assert "/setup/github/install" not in empty.visitor().get("/setup/github").text
+    assert empty.visitor().get("/setup/github/install").status_code == 404
+
+
 def test_app__its_keys_are_sealed_and_in_no_log(made: Service):
     kept = str([dict(row) for row in made.fetch("SELECT * FROM forge_apps")])
     logs = "".join(path.read_text() for path in made.folder.glob("*.log"))
@@ -382,6 +392,21 @@ def test_attack__a_replayed_or_forged_state_links_nothing(made: Service, github:
     assert come_back(made, github, going, "ann", session).status_code == 403
     forged = f"{made.url}/setup/github/callback?code=x&state=forged"
     assert follow(made, forged, **{"__Host-prpm_session": session}).status_code == 403
+
+
+def test_attack__a_step_that_took_too_long_does_nothing(made: Service, github: GitHubSetup):
+    alice = made.an_account()
+    session = a_session(made, alice)
+    begun = begin(made, a_token(made, "--replace"))
+    url, before = github.confirm_manifest(*form_of(begun.text)), made.fetch(CREATED)
+    going = choose(made, session, alice.username)
+    late = a_token(made, "--replace")
+    made.fetch("UPDATE setup_tickets SET expires_at = NOW() - INTERVAL '1 second'")
+
+    assert come_back(made, github, going, "ann", session).status_code == 403
+    assert follow(made, url, **{SETUP: cookie_of(begun, SETUP)}).status_code == 403
+    assert begin(made, late).status_code == 403
+    assert (linked(made), made.fetch(CREATED)) == ([], before)
 
 
 def test_attack__a_code_of_another_app_is_refused(made: Service, github: GitHubSetup):

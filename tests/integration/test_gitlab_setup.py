@@ -75,6 +75,31 @@ def test_page__shows_the_values_to_paste_once_and_whether_they_work(service: Ser
     assert secret not in person.client.get(look).text
 
 
+def test_page__keeps_what_was_filled_in_but_the_token(service: Service):
+    person = Person(service, service.an_account())
+
+    again = person.send(name='acme/"prompts"', unverified_token="glpat-wrong", plain_token="yes").text
+
+    assert 'value="acme/&#34;prompts&#34;"' in again
+    assert 'name="plain_token" value="yes" checked' in again
+    assert "glpat-wrong" not in again
+
+
+def test_account_page__lists_the_webhook_and_whether_it_delivered(service: Service, gitlab: GitLabForge):
+    person = Person(service, alice := service.an_account())
+    assert "None is tested by itself yet" in person.client.get("/account").text
+    made = alice.client.post("/api/v1/hooks", json={"forge": "gitlab", "name": "some/project"}).json()
+    assert "none yet" in person.client.get("/account").text
+
+    body = encoded(a_payload("gitlab/merge_request"))
+    path = made["url"].removeprefix(service.url)
+    service.visitor().post(path, content=body, headers=gitlab_headers(body, signing=made["secret"]))
+
+    page = person.client.get("/account").text
+    assert re.search(r"<td>some/project</td>\s*<td>gitlab</td><td>webhook</td>\s*<td>20\d\d-", page)
+    assert is_inert(page)
+
+
 def test_page__is_for_people_who_are_logged_in(service: Service):
     assert service.visitor().get(PAGE).status_code == 401
     assert service.visitor().post(PAGE, data={"name": "a/b"}, headers={"Origin": service.url}).status_code == 401

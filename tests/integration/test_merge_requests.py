@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -132,3 +133,57 @@ def test_push__and_tag_are_tested(story: GitLabStory):
     pushed, tagged = story.jobs()
     assert (pushed["change"]["ref"], pushed["cause"]) == ("main", "baseline")
     assert (tagged["change"]["ref"], tagged["cause"]) == ("refs/tags/v1.0.0", "submit")
+
+
+def test_merge_request__that_is_for_another_branch_now_is_tested_against_that(story: GitLabStory):
+    base = story.commit(a_package("one"), branch="main")
+    story.commit({"readme.md": b"x"}, on=base, branch="release")
+    head = story.commit({"prompt.md": b"Other."}, on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="open"))
+    story.forge.requests[12]["target_branch"] = "release"
+
+    delivery = story.update({"target_branch": {"previous": "main", "current": "release"}})
+
+    assert story.ended(delivery) == ("handled", "1 job submitted.")
+    assert [job["change"]["base_ref"] for job in story.jobs()] == ["main", "release"]
+
+
+@pytest.mark.parametrize(
+    ("action", "more"), [("open", {}), ("update", {"draft": {"previous": True, "current": False}})]
+)
+def test_merge_request__labels_that_come_with_something_else_hide_nothing(
+    story: GitLabStory, action: str, more: dict[str, Any]
+):
+    base = story.commit(a_package("one"), branch="main")
+    head = story.commit({"prompt.md": b"Other."}, on=base)
+    story.propose(head, base)
+
+    changes = {"labels": {"previous": [], "current": [{"title": "bug"}]}, **more}
+    delivery = story.tell_of(head, action=action, changes=changes)
+
+    assert story.ended(delivery) == ("handled", "1 job submitted.")
+
+
+def test_merge_request__the_label_approves_among_others_that_were_set_with_it(story: GitLabStory):
+    base = story.commit(a_package("one"), branch="main")
+    head = story.commit({"prompt.md": b"Mine."}, on=base)
+    story.propose(head, base, fork=True)
+    story.ended(story.tell_of(head, action="open"))
+    labels = [{"title": title} for title in ("bug", "prpm-test", "zebra")]
+
+    assert story.ended(story.update({"labels": {"previous": [], "current": labels}}, by=BOB))[0] == "ignored"
+    assert story.jobs() == []
+    delivery = story.update({"labels": {"previous": [], "current": labels}})
+
+    assert story.ended(delivery) == ("handled", "1 job submitted.")
+
+
+def test_tag__an_annotated_one_is_its_commits(story: GitLabStory):
+    commit = story.commit(a_package("one"), branch="main")
+
+    story.ended(story.push(commit, ref="refs/tags/v1.0.0", tag_object="a" * 40))
+
+    (job,) = story.jobs_ended(1)
+    assert job["change"]["head_sha"] == commit
+    assert story.check(commit, "prpm / one / default")[0] == "success"

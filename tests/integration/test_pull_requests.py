@@ -11,6 +11,7 @@ from tests.service import Service
 from tests.standins.github_forge import GitHubForge
 from tests.standins.repository import Content, Link, Submodule, blob_sha
 from tests.standins.web import Answer, Fault
+from tests.webhooks import a_payload
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n"
 TWO_CASES = SUITE + "- description: stays polite\n  input: polite\n  assert: [{type: contains, value: polite}]\n"
@@ -107,8 +108,8 @@ def test_pull_request__a_draft_waits_until_it_is_ready(story: Story):
 
     story.propose(head, base)
     story.ended(story.tell_of(head, action="ready_for_review"))
-    assert len(story.jobs()) == 1
-    assert story.check(head)[:2] == ("neutral", "It is tested")
+    assert len(story.jobs_ended(1)) == 1
+    assert story.check(head)[:2] == ("success", "1 package passed")
 
 
 def test_pull_request__a_closed_one_is_left_alone(story: Story):
@@ -466,7 +467,9 @@ def test_quota__that_is_used_up_is_said_once_and_nothing_is_charged(forge_site: 
     assert (conclusion, title) == ("neutral", "The tests were not run")
     assert "All 100 test runs of this month are used" in summary
     assert (story.jobs(), story.charges()) == ([], 100)
-    assert len([run for run in story.forge.log if run.method == "POST" and "/check-runs" in run.path]) == 1
+    assert story.check(head)[:2] == ("neutral", "1 of 1 package not tested")
+    made = [run.json()["name"] for run in story.forge.log if run.method == "POST" and "/check-runs" in run.path]
+    assert sorted(made) == ["prpm", "prpm / one / default"]
 
 
 def test_free_tier__is_said(forge_site: tuple[Service, GitHubForge]):
@@ -531,6 +534,65 @@ def test_fetching__a_rate_limit_is_waited_for_as_long_as_the_forge_says(story: S
     assert "too many requests" in row["reason"]
     assert len([seen for seen in story.forge.log if "/git/trees/" in seen.path]) == 1
     assert story.ended(delivery) == ("handled", "1 job submitted.")
+
+
+def test_fetching__a_token_that_ended_before_its_time_is_replaced(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one"), on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(1)
+    story.settle()
+    other = story.commit({"prompt.md": b"Other."}, on=head)
+    story.propose(other, base)
+    story.forge.end_tokens()
+
+    state, reason = story.ended(story.tell_of(other))
+
+    assert (state, reason) == ("handled", "1 job submitted.")
+    story.settle()
+    # The stand-in notes each use of a token that is none.
+    story.forge.violations.clear()
+
+
+def test_W19_an_event_of_before_a_rename_is_acted_on_under_the_new_name(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one"), on=base)
+    story.propose(head, base)
+    before = story.about()
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(1)
+    story.settle()
+    renamed(story)
+    payload = a_payload("github/push.new_branch") | {"action": "renamed"} | story.about()
+    story.ended(story.send("repository", payload))
+    other = story.commit({"prompt.md": b"Other."}, on=head)
+    story.propose(other, base)
+
+    assert story.ended(story.tell_of(other, **before)) == ("handled", "1 job submitted.")
+    assert story.check(other, "prpm / one / default")[0] == "success"
+
+
+def test_W19_an_event_between_a_rename_and_its_delivery_is_tried_again(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one"), on=base)
+    story.propose(head, base)
+    before = story.about()
+    renamed(story)
+
+    delivery = story.tell_of(head, action="opened", **before)
+
+    assert story.put_off(delivery)["reason"] == "The repository has another name by now, of which a delivery tells."
+    payload = a_payload("github/push.new_branch") | {"action": "renamed"} | story.about()
+    story.ended(story.send("repository", payload))
+    assert story.ended(delivery) == ("handled", "1 job submitted.")
+
+
+def renamed(story: Story) -> None:
+    """The old name leads to the new one, for a while."""
+    with story.forge.lock:
+        story.forge.old_names.add(story.forge.name)
+        story.forge.name += "-renamed"
 
 
 def test_W19_an_app_that_was_removed_ends_the_event_and_says_nothing_there(story: Story):

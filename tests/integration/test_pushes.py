@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from evals.archives import pack
-from tests.forge_stories import SUITE, Story, a_package
+from tests.forge_stories import ANN, SUITE, Story, a_package
 from tests.service import finished_job
 from tests.webhooks import a_payload
 
@@ -65,6 +65,7 @@ def ask_for_all_again(story: Story, head: str, *, at: str = "2026-11-23T11:00:00
     """GitHub's "Re-run all checks"."""
     payload = a_payload("github/check_run.rerequested", **story.about())
     del payload["check_run"]
+    payload["sender"] |= {"login": ANN[0], "id": ANN[1]}
     return story.send("check_suite", payload | {"check_suite": {"id": 5, "head_sha": head, "updated_at": at}})
 
 
@@ -125,6 +126,31 @@ def test_tag__tests_the_packages_of_its_version(story: Story):
     assert told[:2] == [("two", "refs/tags/v2.0.0"), ("one", "refs/tags/one@1.0.0")]
     assert sorted(told[2:]) == [("one", "refs/tags/nightly"), ("two", "refs/tags/nightly")]
     assert "No package has the version that the tag v9.0.0 names" in story.check(other)[2]
+
+
+def test_tag__an_annotated_one_is_its_commits(story: Story):
+    commit = story.commit(a_package("one"), branch="main")
+
+    story.ended(story.push(commit, ref="refs/tags/v1.0.0", tag_object="a" * 40))
+
+    (job,) = story.jobs_ended(1)
+    assert (job["change"]["head_sha"], job["conclusion"]) == (commit, "passed")
+    assert story.check(commit, "prpm / one / default")[0] == "success"
+
+
+def test_tag__that_was_moved_is_tested_where_it_is_now_in_whatever_order_that_is_delivered(story: Story):
+    old = story.commit(a_package("one"), branch="main")
+    new = story.commit({"prompt.md": b"New."}, on=old, branch="main")
+    first = story.push(old, ref="refs/tags/v1.0.0")
+    story.ended(first)
+    (row,) = story.service.fetch("SELECT body FROM deliveries WHERE delivery_id = $1", first)
+    story.ended(story.push(new, before=old, ref="refs/tags/v1.0.0"))
+
+    late = story.send("push", json.loads(row["body"]))
+
+    assert story.ended(late) == ("ignored", "The tag was moved, and is tested where it is now.")
+    assert [(job["change"]["head_sha"], job["superseded_by"]) for job in story.jobs()][-1] == (new, None)
+    assert len(story.jobs()) == 2
 
 
 def test_tag__uploads_results_of_the_published_version_where_the_rules_say_so(story: Story):

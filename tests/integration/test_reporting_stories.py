@@ -145,4 +145,5 @@ def test_action__beside_the_app_joins_its_job_and_leaves_the_report_to_it(story:
         assert (workflows.comments, workflows.check_runs, workflows.statuses) == ({}, {}, [])
     assert story.charges() == 1
     assert len(story.forge.reported.ours(pull=12)) == 1
-    assert len(story.forge.reported.check_runs) == 1
+    story.settle()
+    assert sorted(run["name"] for run in story.forge.reported.check_runs.values()) == ["prpm", CHECK]

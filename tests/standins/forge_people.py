@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from tests.standins.gitlab_contract import require
 from tests.standins.web import Answer, Refused, Seen, StandIn
 
 
@@ -48,7 +49,9 @@ class ForgePeople(StandIn):
     def answer(self, seen: Seen) -> Answer:
         if seen.method != "GET":
             raise Refused(Answer(status=405), "only questions are asked here")
-        if seen.query not in ({}, {"with_projects": "false"}):
+        if seen.path.startswith("/api/v4/"):
+            require(seen)
+        elif seen.query:
             raise Refused(Answer(status=422), "no question has a query")
         if seen.path.startswith("/api/v4/groups/"):
             return Answer(status=404, body={"message": "404 Group Not Found"})

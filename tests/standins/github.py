@@ -225,8 +225,9 @@ class GitHub(StandIn):
         if self._app_of(run) != self.app_id:
             raise _refused(403, "Invalid app_id: the check run is another App's")
         body = self._require_check_run(seen, is_new=False)
-        if "status" in body and body["status"] != "completed":
-            run.pop("conclusion", None)  # opened again
+        if run["status"] == "completed" and body.get("status", "completed") != "completed":
+            # What people report of the real one: status and conclusion stay as they were.
+            raise _refused(422, "a check run that was completed is not opened again: make another one")
         self.annotations[int(number)] += body.get("output", {}).pop("annotations", [])  # appended, as the real one does
         output = {**run.get("output", {}), **body.get("output", {})}
         run |= {**body, **({"output": output} if output else {})}

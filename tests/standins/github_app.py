@@ -45,6 +45,7 @@ class GitHubApp(StandIn):
         self.given = True  # the installation has the repository
         self.more_repositories: dict[int, str] = {}  # number -> name, beside the one that can be read
         self.owner_id = 501
+        self.old_names: set[str] = set()  # that lead to where the repository is now
         self._numbers = itertools.count(1)
 
     def answer(self, seen: Seen) -> Answer:
@@ -54,6 +55,8 @@ class GitHubApp(StandIn):
             raise refused(415, "Accept is not GitHub's media type")
         if not seen.headers.get("user-agent", "").startswith("prpm-testing"):
             raise refused(403, "no User-Agent of our own")
+        if any(seen.path.startswith(f"/repos/{name}/") for name in self.old_names):
+            return Answer(status=301, body={"message": "Moved Permanently"})
         prefix = f"/repos/{self.name}"
         routes = (
             ("GET", rf"{prefix}/installation", self._installation),
@@ -64,7 +67,9 @@ class GitHubApp(StandIn):
             ("GET", rf"{prefix}/git/blobs/([0-9a-f]+)", self._blob),
             ("GET", rf"{prefix}/compare/([0-9a-f]+)\.\.\.([0-9a-f]+)", self._compare),
             ("GET", rf"{prefix}/pulls/(\d+)", self._pull),
+            ("GET", rf"{prefix}/pulls", self._pulls),
             ("GET", rf"{prefix}/git/ref/heads/(.+)", self._ref),
+            ("GET", rf"{prefix}/git/ref/tags/(.+)", self._tag),
             ("GET", rf"{prefix}/collaborators/([^/]+)/permission", self._permission),
         )
         for method, pattern, handle in routes:
@@ -175,10 +180,26 @@ class GitHubApp(StandIn):
         self._require_right(seen, "pull_requests")
         return Answer(body=self.pulls[int(number)]) if int(number) in self.pulls else not_found()
 
+    def _pulls(self, seen: Seen) -> Answer:
+        self._require_right(seen, "pull_requests")
+        self._query(seen, "state", "sort", "direction", "per_page", "page")
+        if not 1 <= int(seen.query.get("per_page", 30)) <= 100:
+            raise refused(422, "per_page over 100")
+        found = [one for one in self.pulls.values() if seen.query.get("state", "open") in (one["state"], "all")]
+        by = "updated_at" if seen.query.get("sort") == "updated" else "number"
+        found.sort(key=lambda one: one[by], reverse=seen.query.get("direction", "desc") == "desc")
+        return Answer(body=found[: int(seen.query.get("per_page", 30))])
+
     def _ref(self, seen: Seen, branch: str) -> Answer:
         self._require_right(seen, "contents")
         sha = self.repository.branches.get(branch)
         return Answer(body={"ref": f"refs/heads/{branch}", "object": {"sha": sha}}) if sha else not_found()
+
+    def _tag(self, seen: Seen, tag: str) -> Answer:
+        self._require_right(seen, "contents")
+        sha = self.repository.tags.get(tag)
+        kind = "commit" if sha in self.repository.commits else "tag"
+        return Answer(body={"ref": f"refs/tags/{tag}", "object": {"sha": sha, "type": kind}}) if sha else not_found()
 
     def _permission(self, seen: Seen, login: str) -> Answer:
         self._require_right(seen, "metadata")

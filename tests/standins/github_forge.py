@@ -50,6 +50,7 @@ class GitHubForge(GitHubApp):
         self.reported.pull_numbers.add(number)
         self.pulls[number] = {
             "number": number, "state": "open", "draft": False,
+            "updated_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "head": {"sha": head, "ref": "feature", "repo": {"id": self.id, "full_name": self.name}},
             "base": {"sha": base, "ref": "main", "repo": {"id": self.id, "full_name": self.name}},
         } | changes  # fmt: skip

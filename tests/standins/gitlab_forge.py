@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.standins.gitlab import GitLab
+from tests.standins.gitlab_contract import answered, refused, require
 from tests.standins.repository import Repository, blob_sha, mode_of
-from tests.standins.web import Answer, Refused, Seen, StandIn
+from tests.standins.web import Answer, Seen, StandIn
 
 ACTIVE = "active"
 
 
 class GitLabForge(StandIn):
-    """One project `name` with number `id`. `repository` has its commits, `reported` what people see.
+    """One project `name` with number `id`, and others at the same address in `beside`.
+
+    `repository` has its commits, `reported` what people see.
 
     forge.repository.commit({...}, branch="main")    a commit, by its files
     forge.propose(12, head, base)                    a merge request
@@ -35,6 +39,7 @@ class GitLabForge(StandIn):
         self.token_level = 40  # of whoever the tokens stand for: a maintainer
         self.group = (800, name.rpartition("/")[0])  # number and path of the group that it lies in
         self.more_projects: dict[int, str] = {}  # number -> path, beside the one that can be read
+        self.beside: list[GitLabForge] = []  # projects that can be read, too; only this one is asked over the network
         self.reported = GitLab()
 
     def propose(self, number: int, head: str, base: str, **changes: Any) -> dict[str, Any]:
@@ -44,6 +49,7 @@ class GitLabForge(StandIn):
             "iid": number, "state": "opened", "draft": False, "sha": head, "source_branch": "feature",
             "target_branch": "main", "source_project_id": self.id, "target_project_id": self.id,
             "diff_refs": {"base_sha": base, "head_sha": head, "start_sha": base},
+            "updated_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
         } | changes  # fmt: skip
         return self.requests[number]
 
@@ -52,16 +58,28 @@ class GitLabForge(StandIn):
         return {one.get("name", "default"): one for one in self.reported.statuses if one["sha"] == sha}
 
     def answer(self, seen: Seen) -> Answer:
+        operation = require(seen)
         login = self._login_of(seen)
-        if not seen.headers.get("user-agent", "").startswith("prpm-testing"):
-            raise _refused(403, "no User-Agent of our own")
-        if seen.body and seen.headers.get("content-type") != "application/json":
-            raise _refused(415, "a body that is not JSON")
-        if (seen.method, seen.path) == ("GET", "/api/v4/user"):
-            return Answer(body={"id": 900, "username": login, "bot": True})
+        asked = next((one for one in self.beside if one.is_about(seen)), self)
+        answer = answered(operation, asked._answer(seen, login))
+        if asked is not self:
+            self.violations += asked.violations
+            asked.violations = []
+        return answer
+
+    def is_about(self, seen: Seen) -> bool:
+        """Whether the request is for this project, by number or path."""
+        return f"{seen.path}/".startswith(tuple(f"/api/v4/projects/{one}/" for one in self._names()))
+
+    def _names(self) -> tuple[str, str]:
+        return str(self.id), self.name.replace("/", "%2F")
+
+    def _answer(self, seen: Seen, login: str) -> Answer:
+        if seen.path == "/api/v4/user":
+            return Answer(body={"id": 900, "username": login, "state": ACTIVE, "bot": True})
         if found := self._about_groups(seen):
             return found
-        for project in (str(self.id), self.name.replace("/", "%2F")):
+        for project in self._names():
             prefix = f"/api/v4/projects/{project}"
             if seen.path == prefix and seen.method == "GET":
                 return Answer(body=self._project())
@@ -86,7 +104,7 @@ class GitLabForge(StandIn):
     def _login_of(self, seen: Seen) -> str:
         token = seen.headers.get("private-token") or seen.headers.get("authorization", "").removeprefix("Bearer ")
         if token not in self.tokens:
-            raise _refused(401, "401 Unauthorized")
+            raise refused(401, "401 Unauthorized")
         return self.tokens[token]
 
     def _project(self) -> dict[str, Any]:
@@ -104,7 +122,9 @@ class GitLabForge(StandIn):
             (r"/repository/merge_base", self._merge_base),
             (r"/repository/compare", self._compare),
             (r"/repository/branches/([^/]+)", self._branch),
+            (r"/repository/tags/([^/]+)", self._tag),
             (r"/merge_requests/(\d+)", self._request),
+            (r"/merge_requests", self._list_requests),
             (r"/members/all/(\d+)", self._member),
         )
         for pattern, handle in routes:
@@ -115,20 +135,24 @@ class GitLabForge(StandIn):
         named = re.fullmatch(r"/statuses/([0-9a-f]{40})", path)
         if named and named[1] not in self.repository.commits:
             return Answer(status=404, body={"message": "404 Commit Not Found"})
+        if named and "ref" not in seen.json() and not self._has_pipeline_or_branch(named[1]):
+            return Answer(status=404, body={"message": "404 References for commit Not Found"})
         self.reported.login, self.reported.url = login, self.url
         answer = self.reported.answer_about_project(seen, path)
         self.violations += self.reported.violations
         self.reported.violations = []
         return answer
 
-    def _query(self, seen: Seen, *known: str) -> None:
-        if unknown := set(seen.query) - set(known):
-            raise _refused(400, f"unknown query parameters {sorted(unknown)}")
+    def _has_pipeline_or_branch(self, sha: str) -> bool:
+        """A fork's commit has neither, nor one that only a tag holds; an earlier status made a pipeline of its own."""
+        heads = [*self.repository.branches.values()]
+        heads += [one["sha"] for one in self.requests.values() if one["source_project_id"] == self.id]
+        is_on_one = any(sha in self.repository.ancestors(head) for head in heads if head in self.repository.parents)
+        return is_on_one or any(one["sha"] == sha for one in self.reported.statuses)
 
     def _tree(self, seen: Seen) -> Answer:
-        self._query(seen, "recursive", "pagination", "per_page", "ref", "page_token")
-        if seen.query.get("pagination") != "keyset" or not 1 <= int(seen.query.get("per_page", 20)) <= 100:
-            raise _refused(400, "a tree is read by keyset, at most 100 a page")
+        if seen.query.get("pagination") != "keyset":
+            raise refused(400, "a tree is read by keyset")
         sha, size, start = seen.query["ref"], int(seen.query["per_page"]), int(seen.query.get("page_token", 0))
         if sha not in self.repository.commits:
             return Answer(status=404, body={"message": "404 Tree Not Found"})
@@ -143,19 +167,16 @@ class GitLabForge(StandIn):
         return Answer(body=listed[start : start + size], headers={"Link": link} if more else {})
 
     def _blob(self, seen: Seen, sha: str) -> Answer:
-        self._query(seen)
         found = self.repository.blob(sha)
         return Answer(body=found) if found is not None else _not_found()
 
     def _merge_base(self, seen: Seen) -> Answer:
-        self._query(seen, "refs[]")
         refs = [value for name, value in seen.pairs if name == "refs[]"]
         if len(refs) != 2 or any(ref not in self.repository.commits for ref in refs):
             return _not_found()
         return Answer(body={"id": self.repository.merge_base(*refs)})
 
     def _compare(self, seen: Seen) -> Answer:
-        self._query(seen, "from", "to", "straight")
         base, head = seen.query["from"], seen.query["to"]
         if base not in self.repository.commits or head not in self.repository.commits:
             return _not_found()
@@ -166,8 +187,23 @@ class GitLabForge(StandIn):
         sha = self.repository.branches.get(name.replace("%2F", "/"))
         return Answer(body={"name": name, "commit": {"id": sha}}) if sha else _not_found()
 
+    def _tag(self, seen: Seen, name: str) -> Answer:
+        target = self.repository.tags.get(name.replace("%2F", "/"))
+        return Answer(body={"name": name, "target": target}) if target else _not_found()
+
     def _request(self, seen: Seen, number: str) -> Answer:
         return Answer(body=self.requests[int(number)]) if int(number) in self.requests else _not_found()
+
+    def _list_requests(self, seen: Seen) -> Answer:
+        """Without the base, which only a single one has."""
+        since = seen.query.get("updated_after", "")
+        found = [
+            {name: value for name, value in one.items() if name != "diff_refs"}
+            for one in self.requests.values()
+            if one["state"] == seen.query.get("state", one["state"]) and one["updated_at"] > since
+        ]
+        found.sort(key=lambda one: str(one["updated_at"]), reverse=seen.query.get("sort") != "asc")
+        return Answer(body=found[: int(seen.query.get("per_page", 20))])
 
     def _member(self, seen: Seen, number: str) -> Answer:
         if number == "900":
@@ -176,10 +212,6 @@ class GitLabForge(StandIn):
             if user_id == int(number):
                 return Answer(body={"id": user_id, "username": login, "state": ACTIVE, "access_level": level})
         return _not_found()
-
-
-def _refused(status: int, why: str) -> Refused:
-    return Refused(Answer(status=status, body={"message": why}), why)
 
 
 def _not_found() -> Answer:

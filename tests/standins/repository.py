@@ -31,6 +31,7 @@ class Repository:
     commits: dict[str, dict[str, Content]] = field(default_factory=dict)
     parents: dict[str, str | None] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)  # what each points to: a commit, or an annotated tag's object
 
     def commit(
         self, files: Mapping[str, Content | None], *, parent: str | None = None, branch: str | None = None

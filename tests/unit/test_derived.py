@@ -78,3 +78,30 @@ def test_outcome__has_the_formulas_of_each_model_over_its_rows_with_a_verdict() 
     outcome = build_outcome(suite, ["a", "b"], trials, total_duration_ms=1, engine_version="1")
 
     assert outcome.summary.derived_metrics == {"a": {"mean": 0.75}, "b": {"mean": 0.25}}
+
+
+def test_outcome__a_rows_named_scores_are_means_over_its_trials_with_a_verdict() -> None:
+    """A row that passes shows a trial that passed; its metrics are no better than the row all the same."""
+    suite = Suite(
+        cases=(Case(title="often", messages=(), repeat=4, pass_rate=0.5),),
+        derived_metrics=(DerivedMetric("mean", "good / __count"),),
+    )
+    scores = [1.0, 0.0, 0.5]
+    trials = [
+        Trial(
+            case_index=0,
+            model="a",
+            repeat_index=number,
+            state="passed" if score else "failed",
+            score=score,
+            named_scores={"good": score, **({"rare": 1.0} if number == 1 else {})},
+        )
+        for number, score in enumerate(scores)
+    ]
+    trials.append(Trial(case_index=0, model="a", repeat_index=3, state="error"))
+
+    outcome = build_outcome(suite, ["a"], trials, total_duration_ms=1, engine_version="1")
+
+    (row,) = outcome.test_cases
+    assert (row.state, row.score, row.named_scores) == ("passed", 0.5, {"good": 0.5, "rare": 1.0})
+    assert outcome.summary.derived_metrics == {"a": {"mean": 0.5}}

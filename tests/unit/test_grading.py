@@ -61,6 +61,7 @@ class FakeJudge:
         ([contains(YES, weight=0)], 0.1, "failed", 0.0),
         ([contains(YES, weight=-1), contains(NO)], None, "failed", 0.0),
         ([contains(YES)] * 3 + [contains(NO)] * 7, 0.3, "passed", 0.3),
+        ([], 1.5, "passed", 1.0),
     ],
 )
 async def test_grade__weights_and_thresholds(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evals.javascript import NotJson, equal, json_text, number_text, parse_json, text_of, utf16_units, words
+from evals.javascript import WHITESPACE, NotJson, equal, json_text, number_text, parse_json, text_of, utf16_units, words
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,12 @@ def test_parse_json__large_numbers_are_doubles() -> None:
     assert parse_json("[9007199254740993, -0, 1e999]") == [9007199254740992.0, 0.0, float("inf")]
     with pytest.raises(NotJson, match=r"^NaN is not a JSON number$"):
         parse_json("NaN")
+
+
+def test_words__each_white_space_and_what_python_takes_for_it() -> None:
+    for point in [*range(0x3100), 0xFEFF]:
+        space = chr(point)
+        assert words(f"a{space}b") == (["a", "b"] if space in WHITESPACE else [f"a{space}b"]), hex(point)
 
 
 def test_words_and_units__as_javascript_counts() -> None:

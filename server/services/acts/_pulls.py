@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from server.domain.change_heads import ChangeLine, pull_line
 from server.domain.changes import Change
@@ -53,7 +53,7 @@ class Pull(Struct, frozen=True, kw_only=True):
             ref=self.now.head_ref,
             head_sha=head_sha or self.now.head_sha,
             base_ref=self.now.base_ref,
-            base_sha=base_sha or self.now.base_sha,
+            base_sha=base_sha or self.now.base_sha or UNSET,
             pull_request=self.now.number,
             cause=cause,
         )
@@ -113,22 +113,22 @@ async def run_pull(
         models=models,
         fork=rules.forks if pull.is_from_fork else None,
         only=only,
+        is_partial=only is not None,
+        warning=await _broken_rules(reader, sha),
     )
-    ended = await run_change(acting, reader, order, is_current=_stays(acting, pull, sha, is_old=head_sha is not None))
-    await _tell_of_broken_rules(acting, reader, change)
-    return ended
+    return await run_change(acting, reader, order, is_current=_stays(acting, pull, sha, is_old=head_sha is not None))
 
 
-async def _tell_of_broken_rules(acting: Acting, reader: Reader, change: Change) -> None:
+async def _broken_rules(reader: Reader, sha: str) -> Report | None:
     """A change that would leave rules which let nothing through is told so before it is merged."""
     try:
-        await rules_of(reader, await reader.commit(change.head_sha))
+        await rules_of(reader, await reader.commit(sha))
     except InvalidRules as error:
         words = "\n".join(["Merged, they would let no later change through.", *error.details[:LISTED]])
-        report = Report(state="failure", title="This change breaks the repository's rules", summary=words)
-        await tell(acting, reader, change, report)
+        return Report(state="failure", title="This change breaks the repository's rules", summary=words)
     except (CannotRead, TooMuch):
-        return  # said already
+        pass  # the run says so
+    return None
 
 
 def _stays(acting: Acting, pull: Pull, sha: str, *, is_old: bool) -> Callable[[], Awaitable[bool]]:

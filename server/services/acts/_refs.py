@@ -73,11 +73,15 @@ async def run_ref(
     cause: str,
     is_current: Callable[[], Awaitable[bool]] | None = None,
     only: Only | None = None,
+    is_partial: bool = False,
     nothing: str = "No package is touched by this push, so there is nothing to test.",
     job_cause: Cause = "baseline",
     may_upload: bool = False,
 ) -> Ended:
-    """The packages that differ from the base (None: all of them) are run, past every cache. Raises TryLater."""
+    """The packages that differ from the base (None: all of them) are run, past every cache. Raises TryLater.
+
+    `is_partial`: `only` leaves out what is part of the commit's sum.
+    """
     change = change_of(reader, line, head_sha=head_sha, base_sha=base_sha, cause=cause)
     try:
         rules = await rules_for(reader, reader.link.repository.default_branch, at=head_sha)
@@ -92,6 +96,7 @@ async def run_ref(
         base_sha=base_sha,
         job_cause=job_cause,
         only=only,
+        is_partial=is_partial,
         nothing=nothing,
         uploads=may_upload and rules.upload_tags,
     )

@@ -1,4 +1,5 @@
-"""A pull or merge request is opened, pushed to, reopened or ready: its head is tested against its base.
+"""A pull or merge request is opened, pushed to, reopened, ready, or for another branch: its head is tested against
+its base.
 
 Deliveries come late and out of order, a storm's by the thousand. One whose head was replaced ends by our own record,
 and whoever finds a head that nobody told of yet tests it at once: the newest waits for none of the others.
@@ -39,15 +40,26 @@ async def change_proposed(acting: Acting, proposed: ChangeProposed, delivery: Cl
     if not pull.now.is_open:
         raise NothingToDo(CLOSED)
     if pull.now.head_sha == head:
+        await _require_base(acting, pull, proposed)
         await change_heads.record_head(acting.db, line, head, made_at=at, shown_at=at)
-        return await _run_newest(acting, pull)
+        return await _run_newest(acting, pull, cause=proposed.cause)
     if not _is_newer(pull.now, proposed):
         if delivery.attempts <= TRIES_FOR_LAG:
             raise TryLater("The forge names another head than it delivered.")
         raise NothingToDo(NEWER)
     if not await _is_first_to_see(acting, pull):
         raise NothingToDo(NEWER)
-    return await _run_newest(acting, pull)
+    return await _run_newest(acting, pull, cause="head")
+
+
+async def _require_base(acting: Acting, pull: Pull, proposed: ChangeProposed) -> None:
+    """Raises NothingToDo for one that was moved to another branch since it was told of."""
+    if proposed.action != "retargeted":
+        return
+    if pull.now.base_ref != proposed.base_ref:
+        raise NothingToDo("It is for yet another branch by now, which is tested by itself.")
+    # Who wrote it chooses the branch: each time would be one more run of what was approved once.
+    await change_heads.end_approvals(acting.db, pull.line)
 
 
 def _is_newer(now: Proposed, told: ChangeProposed) -> bool:
@@ -65,15 +77,16 @@ async def _is_first_to_see(acting: Acting, pull: Pull) -> bool:
     )
 
 
-async def _run_newest(acting: Acting, pull: Pull) -> Ended:
+async def _run_newest(acting: Acting, pull: Pull, *, cause: str) -> Ended:
     """The pull request's head is run, and where it was replaced meanwhile the one that took its place."""
     for _ in range(MOST_FOLLOWED):
-        ended = await run_pull(acting, pull, cause="head", drafts=False)
+        ended = await run_pull(acting, pull, cause=cause, drafts=False)
         if ended.state != "ignored":
             return ended
         pull = await look_at(pull.reader, pull.now.number)
         if not pull.now.is_open or not await _is_first_to_see(acting, pull):
             return ended
+        cause = "head"
     return ended
 
 

@@ -8,7 +8,7 @@ from server.domain.change_heads import ChangeLine
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import CheckAskedAgain
 from server.services.acts import ACTS, Acting, NothingToDo
-from server.services.acts._pulls import look_at, open_reader, run_pull
+from server.services.acts._pulls import is_robot, look_at, open_reader, run_pull
 from server.services.acts._refs import TAG_REF, if_there, meant_by, run_ref
 from server.services.change_jobs import Only
 from server.services.fetching import Reader
@@ -16,8 +16,16 @@ from server.store import change_heads
 
 
 async def check_asked_again(acting: Acting, asked: CheckAskedAgain, delivery: ClaimedDelivery) -> Ended:
-    """Each time that it is asked is a run of its own; the forge lets only those ask who may write."""
+    """Each time that it is asked is a run of its own, for people who may write to the repository.
+
+    GitHub shows its buttons to them alone, but an App of anybody's may ask for a public repository's check in the name
+    of somebody who only reads: https://docs.github.com/rest/checks/runs#rerequest-a-check-run
+    """
+    if is_robot(asked.author):
+        raise NothingToDo("Programs command nothing here.")
     reader = await open_reader(acting, asked, delivery)
+    if not await reader.may_write(asked.author, asked.author_id):
+        raise NothingToDo("Who asked for the check may not write to the repository.")
     repository = reader.link.repository
     lines = await change_heads.lines_of_commit(
         acting.db, forge=repository.forge, repository_id=repository.id, head_sha=asked.head_sha
@@ -53,10 +61,16 @@ async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckA
     if line.pull_request is None:
         # What has checks at this commit is what the push touched, or what the tag names.
         base_sha = await if_there(reader, await change_heads.read_base(acting.db, line, asked.head_sha))
-        if only is None and line.ref.startswith(TAG_REF):
-            only = meant_by(line.ref.removeprefix(TAG_REF))
+        is_tag = line.ref.startswith(TAG_REF)
         return await run_ref(
-            acting, reader, line, head_sha=asked.head_sha, base_sha=base_sha, cause=asked.asked, only=only
+            acting,
+            reader,
+            line,
+            head_sha=asked.head_sha,
+            base_sha=base_sha,
+            cause=asked.asked,
+            only=meant_by(line.ref.removeprefix(TAG_REF)) if only is None and is_tag else only,
+            is_partial=only is not None,
         )
     pull = await look_at(reader, line.pull_request)
     is_present = pull.now.is_open and pull.now.head_sha == asked.head_sha

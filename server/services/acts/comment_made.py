@@ -6,8 +6,11 @@ Who may not write to the repository gets silence.
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
+from typing import Final
 
 from server.domain.accounts import Credential
+from server.domain.changes import COMMENT_CAUSE
 from server.domain.commands import Command, read_command
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.errors import Conflict, NotFound
@@ -20,6 +23,8 @@ from server.services.change_runs import tell
 from server.services.identity import read_caller
 from server.store import change_heads
 
+# A forge's clock and the database's may differ by so much.
+CLOCKS_APART: Final = timedelta(seconds=30)
 NEWER = "A newer commit came after the comment, so it was not approved: look at it, and comment again."
 
 
@@ -38,19 +43,19 @@ async def comment_made(acting: Acting, comment: CommentMade, delivery: ClaimedDe
         case "test":
             return await _test(acting, pull, comment, command)
         case "cancel":
-            return await _cancel(acting, pull)
+            return await _cancel(acting, pull, comment)
     # A check of its own, so that it never takes the place of one that blocks.
     report = Report(
         state="neutral", title="What can be said in comments", summary=HELP, package="commands", suite_name="help"
     )
-    await tell(acting, reader, pull.change(cause=f"comment:{comment.comment_id}"), report)
+    await tell(acting, reader, pull.change(cause=f"{COMMENT_CAUSE}{comment.comment_id}"), report)
     return Ended("handled", "The commands were listed.")
 
 
 async def _test(acting: Acting, pull: Pull, comment: CommentMade, command: Command) -> Ended:
     if not pull.now.is_open:
         raise NothingToDo(CLOSED)
-    cause = f"comment:{comment.comment_id}"
+    cause = f"{COMMENT_CAUSE}{comment.comment_id}"
     if pull.is_from_fork:
         approval = await _approve(acting, pull, comment)
         if approval is None:
@@ -72,7 +77,7 @@ async def _approve(acting: Acting, pull: Pull, comment: CommentMade) -> str | No
     """
     if comment.at is None:
         return None
-    approval = f"comment:{comment.comment_id}"
+    approval = f"{COMMENT_CAUSE}{comment.comment_id}"
     approved = await change_heads.approve_head(
         acting.db,
         pull.line,
@@ -87,7 +92,8 @@ async def _approve(acting: Acting, pull: Pull, comment: CommentMade) -> str | No
     return approved
 
 
-async def _cancel(acting: Acting, pull: Pull) -> Ended:
+async def _cancel(acting: Acting, pull: Pull, comment: CommentMade) -> Ended:
+    """What was there when the comment was made; one that is delivered late ends nothing that came since."""
     link = pull.reader.link
     jobs = await change_heads.list_live_jobs(
         acting.db,
@@ -95,6 +101,7 @@ async def _cancel(acting: Acting, pull: Pull) -> Ended:
         forge=link.forge,
         repository_id=link.repository.id,
         pull_request=pull.now.number,
+        until=comment.at + CLOCKS_APART if comment.at is not None else None,
     )
     caller = await read_caller(acting.db, Credential(account_id=link.account_id))
     for job_id in jobs:

@@ -15,6 +15,15 @@ from server.store import change_heads
 
 async def label_set(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) -> Ended:
     """The head that had the label set is approved; one that was pushed since is not."""
+    try:
+        return await _approved(acting, label, delivery)
+    except NothingToDo:
+        if label.proposed is None:
+            raise
+    return await ACTS[type(label.proposed).__name__](acting, label.proposed, delivery)
+
+
+async def _approved(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) -> Ended:
     reader = await open_reader(acting, label, delivery)
     pull = await look_at(reader, label.number)
     if not pull.is_from_fork:
@@ -25,7 +34,7 @@ async def label_set(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) 
         rules = await rules_for(reader, pull.now.base_ref)
     except InvalidRules as error:
         raise NothingToDo(str(error)) from None
-    if label.label.casefold() != rules.forks.label.casefold():
+    if rules.forks.label.casefold() not in map(str.casefold, label.labels):
         raise NothingToDo("This label starts nothing.")
     if is_robot(label.author) or not await reader.may_write(label.author, label.author_id):
         raise NothingToDo("Who set the label may not write to the repository.")
@@ -42,7 +51,7 @@ async def label_set(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) 
     )
     if approval is None:
         raise NothingToDo("The commit was pushed again after the label was set.")
-    return await run_pull(acting, pull, cause="head")
+    return await run_pull(acting, pull, cause=label.proposed.cause if label.proposed is not None else "head")
 
 
 ACTS.register(LabelSet.__name__, label_set)

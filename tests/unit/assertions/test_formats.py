@@ -169,6 +169,12 @@ def test_contains_xml__an_element_that_is_closed(text: str, passed: bool) -> Non
         ("<foo><p>x</p></foo>", True),
         ("<p", False),
         ("&nbsp;", False),
+        ("&nbsp;<p>x</p>&#160;\ufeff", True),
+        ("<p>x</p>&amp;", False),
+        ("<html><p>x</p>text</html>", False),
+        ("<html>text</html>", False),
+        ("<html><head>text</head></html>", False),
+        ("<html><head><title>x</title></head><body>text</body></html>", True),
     ],
 )
 def test_is_html__elements_and_no_text_beside_them(text: str, passed: bool) -> None:
@@ -250,6 +256,7 @@ def test_is_sql__what_is_no_statement_fails(text: str) -> None:
         ("SELECT id FROM t; DROP TABLE t", "the table drop::null::t"),
         ("INSERT INTO t (a) SELECT id FROM t", "the column insert::t::a"),
         ("UPDATE t SET id = 1", "the table update::null::t"),
+        ("INSERT INTO t VALUES (1)", "the column insert::t::(.*)"),
     ],
 )
 def test_is_sql__uses_only_what_the_lists_allow(text: str, problem: str | None) -> None:
@@ -259,6 +266,24 @@ def test_is_sql__uses_only_what_the_lists_allow(text: str, problem: str | None) 
     }
 
     judgement = judged("is-sql", text, value)
+
+    assert judgement.passed is (problem is None)
+    assert problem is None or f"{problem}, which is not allowed" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("SELECT a FROM t", None),  # whose column it is goes without saying
+        ("SELECT t.a FROM t", None),
+        ("SELECT u.a FROM u", "the column select::u::a"),
+        ("DELETE FROM t", "the column delete::t::(.*)"),
+        ("CREATE TABLE u (b INT)", "the column create::null::b"),
+        ("ALTER TABLE t ADD COLUMN b INT", "the column create::null::b"),
+    ],
+)
+def test_is_sql__a_list_of_columns_alone_holds_for_every_kind_of_statement(text: str, problem: str | None) -> None:
+    judgement = judged("is-sql", text, {"allowedColumns": ["select::t::a"]})
 
     assert judgement.passed is (problem is None)
     assert problem is None or f"{problem}, which is not allowed" in judgement.reason
@@ -308,7 +333,7 @@ def test_sql__L2_nothing_of_an_answer_is_logged(caplog: pytest.LogCaptureFixture
         ("So:\n```sql\nSELECT 1\n```\nand\n```\nnot sql\n```", True),
         ("```SQL\r\nSELECT 1\r\n```", True),
         ("```python\nSELECT 1\n```", False),
-        ("  ```sql\n  SELECT 1", True),  # never closed
+        ("  ```sql\n  SELECT 1", False),  # never closed, so the rest of it was cut off
         ("Look: SELECT 1.", False),
         ("SELECT 1", True),
     ],

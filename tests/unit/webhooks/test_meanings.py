@@ -54,6 +54,19 @@ def test_github__W17_other_actions_start_nothing(action: str):
     assert isinstance(github("pull_request", a_payload("github/pull_request.opened", action=action)), Uninteresting)
 
 
+def test_github__an_edit_counts_when_it_is_for_another_branch_now():
+    def edited(**changes: Any):
+        payload = a_payload("github/pull_request.opened", action="edited", changes=changes)
+        payload["pull_request"]["updated_at"] = "2026-11-23T10:00:00Z"
+        return github("pull_request", payload)
+
+    assert isinstance(edited(title={"from": "x"}), Uninteresting)
+    found = edited(base={"ref": {"from": "develop"}, "sha": {"from": HEAD}})
+    assert isinstance(found, ChangeProposed)
+    assert (found.action, found.cause) == ("retargeted", "base:2026-11-23T10:00:00+00:00:master")
+    assert github("pull_request", a_payload("github/pull_request.opened")).cause == "head"
+
+
 @pytest.mark.parametrize("head_repo", [{"id": 7}, None])
 def test_github__W20_a_head_elsewhere_is_a_fork(head_repo: dict[str, int] | None):
     found = github("pull_request", a_payload("github/pull_request.opened", pull_request__head__repo=head_repo))
@@ -70,14 +83,19 @@ def test_github__a_label_counts_for_the_head_that_it_was_put_on():
     found = github("pull_request", payload)
 
     assert isinstance(found, LabelSet)
-    assert (found.label, found.head_sha, found.author) == ("prpm-test", HEAD, "Codertocat")
+    assert (found.labels, found.head_sha, found.author) == (("prpm-test",), HEAD, "Codertocat")
 
 
 def test_github__pushes_are_branches_tags_or_nothing():
     new = github("push", a_payload("github/push.new_branch"))
     later = github("push", a_payload("github/push.new_branch", before=HEAD))
-    tag = github("push", a_payload("github/push.new_branch", ref="refs/tags/v1.0.0", after=HEAD))
+    tag = github(
+        "push",
+        a_payload("github/push.new_branch", ref="refs/tags/v1.0.0", after="a" * 40, head_commit__id=HEAD),
+    )
+    light = github("push", a_payload("github/push.new_branch", ref="refs/tags/v1", after=HEAD, head_commit=None))
     gone = github("push", a_payload("github/push.new_branch", deleted=True, after=ZEROS))
+    unsaid = github("push", a_payload("github/push.new_branch", deleted=None, after=ZEROS))
     notes = github("push", a_payload("github/push.new_branch", ref="refs/notes/x"))
 
     assert isinstance(new, BranchPushed)
@@ -85,7 +103,10 @@ def test_github__pushes_are_branches_tags_or_nothing():
     assert isinstance(later, BranchPushed)
     assert later.before == HEAD
     assert isinstance(tag, TagPushed)
-    assert (tag.tag, tag.sha) == ("v1.0.0", HEAD)
+    assert (tag.tag, tag.sha) == ("v1.0.0", HEAD)  # the commit, not the annotated tag's own object
+    assert isinstance(light, TagPushed)
+    assert light.sha == HEAD
+    assert isinstance(unsaid, Uninteresting)
     assert isinstance(gone, Uninteresting)
     assert isinstance(notes, Uninteresting)
 
@@ -163,13 +184,11 @@ def test_github__W17_a_ping_and_unknown_events_are_no_errors():
 def test_gitlab__a_merge_requests_head_is_to_be_tested(action: str):
     found = gitlab(a_payload("gitlab/merge_request", object_attributes__action=action))
 
-    assert isinstance(found, LabelSet | ChangeProposed)
-    plain = gitlab(a_payload("gitlab/merge_request", object_attributes__action=action, changes={}))
-    assert isinstance(plain, ChangeProposed)
-    assert plain.repository == Repository(forge="gitlab", id=1, name="gitlabhq/gitlab-test", default_branch="master")
-    assert (plain.number, plain.head_ref, plain.base_ref) == (1, "ms-viewport", "master")
-    assert plain.head_sha == "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
-    assert plain.is_from_fork  # project 14 proposes to project 1
+    assert isinstance(found, ChangeProposed)  # whatever labels it lists as changed
+    assert found.repository == Repository(forge="gitlab", id=1, name="gitlabhq/gitlab-test", default_branch="master")
+    assert (found.number, found.head_ref, found.base_ref) == (1, "ms-viewport", "master")
+    assert found.head_sha == "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
+    assert found.is_from_fork  # project 14 proposes to project 1
 
 
 def test_gitlab__an_update_counts_when_the_code_changed_or_it_is_no_draft_any_more():
@@ -184,18 +203,99 @@ def test_gitlab__an_update_counts_when_the_code_changed_or_it_is_no_draft_any_mo
     assert code.action == "updated"
     assert isinstance(ready, ChangeProposed)
     assert ready.action == "ready"
+    target = updated(changes={"target_branch": {"previous": "develop", "current": "master"}})
+    assert isinstance(target, ChangeProposed)
+    assert target.action == "retargeted"
     assert isinstance(labelled, LabelSet)
-    assert labelled.label == "prpm-test"
+    assert (labelled.labels, labelled.proposed) == (("prpm-test",), None)
+
+
+def test_gitlab__one_update_tells_of_all_its_labels_and_of_what_it_changed_besides():
+    labels = {"previous": [{"title": "API"}], "current": [{"title": t} for t in ("API", "prpm-test", "bug")]}
+    changes = {"labels": labels, "draft": {"previous": True, "current": False}}
+
+    found = gitlab(a_payload("gitlab/merge_request", object_attributes__action="update", changes=changes))
+
+    assert isinstance(found, LabelSet)
+    assert found.labels == ("bug", "prpm-test")
+    assert found.proposed is not None
+    assert found.proposed.action == "ready"
+
+
+def test_gitlab__W20_a_push_is_a_push_though_all_labels_are_listed_as_new():
+    """Some servers list the labels that a merge request has beside each push: one would approve what it pushed."""
+    found = gitlab(
+        a_payload(
+            "gitlab/merge_request",
+            object_attributes__action="update",
+            object_attributes__oldrev=HEAD,
+            changes={"labels": {"previous": [], "current": [{"title": "prpm-test"}]}},
+        )
+    )
+
+    assert isinstance(found, ChangeProposed)
+    assert found.action == "updated"
+
+
+@pytest.mark.parametrize("project", [1, 14])
+def test_gitlab__ready_and_labelled_at_once_is_what_starts_the_test(project: int):
+    """Of a fork it is the label, which approves and runs; of a branch of the project it is that it is ready."""
+    found = gitlab(
+        a_payload(
+            "gitlab/merge_request",
+            object_attributes__action="update",
+            object_attributes__source_project_id=project,
+            changes={
+                "labels": {"previous": [], "current": [{"title": "prpm-test"}]},
+                "draft": {"previous": True, "current": False},
+            },
+        )
+    )
+
+    assert isinstance(found, ChangeProposed if project == 1 else LabelSet)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "proposal"),
+    [
+        ("Draft: polite", "polite", "ready"),
+        ("[Draft] polite", "polite", "ready"),
+        ("WIP: polite", "polite", "ready"),
+        ("drafty", "polite", None),
+        ("polite", "Draft: polite", None),
+        ("Draft: polite", "Draft: very polite", None),
+    ],
+)
+def test_gitlab__a_draft_is_known_by_its_title_where_nothing_else_says_it(
+    before: str, after: str, proposal: str | None
+):
+    is_draft = after.startswith("Draft")
+    found = gitlab(
+        a_payload(
+            "gitlab/merge_request",
+            object_attributes__action="update",
+            object_attributes__work_in_progress=is_draft,
+            changes={"title": {"previous": before, "current": after}},
+        )
+    )
+
+    assert getattr(found, "action", None) == proposal
 
 
 def test_gitlab__pushes_are_branches_tags_or_nothing():
     branch = gitlab(a_payload("gitlab/push"))
-    tag = gitlab(a_payload("gitlab/push", object_kind="tag_push", ref="refs/tags/v1", before=ZEROS))
+    tag = gitlab(a_payload("gitlab/push", object_kind="tag_push", ref="refs/tags/v1", before=ZEROS, checkout_sha=HEAD))
+    light = gitlab(a_payload("gitlab/push", object_kind="tag_push", ref="refs/tags/v1", checkout_sha=None))
+    elsewhere = gitlab(a_payload("gitlab/push", ref="refs/keep-around/x"))
     gone = gitlab(a_payload("gitlab/push", after=ZEROS))
 
     assert isinstance(branch, BranchPushed)
     assert (branch.branch, branch.is_default, branch.before[:7]) == ("master", True, "95790bf")
     assert isinstance(tag, TagPushed)
+    assert tag.sha == HEAD  # the commit, not the annotated tag's own object
+    assert isinstance(light, TagPushed)
+    assert light.sha == "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"
+    assert isinstance(elsewhere, Uninteresting)
     assert isinstance(gone, Uninteresting)
 
 
@@ -217,6 +317,10 @@ def test_gitlab__notes_count_on_merge_requests_alone():
         "merge_request": None,
     }
     by_gitlab = note | {"object_attributes": note["object_attributes"] | {"system": True}}
+    older = {"id": 1241, "note": "/prpm test", "noteable_type": "MergeRequest", "created_at": "2026-01-01 00:00:00 UTC"}
+    made, edited = ({"updated_at": f"2026-01-0{day} 00:00:00 UTC"} for day in (1, 2))
+    assert isinstance(gitlab(note | {"object_attributes": older | made}), CommentMade)
+    assert isinstance(gitlab(note | {"object_attributes": older | edited}), Uninteresting)
     assert isinstance(gitlab(on_commit), Uninteresting)
     assert isinstance(gitlab(by_gitlab), Uninteresting)
 
@@ -255,3 +359,71 @@ def test_source__W16_odd_characters_in_names_come_through():
 
     assert isinstance(found, ChangeProposed)
     assert found.head_ref == "\u202eevil\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("source", "event", "name", "changes"),
+    [
+        ("github", "pull_request", "github/pull_request.opened", {"sender": None, "installation": None}),
+        ("github", "pull_request", "github/pull_request.opened", {"pull_request__draft": None}),
+        ("github", "pull_request", "github/pull_request.opened", {"pull_request__head__repo": None}),
+        ("github", "pull_request", "github/pull_request.opened", {"pull_request__updated_at": None}),
+        ("github", "pull_request", "github/pull_request.opened", {"repository__default_branch": None}),
+        ("github", "pull_request", "github/pull_request.opened", {"action": None}),
+        ("github", "pull_request", "github/pull_request.opened", {"action": "labeled", "label": None}),
+        ("github", "push", "github/push.new_branch", {"sender": None, "pusher": None, "head_commit": None}),
+        ("github", "issue_comment", "github/issue_comment.created", {"issue__pull_request": {}, "comment__user": None}),
+        ("github", "issue_comment", "github/issue_comment.created", {"issue__pull_request": {}, "comment__body": None}),
+        ("github", "check_run", "github/check_run.rerequested", {"check_run__external_id": None, "sender": None}),
+        ("github", "installation", "github/installation.created", {"repositories": None}),
+        ("github", "installation", "github/installation.created", {"installation__account": None}),
+        ("gitlab", "", "gitlab/merge_request", {"user": None, "changes": None}),
+        ("gitlab", "", "gitlab/merge_request", {"changes": {"labels": {"previous": None, "current": None}}}),
+        ("gitlab", "", "gitlab/merge_request", {"object_attributes__source_project_id": None}),
+        ("gitlab", "", "gitlab/merge_request", {"object_attributes__last_commit": None}),
+        ("gitlab", "", "gitlab/push", {"project__default_branch": None, "commits": [], "user_username": None}),
+        ("gitlab", "", "gitlab/push", {"object_kind": None}),
+    ],
+)  # fmt: skip
+def test_source__what_may_be_left_out_or_gone_makes_no_delivery_invalid(
+    source: str, event: str, name: str, changes: dict[str, Any]
+):
+    assert not isinstance(meaning_or_trouble(source, event, encoded(a_payload(name, **changes))), str)
+
+
+@pytest.mark.parametrize("number", [2**63, 10**30, -1, "7", 1.5])
+@pytest.mark.parametrize(
+    ("source", "event", "name", "member"),
+    [
+        ("github", "push", "github/push.new_branch", "repository__id"),
+        ("github", "pull_request", "github/pull_request.opened", "pull_request__number"),
+        ("github", "installation", "github/installation.created", "installation__id"),
+        ("github", "check_run", "github/check_run.rerequested", "check_run__id"),
+        ("gitlab", "", "gitlab/push", "project__id"),
+        ("gitlab", "", "gitlab/merge_request", "object_attributes__iid"),
+    ],
+)
+def test_source__a_number_that_no_forge_has_is_invalid_at_once(
+    source: str, event: str, name: str, member: str, number: Any
+):
+    found = meaning_or_trouble(source, event, encoded(a_payload(name, **{member: number})))
+
+    assert str(found).startswith("The payload ")
+
+
+@pytest.mark.parametrize("text", ["../app", "acme/..", "acme/../x", "acme", "a\u0000/b", "acme/" + "x" * 300, ""])
+def test_source__a_repositorys_name_is_one_and_no_way_to_other_addresses(text: str):
+    by_github = meaning_or_trouble(
+        "github", "push", encoded(a_payload("github/push.new_branch", repository__full_name=text))
+    )
+    by_gitlab = meaning_or_trouble("gitlab", "", encoded(a_payload("gitlab/push", project__path_with_namespace=text)))
+
+    assert str(by_github).startswith("The payload ")
+    assert str(by_gitlab).startswith("The payload ")
+
+
+@pytest.mark.parametrize("ref", ["refs/heads/a\u0000b", "refs/tags/" + "x" * 5000])
+def test_source__W16_a_ref_that_git_would_not_take_is_invalid_at_once(ref: str):
+    found = meaning_or_trouble("github", "push", encoded(a_payload("github/push.new_branch", ref=ref)))
+
+    assert str(found).startswith("The payload ")

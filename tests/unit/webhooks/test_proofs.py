@@ -150,3 +150,9 @@ def test_source__a_name_has_a_length(source: str):
     named = SOURCES[source].identify(Delivery(long, BODY))
 
     assert len(named.id) == len(named.event) == 255
+
+
+def test_gitlab__a_signed_delivery_has_the_name_that_its_signature_covers():
+    delivery = Delivery({"idempotency-key": ("another",), "webhook-id": ("signed",)}, b"{}")
+
+    assert SOURCES["gitlab"].identify(delivery).id == "signed"

@@ -1,0 +1,141 @@
+"""What is known of a commit, of which the check `prpm` says the sum: each change that has it as its head, and the
+packages that this touches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from server.domain.changes import Change
+from server.domain.reporting import State
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """What is said where there is no job. Plain text, that may be other people's."""
+
+    state: State
+    title: str
+    summary: str = ""
+
+
+class TouchedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A suite of a package that a change touches. A job that is newer than what was said of it stands for it."""
+
+    package: str
+    suite_name: str
+    at: datetime  # when this was found
+    said: Said | None = None  # None: a job is there, or comes
+    is_untested: bool = False  # there would have been something to test
+
+
+class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A commit as the head of one change to one branch.
+
+    `said` is of the change as a whole. `is_run`: its packages were found, and are `parts`, by `part_key`.
+    """
+
+    change: Change
+    at: datetime  # when this was found
+    is_run: bool = False
+    said: Said | None = None
+    nothing: str = ""  # why there are no parts
+    parts: dict[str, TouchedPart] = {}
+
+
+class Head(Struct, frozen=True):
+    """A commit, by the changes that it is a head of: one that lets pass here may not in another."""
+
+    changes: dict[str, HeadOfChange] = {}
+
+
+class PartJob(Struct, frozen=True, kw_only=True):
+    """The newest job of a part, as it is now."""
+
+    id: UUID
+    status: str
+    conclusion: str | None
+    error_code: str | None
+    created_at: datetime
+    started_at: datetime | None
+    tests_passed: int | None
+    total_tests: int | None
+
+
+class HeadPart(Struct, frozen=True, kw_only=True):
+    """One part of one change, named by their keys. `has_newer`: the change has a newer head."""
+
+    change: str
+    part: str
+    has_newer: bool
+    job: PartJob | None
+
+
+def with_word(head: Head, change: Change, said: Said, *, at: datetime) -> Head | None:
+    """Something is said of the change as a whole; what was found in it stays. None: it was said before."""
+    known = head.changes.get(change_key(change))
+    if known is not None and known.said == said:
+        return None
+    if known is None:
+        return _with(head, HeadOfChange(change=change, at=at, said=said))
+    return _with(head, msgspec.structs.replace(known, change=change, at=at, said=said))
+
+
+def with_run(
+    head: Head, change: Change, parts: Iterable[TouchedPart], *, said: Said | None, nothing: str, at: datetime
+) -> Head | None:
+    """These are the packages that the change touches, whatever was found before. None: nothing is new."""
+    known = head.changes.get(change_key(change))
+    found = _parts(known, parts)
+    if known is not None and (known.is_run, known.said, known.nothing, known.parts) == (True, said, nothing, found):
+        return None
+    return _with(head, HeadOfChange(change=change, at=at, is_run=True, said=said, nothing=nothing, parts=found))
+
+
+def with_rerun(head: Head, change: Change, parts: Iterable[TouchedPart], *, at: datetime) -> Head | None:
+    """Some of the change's packages were run again; of the others all stays. None: nothing is new, or was known.
+
+    What blocks the change as a whole goes on to do so: some packages are not all of it.
+    """
+    known = head.changes.get(change_key(change))
+    if known is None:
+        return None
+    found = {**known.parts, **_parts(known, parts)}
+    return _with(head, msgspec.structs.replace(known, at=at, parts=found)) if found != known.parts else None
+
+
+def known_or(head: Head, change: Change, parts: Iterable[TouchedPart]) -> list[TouchedPart]:
+    """These packages of the change, as they are known where they are."""
+    known = head.changes.get(change_key(change))
+    before: Mapping[str, TouchedPart] = known.parts if known is not None else {}
+    return [before.get(part_key(part.package, part.suite_name), part) for part in parts]
+
+
+def change_key(change: Change) -> str:
+    """Names a change among those of its head. A pull request that is for another branch is another one: each branch has
+    rules of its own, and what passed by those of one may not by those of another."""
+    line = f"pull:{change.pull_request}" if change.pull_request is not UNSET else f"ref:{change.ref}"
+    return f"{line} {change.base_ref if change.base_ref is not UNSET else ''}"
+
+
+def part_key(package: str, suite_name: str) -> str:
+    """Names a part among those of its change."""
+    return msgspec.json.encode([package, suite_name]).decode()
+
+
+def _parts(known: HeadOfChange | None, parts: Iterable[TouchedPart]) -> dict[str, TouchedPart]:
+    """What is said once more was said when it was said first: a job that came since stands for it."""
+    before: Mapping[str, TouchedPart] = known.parts if known is not None else {}
+    found = {part_key(part.package, part.suite_name): part for part in parts}
+    return {key: before[key] if _is_same(before.get(key), part) else part for key, part in found.items()}
+
+
+def _is_same(before: TouchedPart | None, part: TouchedPart) -> bool:
+    return before is not None and msgspec.structs.replace(before, at=part.at) == part
+
+
+def _with(head: Head, one: HeadOfChange) -> Head:
+    return Head(changes={**head.changes, change_key(one.change): one})

@@ -1,0 +1,96 @@
+"""A pull or merge request that is for another branch now: the same head is judged by what that branch has and says."""
+
+from __future__ import annotations
+
+import json
+
+from tests.forge_stories import SUITE, Story, a_package
+
+STRICT = b"gate: {fail-on: failures}"
+
+
+def proposed(story: Story, *, fork: bool = False) -> str:
+    """A change for `main`, which has one suite more in `release`; its head, of which one run has ended."""
+    base = story.commit(a_package("one"), branch="main")
+    more = SUITE + "- description: stays\n  input: hello\n  assert: [{type: contains, value: hello}]\n"
+    story.commit({"prpm.test.yaml": more.encode()}, on=base, branch="release")
+    head = story.commit({"prompt.md": b"Other."}, on=base)
+    story.propose(head, base, fork=fork)
+    story.ended(story.tell_of(head))
+    return head
+
+
+def test_retargeted__the_same_head_is_tested_against_the_new_base(story: Story):
+    head = proposed(story)
+
+    delivery = story.retarget("release")
+
+    assert story.ended(delivery) == ("handled", "1 job submitted.")
+    first, second = story.jobs_ended(2)
+    assert [job["change"]["base_ref"] for job in (first, second)] == ["main", "release"]
+    assert (second["change"]["head_sha"], second["conclusion"]) == (head, "passed")
+    assert second["change"]["cause"].startswith("base:")
+    assert story.charges() == 2
+
+
+def test_retargeted__W6_W7_a_delivery_that_comes_again_starts_nothing_and_the_way_back_does(story: Story):
+    proposed(story)
+    first = story.retarget("release")
+    story.ended(first)
+    (row,) = story.service.fetch("SELECT body FROM deliveries WHERE delivery_id = $1", first)
+
+    assert story.ended(story.retarget("main")) == ("handled", "1 job submitted.")
+    # What is delivered once more is not what it is for by now.
+    assert story.ended(story.send("pull_request", json.loads(row["body"])))[0] == "ignored"
+    assert [job["change"]["base_ref"] for job in story.jobs()] == ["main", "release", "main"]
+
+
+def test_retargeted__a_title_alone_starts_nothing(story: Story):
+    head = proposed(story)
+
+    title = story.tell_of(head, action="edited", changes={"title": {"from": "Before"}})
+
+    assert story.ended(title) == ("ignored", "This action of the event starts nothing.")
+    assert len(story.jobs()) == 1
+
+
+def test_attack__a_strangers_other_base_needs_another_approval(story: Story):
+    proposed(story, fork=True)
+    story.ended(story.comment("/prpm test"))
+    assert len(story.jobs()) == 1
+
+    for branch in ("release", "main", "release"):
+        story.ended(story.retarget(branch))
+
+    head = story.forge.pulls[12]["head"]["sha"]
+    assert len(story.jobs()) == 1
+    assert story.check(head)[:2] == ("action_required", "Waits for approval")
+    story.ended(story.comment("/prpm test"))
+    assert [job["change"]["base_ref"] for job in story.jobs()] == ["main", "release"]
+
+
+def test_attack__rules_of_the_branch_that_a_change_is_for_count_whenever_it_was_chosen(story: Story):
+    base = story.commit(a_package("one") | {".prpm-testing.yml": STRICT}, branch="main")
+    story.commit({".prpm-testing.yml": b"gate: {fail-on: never}"}, on=base, branch="loose")
+    head = story.commit({"prompt.md": b"Other."}, on=base)
+    story.propose(head, base)
+    story.forge.pulls[12]["base"]["ref"] = "loose"
+    story.ended(story.tell_of(head, action="opened"))
+
+    story.ended(story.retarget("main"))
+
+    first, second = story.jobs_ended(2)
+    assert [json.loads(job["against"])["gate"] for job in (first, second)] == ["never", "failures"]
+
+
+def test_retargeted__while_it_was_closed_is_found_when_it_is_reopened(story: Story):
+    head = proposed(story)
+    story.forge.pulls[12]["state"] = "closed"
+    story.ended(story.retarget("release"))
+    assert len(story.jobs()) == 1
+    story.forge.pulls[12]["state"] = "open"
+
+    assert story.ended(story.tell_of(head, action="reopened")) == ("handled", "1 job submitted.")
+    assert story.ended(story.tell_of(head, action="reopened")) == ("handled", "1 known already.")
+
+    assert [job["change"]["base_ref"] for job in story.jobs()] == ["main", "release"]

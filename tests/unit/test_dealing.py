@@ -1,0 +1,24 @@
+"""How tests are dealt to processes."""
+
+from __future__ import annotations
+
+from tests.dealing import deal
+
+
+def dealt(names: str, *, shares: int) -> str:
+    """Files are letters, slow ones are capitals."""
+    return "".join(deal(names, shares=shares, is_slow=str.isupper, file=str))
+
+
+def test_deal__each_share_begins_with_slow_ones():
+    assert dealt("ABCuvwxyz", shares=3) == "AuvBwxCyz"
+
+
+def test_deal__files_of_slow_ones_stay_whole():
+    assert dealt("AAABBCuvwxyz", shares=2) == "AAAuvwBBCxyz"
+
+
+def test_deal__loses_and_adds_none_however_they_are():
+    for names in ("", "A", "u", "AAAAAu", "uuuuuA", "AAABCDEFuv"):
+        for shares in (1, 2, 3, 4, 20):
+            assert sorted(dealt(names, shares=shares)) == sorted(names)
