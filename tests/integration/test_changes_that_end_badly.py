@@ -143,14 +143,14 @@ async def failed(db: asyncpg.Pool, *, body: bytes, hook_id: UUID | None = None) 
     assert await db.fetchval("SELECT state FROM deliveries") == "failed"
 
 
-def a_body(github: GitHubForge, *, installation_id: int | None = None, ref: str = "feature") -> bytes:
+def a_body(github: GitHubForge, *, installation_id: int | None = None) -> bytes:
     payload = a_payload(
         "github/pull_request.opened",
         repository={"id": github.id, "full_name": github.name, "default_branch": "main"},
         installation={"id": installation_id or github.installation_id},
     )
     payload["pull_request"] |= {"number": PULL}
-    payload["pull_request"]["head"] |= {"sha": github.repository.branches["feature"], "ref": ref}
+    payload["pull_request"]["head"] |= {"sha": github.repository.branches["feature"]}
     return encoded(payload)
 
 
@@ -179,7 +179,7 @@ async def test_failed__a_commit_that_was_tested_all_the_same_keeps_its_checks(
     assert await rows(db) == []
 
 
-@pytest.mark.parametrize("what", ["another installation", "another account's hook", "nobody's", "no branch"])
+@pytest.mark.parametrize("what", ["another installation", "another account's hook", "nobody's"])
 async def test_attack__what_a_body_names_is_not_written_to(
     db: asyncpg.Pool, github: GitHubForge, access: ForgeAccess, account: UUID, what: str
 ):
@@ -189,10 +189,8 @@ async def test_attack__what_a_body_names_is_not_written_to(
         body = a_body(github, installation_id=4_999)
     elif what == "another account's hook":
         hook_id = await a_hook_of(db, await an_account(db))
-    elif what == "nobody's":
-        await db.execute("UPDATE linked_repositories SET ended_at = NOW(), ended_reason = 'x'")
     else:
-        body = a_body(github, ref="no branch at all")
+        await db.execute("UPDATE linked_repositories SET ended_at = NOW(), ended_reason = 'x'")
 
     await failed(db, body=body, hook_id=hook_id)
 
@@ -228,10 +226,11 @@ async def test_failed__a_hooks_own_repository_is_told_by_its_token(
         (lambda at: BranchPushed(repository=at, branch="main", before="", after="a" * 40), 1),
         (lambda at: BranchPushed(repository=at, branch="other", before="", after="a" * 40), 0),
         (lambda at: TagPushed(repository=at, tag="v1", sha="a" * 40, object_sha="a" * 40), 1),
+        (lambda at: TagPushed(repository=at, tag="no tag at all", sha="a" * 40, object_sha="a" * 40), 0),
         # Whether who commented may write was never known: nothing is said to strangers.
         (lambda at: CommentMade(repository=at, number=1, comment_id=1, author_id=1, author="x", text="/prpm test"), 0),
     ],
-    ids=["main", "a branch", "a tag", "a comment"],
+    ids=["main", "a branch", "a tag", "no tag", "a comment"],
 )
 async def test_failed__what_names_a_commit_is_told_there(
     db: asyncpg.Pool, github: GitHubForge, account: UUID, event, told: int
