@@ -32,17 +32,20 @@ class TooMuch(Exception):
 
 
 class Budget:
-    """The time that an event's files and lists may take in one attempt, `tries` counting this one."""
+    """The time that an event's files and lists may take in one attempt, from the first of them on; `tries` counts this
+    attempt."""
 
     def __init__(self, *, tries: int = 1, seconds: float = FETCH_SECONDS) -> None:
         self._tries = tries
         self._seconds = seconds
-        self._until = time.monotonic() + seconds
+        self._until: float | None = None
         self._has_answer = False
 
     async def spend(self, asking: Awaitable[T]) -> T:
         """The answer. Raises TryLater where the time is over, and TooMuch where it was more than once though the forge
         answers."""
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
         try:
             async with asyncio.timeout(max(self._until - time.monotonic(), 0.0)):
                 found = await asking

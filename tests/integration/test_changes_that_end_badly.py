@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
@@ -25,11 +25,9 @@ from tests.outbox import a_job, deliver_due, rows
 from tests.queue import an_account
 from tests.reporting import PULL, a_github_account, access_to, reporting, the_change
 from tests.standins.github_forge import GitHubForge
-from tests.standins.web import Seen
 from tests.webhooks import a_payload, encoded
 
-SLOW_SECONDS = 0.15
-FETCH_SECONDS = 0.5
+FETCH_SECONDS = 1.0
 
 
 class NoWakeups:
@@ -85,16 +83,12 @@ def the_repository(github: GitHubForge) -> Repository:
     return Repository(forge="github", id=github.id, name=github.name, default_branch="main")
 
 
-def slow(seen: Seen) -> None:
-    if "/git/blobs/" in seen.path:
-        time.sleep(SLOW_SECONDS)
-
-
 async def test_large__is_tried_again_and_then_the_check_says_what_to_do(
     db: asyncpg.Pool, github: GitHubForge, access: ForgeAccess, account: UUID
 ):
     change = a_large_change(github)
-    github.before_answer = slow
+    released = threading.Event()
+    github.before_answer = lambda seen: released.wait(60) if "/git/blobs/" in seen.path else None
 
     for attempts in (1, 2):
         with pytest.raises(TryLater, match="slow, or the change is large"):
@@ -102,7 +96,7 @@ async def test_large__is_tried_again_and_then_the_check_says_what_to_do(
     ended = await act(acting(db, access), change, a_delivery(attempts=3))
 
     assert ended.state == "handled"
-    github.before_answer = None
+    released.set()
     await deliver_due(db, reporting(db, access, github.url))
     check = github.checks(change.head_sha)["prpm"]
     assert (check["conclusion"], check["output"]["title"]) == ("failure", "The change cannot be read")
@@ -114,12 +108,14 @@ async def test_large__a_forge_that_answers_nothing_is_away_and_no_change_is_blam
     db: asyncpg.Pool, github: GitHubForge, access: ForgeAccess, account: UUID
 ):
     change = a_large_change(github)
-    github.before_answer = lambda seen: time.sleep(2 * FETCH_SECONDS) if "/git/trees/" in seen.path else None
+    released = threading.Event()
+    github.before_answer = lambda seen: released.wait(60) if "/git/trees/" in seen.path else None
 
     for attempts in (1, 3, 7):
         with pytest.raises(TryLater, match="does not answer"):
             await act(acting(db, access), change, a_delivery(attempts=attempts))
 
+    released.set()
     assert await rows(db) == []
 
 
