@@ -9,6 +9,7 @@ from server.domain.change_heads import pull_line
 from server.domain.moments import moment, second
 from server.store import change_heads
 from tests.forge_stories import Story, a_package
+from tests.standins.web import Answer, Fault
 
 LINE = pull_line("github", 7, 12)
 NEWER = ("ignored", "A newer commit is there, which is tested by itself.")
@@ -74,6 +75,19 @@ def test_heads__a_forge_that_may_lag_behind_its_delivery_is_asked_again(story: S
     story.propose(new, base, updated_at="2026-11-23T10:00:05Z")
 
     assert waiting["reason"] == "The forge names another head than it delivered."
+    assert story.ended(delivery) == ("handled", "1 job submitted.")
+    assert heads(story) == [new]
+
+
+def test_heads__one_that_a_worker_left_in_the_middle_is_tested_by_the_next_attempt(story: Story):
+    """It is noted before it is tested; its own delivery may never come."""
+    base, old, new = two_heads(story)
+    story.propose(new, base, updated_at="2026-11-23T10:00:05Z")
+    story.forge.faults = [Fault(answer=Answer(status=502), times=3, methods=("GET",), path="/git/trees/")]
+
+    delivery = tell_at(story, old, "2026-11-23T10:00:00Z")
+    story.put_off(delivery)
+
     assert story.ended(delivery) == ("handled", "1 job submitted.")
     assert heads(story) == [new]
 

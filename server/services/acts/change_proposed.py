@@ -47,7 +47,7 @@ async def change_proposed(acting: Acting, proposed: ChangeProposed, delivery: Cl
         if delivery.attempts <= TRIES_FOR_LAG:
             raise TryLater("The forge names another head than it delivered.")
         raise NothingToDo(NEWER)
-    if not await _is_first_to_see(acting, pull):
+    if not await _is_first_to_see(acting, pull) and not await _was_left(acting, pull, delivery):
         raise NothingToDo(NEWER)
     return await _run_newest(acting, pull, cause="head")
 
@@ -74,6 +74,20 @@ async def _is_first_to_see(acting: Acting, pull: Pull) -> bool:
         return False
     return await change_heads.record_head(
         acting.db, pull.line, pull.now.head_sha, made_at=pull.now.at, shown_at=pull.now.at
+    )
+
+
+async def _was_left(acting: Acting, pull: Pull, delivery: ClaimedDelivery) -> bool:
+    """Whether an earlier attempt of this delivery may have begun with the head, and ended without a test of it."""
+    if delivery.attempts == 1 or pull.is_from_fork:
+        return False
+    link = pull.reader.link
+    return not await change_heads.has_job(
+        acting.db,
+        account_id=link.account_id,
+        forge=link.forge,
+        repository_id=link.repository.id,
+        head_sha=pull.now.head_sha,
     )
 
 
