@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -27,9 +27,11 @@ from server.store.queries import read_queries
 SQL = read_queries("outbox")
 
 
-async def claim_notification(db: asyncpg.Pool, *, lease_seconds: float) -> ClaimedNotification | None:
-    """The next that is due; None when none is."""
-    row = await db.fetchrow(SQL["claim_notification"], lease_seconds)
+async def claim_notification(
+    db: asyncpg.Pool, *, lease_seconds: float, full_accounts: Sequence[UUID] = ()
+) -> ClaimedNotification | None:
+    """The next that is due, of none of these accounts; None when none is."""
+    row = await db.fetchrow(SQL["claim_notification"], lease_seconds, full_accounts)
     return ClaimedNotification(**dict(row)) if row else None
 
 

@@ -2,8 +2,9 @@
 
 -- name: claim_notification
 -- The next that is due, held by us for a while. The pending lanes are walked by their index, one look each, so that what
--- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by.
--- $1 lease seconds
+-- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by, and so
+-- are those of accounts that have enough slots.
+-- $1 lease seconds, $2 accounts that get none
 WITH RECURSIVE lanes AS (
   (SELECT o.lane FROM outbox o WHERE o.state = 'pending' ORDER BY o.lane LIMIT 1)
   UNION ALL
@@ -12,12 +13,13 @@ WITH RECURSIVE lanes AS (
 ), heads AS (
   SELECT head.id, head.next_at
   FROM lanes l CROSS JOIN LATERAL (
-    SELECT o.id, o.next_at, o.lease_until, o.target_id FROM outbox o WHERE o.state = 'pending' AND o.lane = l.lane
+    SELECT o.id, o.next_at, o.lease_until, o.target_id, o.account_id FROM outbox o WHERE o.state = 'pending' AND o.lane = l.lane
     ORDER BY o.id LIMIT 1
   ) head
   LEFT JOIN notify_targets t ON t.id = head.target_id
   WHERE head.next_at <= CLOCK_TIMESTAMP() AND (head.lease_until IS NULL OR head.lease_until < CLOCK_TIMESTAMP())
     AND (t.hold_until IS NULL OR t.hold_until <= CLOCK_TIMESTAMP())
+    AND head.account_id <> ALL($2::UUID[])
 )
 UPDATE outbox SET lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $1), fence = NEXTVAL('delivery_fence'),
   attempts = attempts + 1
