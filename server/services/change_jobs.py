@@ -16,7 +16,7 @@ from evals.types import Suite
 from server.domain.accounts import Credential
 from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
-from server.domain.changes import DEFAULT_SUITE, Change
+from server.domain.changes import DEFAULT_SUITE, OWN_CAUSE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
 from server.domain.events import LONGEST_CAUSE
 from server.domain.jobs import Cause, NewJob, SentSuite
@@ -39,7 +39,7 @@ LISTED: Final = 20  # lines of what is wrong
 NO_VERDICT: Final = (QuotaExceeded, NotAllowed, NotFound)
 NO_VERDICT_CODES: Final = frozenset({"invalid_models"})
 
-FOR_A_HEAD: Final = frozenset({"head", "own:head"})
+FOR_A_HEAD: Final = frozenset({"head", f"{OWN_CAUSE}head"})
 MOST_CAUSES: Final = 4  # head, own:head, back:, own:back:
 
 Told = Literal["neutral", "failure", "action_required"]
@@ -118,7 +118,7 @@ async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UU
     had its job ended by that. One that is for another branch by now was compared with what the one before has.
     """
     if not await change_heads.was_submitted_here(acting.db, earlier_id):
-        return f"own:{change.cause}"
+        return f"{OWN_CAUSE}{change.cause}"
     if change.cause not in FOR_A_HEAD:
         return None
     earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), earlier_id)

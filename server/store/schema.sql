@@ -1016,6 +1016,7 @@ CREATE TABLE deliveries (
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   lease_until TIMESTAMPTZ,          -- a handler has it until then
   fence BIGINT,                     -- of the latest handler; an older one may not write
+  holder TEXT NOT NULL DEFAULT '',  -- whose it is, so that one webhook, installation or project never has all slots
   UNIQUE NULLS NOT DISTINCT (source, hook_id, delivery_id)
 );
 -- Serves the handlers: what is due, the oldest first.
@@ -1036,6 +1037,8 @@ CREATE TABLE change_heads (
   approval TEXT,                        -- what approved it: 'comment:7' or 'label:7'; the next head clears it
   approved_by TEXT,                     -- for people
   approved_at TIMESTAMPTZ,
+  shown_at TIMESTAMPTZ,                 -- the forge's own time of the last word that showed it as the head; NULL: not told
+  base_sha TEXT,                        -- what it was compared with when it came, of a branch
   PRIMARY KEY (forge, repository_id, line, head_sha),
   CHECK ((approval IS NULL) = (approved_by IS NULL) AND (approval IS NULL) = (approved_at IS NULL))
 );
