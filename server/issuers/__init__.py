@@ -25,6 +25,7 @@ class Workflow(Struct, frozen=True, kw_only=True):
     event: str
     file: str | None  # the workflow's, within the repository; with its repository before it when it is another's
     runs_for_fork: bool  # the code that runs is another repository's
+    ref: str  # the branch by its name alone, or what else it runs for, as the forge writes it
 
 
 class IssuerKind(Struct, frozen=True, kw_only=True):

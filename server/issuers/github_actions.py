@@ -23,6 +23,7 @@ def read(claims: Mapping[str, Any]) -> Workflow:
         # The file that holds the job: of a reusable workflow the called one.
         file=file_in(reference, separator="/", repository=repository) if reference else None,
         runs_for_fork=False,
+        ref=text(claims, "ref").removeprefix("refs/heads/"),
     )
 
 

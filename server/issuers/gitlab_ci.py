@@ -21,6 +21,7 @@ def read(claims: Mapping[str, Any]) -> Workflow:
         event=text(claims, "pipeline_source"),
         file=file_in(place, separator="//", repository=repository) if place else None,
         runs_for_fork="job_project_id" in claims and number(claims, "job_project_id") != project_id,
+        ref=text(claims, "ref"),
     )
 
 

@@ -109,6 +109,7 @@ async def exchange(
         name=f"workflow of {workflow.repository}"[:100],
         seconds=LIFE_SECONDS,
         repository=workflow.repository[:255],
+        ref=workflow.ref,
     )
     if expires_at is None:
         raise NotAuthenticated(

@@ -464,6 +464,11 @@ def refusal(refused: Refused, new: NewJob) -> ServiceError:
             "that was exchanged.",
             code="other_repository",
         ),
+        "other_ref": lambda: NotAllowed(
+            "This token is for the jobs of one branch or tag, or of a pull request: send its `change` with `ref` as in "
+            "the token that was exchanged, or with `pull_request`.",
+            code="other_ref",
+        ),
         "free_tier": free_tier,
         "not_the_owner": lambda: NotAllowed(
             "Only the package's owner may upload or verify results. Leave out -u and -v."

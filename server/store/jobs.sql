@@ -36,6 +36,8 @@ WITH sent AS MATERIALIZED (
           SELECT r.forge = s.change ->> 'forge' AND r.repository_id = (s.change ->> 'repository_id')::BIGINT
           FROM trusted_repositories r WHERE r.id = k.trust_id
         ) IS NOT TRUE THEN 'other_repository'
+      -- What is no change proposal is what later ones are compared with: a workflow speaks for its own branch alone.
+      WHEN k.ref <> s.change ->> 'ref' AND s.change -> 'pull_request' IS NULL THEN 'other_ref'
       WHEN a.run_limit = 0 THEN 'free_tier'
       WHEN v.version IS NULL THEN 'package_not_found'
       WHEN (s.upload OR s.verify) AND p.owner_id <> a.id AND NOT who.is_admin THEN 'not_the_owner'
@@ -60,7 +62,7 @@ WITH sent AS MATERIALIZED (
   FROM sent s
   -- Each LIMIT keeps the planner from turning a look-up by key into a join of whole tables.
   LEFT JOIN LATERAL (
-    SELECT k.user_id, k.scopes, k.trust_id FROM access_tokens k
+    SELECT k.user_id, k.scopes, k.trust_id, k.ref FROM access_tokens k
     WHERE k.token_hash = s.token_hash AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > NOW())
     LIMIT 1
   ) k ON TRUE

@@ -70,7 +70,8 @@ CREATE TABLE access_tokens (
   is_active BOOLEAN NOT NULL DEFAULT TRUE,
   expires_at TIMESTAMPTZ,
   created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
-  trust_id UUID REFERENCES trusted_repositories (id) ON DELETE CASCADE  -- of a workflow: it is for this repository alone
+  trust_id UUID REFERENCES trusted_repositories (id) ON DELETE CASCADE,  -- of a workflow: it is for this repository alone
+  ref TEXT                  -- that a workflow runs for, as its forge says; a branch by its name
 );
 
 -- Serves the list of an account's tokens.

@@ -75,9 +75,10 @@ async def exchange_token(
     name: str,
     seconds: float,
     repository: str,
+    ref: str,
 ) -> datetime | None:
     """When the new token ends; None when the workflow's was used before. `ends_at`: seconds since 1970."""
     ended: datetime | None = await db.fetchval(
-        SQL["exchange_token"], trust.issuer, jti, ends_at, trust.id, token_hash, name, seconds, repository
+        SQL["exchange_token"], trust.issuer, jti, ends_at, trust.id, token_hash, name, seconds, repository, ref
     )
     return ended

@@ -59,7 +59,8 @@ RETURNING id;
 -- name: exchange_token
 -- A workflow's token is used up, and a token of ours kept in its place: both or neither. No row: it was used before.
 -- Of many that come at once with one token the first to insert goes on; the others wait for it, and find the row.
--- $1 issuer, $2 jti, $3 end of the workflow's token, $4 trust, $5 hash, $6 name, $7 seconds to live, $8 repository
+-- $1 issuer, $2 jti, $3 end of the workflow's token, $4 trust, $5 hash, $6 name, $7 seconds to live, $8 repository,
+-- $9 the ref that the workflow runs for
 WITH claimed AS (
   INSERT INTO oidc_exchanges (issuer, jti, expires_at) VALUES ($1, $2, TO_TIMESTAMP($3))
   ON CONFLICT (issuer, jti) DO NOTHING
@@ -68,8 +69,8 @@ WITH claimed AS (
   UPDATE trusted_repositories SET repository = $8
   WHERE id = $4 AND repository <> $8 AND EXISTS (SELECT FROM claimed)
 )
-INSERT INTO access_tokens (user_id, kind, token_hash, name, scopes, expires_at, trust_id)
-SELECT t.account_id, 'oidc', $5, $6, t.scopes, NOW() + MAKE_INTERVAL(secs => $7), t.id
+INSERT INTO access_tokens (user_id, kind, token_hash, name, scopes, expires_at, trust_id, ref)
+SELECT t.account_id, 'oidc', $5, $6, t.scopes, NOW() + MAKE_INTERVAL(secs => $7), t.id, $9
 FROM claimed, trusted_repositories t JOIN users a ON a.id = t.account_id
 WHERE t.id = $4 AND a.is_active
 RETURNING expires_at;

@@ -166,6 +166,19 @@ def test_run__of_another_repository_is_a_403(site: Site, case: str):
     assert (answer.status_code, answer.json()["code"]) == (403, "other_repository")
 
 
+def test_run__in_the_name_of_a_branch_is_for_the_workflows_own_alone(site: Site):
+    """A pull request's workflow is the pull request's: it adds nothing to what `main` is known for."""
+    main = a_change(ref="refs/heads/main", head_sha="d" * 40)
+    del main["pull_request"]
+
+    by_change = submit(site.workflow(), change=main)
+    by_branch = submit(site.workflow(event_name="push", ref="refs/heads/feature"), change=main)
+    by_main = submit(site.workflow(event_name="push", ref="refs/heads/main"), change=main)
+
+    assert [(one.status_code, one.json().get("code")) for one in (by_change, by_branch)] == [(403, "other_ref")] * 2
+    assert by_main.status_code == 202, by_main.text
+
+
 def test_token__sees_and_does_nothing_beside_its_repositorys_jobs(site: Site):
     theirs = submit(site.workflow(), change=a_change(head_sha="c" * 40)).json()["job_id"]
     site.link(site.org.name, "acme/two", "7002")
