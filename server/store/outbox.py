@@ -134,6 +134,12 @@ async def look_again(db: asyncpg.Pool, *, most: int) -> int:
     return len(await db.fetch(SQL["look_again"], most))
 
 
+async def follows_own_word(db: asyncpg.Pool, job_id: UUID, dedupe_key: str) -> bool:
+    """Whether somebody with a token submitted the job after the service itself had submitted one of the same commit, or
+    had said under this key that it fails."""
+    return await db.fetchval(SQL["follows_own_word"], job_id, dedupe_key) is True
+
+
 async def report_state(db: asyncpg.Pool, *, dedupe_key: str, account_id: UUID, facts: str) -> bool:
     """False when it is shown so already, or about to be."""
     return await db.fetchval(SQL["report_state"], dedupe_key, account_id, facts) is not None

@@ -845,8 +845,9 @@ CREATE TABLE head_news (
   head TEXT NOT NULL                    -- by head_key()
 );
 
--- What the forge shows of a job is no longer true, nor what it shows of its commit. One row a job, that is pending again with each change: who tells it
--- reads the job as it is then. What the forge asked to wait for is still waited for. By primary key and unique key.
+-- What the forge shows of a job is no longer true, nor what it shows of its commit. One row a job, that is pending again
+-- with each change: who tells it reads the job as it is then. What the forge asked to wait for is still waited for. By
+-- primary key and unique key.
 CREATE FUNCTION report_job(job test_jobs) RETURNS VOID AS $$
   WITH reported AS (
     SELECT FROM reported_repositories r

@@ -238,7 +238,7 @@ def test_gitlab__W20_a_push_is_a_push_though_all_labels_are_listed_as_new():
 
 
 @pytest.mark.parametrize("project", [1, 14])
-def test_gitlab__ready_and_labelled_at_once_is_what_starts_the_test(project: int):
+def test_gitlab__ready_and_labelled_at_once_says_both(project: int):
     """Of a fork it is the label, which approves and runs; of a branch of the project it is that it is ready."""
     found = gitlab(
         a_payload(
@@ -252,7 +252,9 @@ def test_gitlab__ready_and_labelled_at_once_is_what_starts_the_test(project: int
         )
     )
 
-    assert isinstance(found, ChangeProposed if project == 1 else LabelSet)
+    assert isinstance(found, LabelSet)
+    assert found.proposed is not None
+    assert (found.labels, found.proposed.action) == (("prpm-test",), "ready")
 
 
 @pytest.mark.parametrize(
