@@ -126,7 +126,7 @@ class CatchUpLoop:
             delivery_id=f"missed:{link.repository_id}:{now.number}:{now.head_sha}",
             event=written.event,
             body=written.body,
-            holder=f"{link.forge} {link.hook_id or SOURCES[link.forge].about(written.body)}",  # as of those that come in
+            holder=f"{link.forge} {link.hook_id or SOURCES[link.forge].about(written.body)}",
         )
 
 
