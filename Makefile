@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+# To bytecode, on all cores: pip does it on one. Some libraries carry files for other Pythons, which do not compile.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(1) || true
 # Where one of these is set, the demo asks a vendor and needs no model of its own.
 VENDOR_KEYS := $(sort $(shell sed -n 's/^ *key_variable: *//p' evals/catalogue.yaml))
 VENDOR_KEY := $(strip $(foreach name,$(VENDOR_KEYS),$($(name))))
@@ -25,7 +27,9 @@ demo: $(VENV)/.demo ## test an example package on a real model, end to end; KEEP
 CORES = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TEST_PROCESSES = $(if $(PRPM_TEST_DATABASE_URL)$(PRPM_TEST_REDIS_URL),0,$(shell expr $(CORES) + 1))
 
+# Tests start many processes of ours, which would each compile what they import where PYTHONDONTWRITEBYTECODE is set.
 test: $(VENV)/.installed ## all tests, on embedded servers (PRPM_TEST_DATABASE_URL, PRPM_TEST_REDIS_URL: on yours)
+	@$(call COMPILE,action_entry cli evals notifiers server)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed ## style, types and the direction of imports
@@ -62,8 +66,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml | $(BIN)/python
-	$(PIP_INSTALL) -r requirements/dev.txt
+	$(PIP_INSTALL) --no-compile -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(call COMPILE,$(VENV)/lib)
 	@touch $@
 
 # The demo installs the least that it needs. The project itself is found by PYTHONPATH: an editable install would need

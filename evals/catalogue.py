@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
-from evals.errors import InvalidCatalogue, ModelUnreachable, UnknownModel
-from evals.json_reader import InvalidText
-from evals.models import BACKENDS, CompletionRequest, Deployment, Secret, runs_agents
+from evals.catalogue_file import CatalogueFile, DeploymentEntry, EmbedderEntry, ModelEntry, parse_catalogue
+from evals.errors import ModelUnreachable, UnknownModel
+from evals.models import CompletionRequest, Deployment, Secret, runs_agents
 from evals.types import Price
-from evals.yaml_reader import read_yaml
 
 PROXY_VARIABLE = "PRPM_LITELLM_PROXY_URL"
 EMBEDDER = "text-embedding-3-small"  # asked of a user's own proxy where an assertion names no embedding model
@@ -191,7 +188,7 @@ def load_catalogue(
     each model that has a `proxy_name` is asked for there first. The default is the file's; where that one
     cannot be reached, the first that can, so that a request without a model name is answered.
     """
-    parsed = _parse(text)
+    parsed = parse_catalogue(text)
     proxy = _Proxy(proxy_url, proxy_key) if proxy_url else None
     models = [_model(name, entry, environ, proxy) for name, entry in parsed.models.items()]
     reachable = [model.name for model in models if model.deployments]
@@ -212,13 +209,13 @@ def bundled_catalogue_text() -> str:
 @cache
 def bundled_embedder_prices() -> Mapping[str, Price]:
     """What embedding models cost by the bundled file, by name; for those who know no operator's own."""
-    parsed = _parse(bundled_catalogue_text())
+    parsed = parse_catalogue(bundled_catalogue_text())
     return {name: _price(entry.entries[0]) for name, entry in parsed.embedders.items()}
 
 
 def vendor_key_variables(text: str) -> set[str]:
     """Names of the variables that hold vendors' keys, so that a root can take them out of its environment."""
-    parsed = _parse(text)
+    parsed = parse_catalogue(text)
     return {
         deployment.key_variable
         for deployments in _all_deployments(parsed)
@@ -227,7 +224,7 @@ def vendor_key_variables(text: str) -> set[str]:
     }
 
 
-def _all_deployments(parsed: _File) -> Iterable[tuple[_DeploymentEntry, ...]]:
+def _all_deployments(parsed: CatalogueFile) -> Iterable[tuple[DeploymentEntry, ...]]:
     yield from (entry.deployments for entry in parsed.models.values())
     yield from (entry.entries for entry in parsed.embedders.values())
 
@@ -289,167 +286,12 @@ def single_proxy_catalogue(
     )
 
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
-Dollars = Annotated[float, Meta(gt=0, le=1_000_000)]
-
-
-class _PriceEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    input: Dollars
-    output: Dollars
-
-
-class _DeploymentEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    backend: Name
-    model: Name
-    name: Name | None = None  # tells deployments of the same `model` apart: another key, another region
-    key_variable: Name | None = None
-    base_url: Name | None = None
-    price: _PriceEntry | None = None
-    free: bool = False
-    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] | None = None  # None: 50, and AGENTS_IN_FLIGHT of agents
-    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] | None = None  # None: 120, and AGENT_SECONDS of an agent
-    options: dict[str, Any] = {}
-    rank: Annotated[int, Meta(ge=1, le=100)] | None = None
-    rpm: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
-    tpm: Annotated[int, Meta(ge=1, le=100_000_000_000)] | None = None
-
-    @property
-    def id(self) -> str:
-        # A vendor's id already names its vendor; another one gets the backend's name in front.
-        plain = self.model if "/" in self.model else f"{self.backend}/{self.model}"
-        return f"{plain}@{self.name}" if self.name else plain
-
-
-class _ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    context_tokens: Annotated[int, Meta(ge=1)]
-    deployments: Annotated[tuple[_DeploymentEntry, ...], Meta(min_length=1)]
-    tools: bool = False
-    can_judge: bool = True
-    proxy_name: Name | None = None
-    retired: date | None = None
-    successor: Name | None = None
-    label: Name | None = None
-
-
-class _EmbedderDeployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """As a model's deployment, with a price for what is read: nothing is written."""
-
-    backend: Name
-    model: Name
-    key_variable: Name | None = None
-    base_url: Name | None = None
-    price: Dollars | None = None
-    free: bool = False
-    max_in_flight: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    options: dict[str, Any] = {}
-
-    def as_a_models(self) -> _DeploymentEntry:
-        return _DeploymentEntry(
-            backend=self.backend,
-            model=self.model,
-            key_variable=self.key_variable,
-            base_url=self.base_url,
-            price=None if self.price is None else _PriceEntry(input=self.price, output=0.0),
-            free=self.free,
-            max_in_flight=self.max_in_flight,
-            options=self.options,
-        )
-
-
-class _EmbedderEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    deployments: Annotated[tuple[_EmbedderDeployment, ...], Meta(min_length=1)]
-    proxy_name: Name | None = None
-
-    @property
-    def entries(self) -> tuple[_DeploymentEntry, ...]:
-        return tuple(deployment.as_a_models() for deployment in self.deployments)
-
-
-class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    default: Name
-    models: Annotated[dict[Name, _ModelEntry], Meta(min_length=1)]
-    embedders: dict[Name, _EmbedderEntry] = {}
-
-
 class _Proxy(Struct, frozen=True):
     url: str
     key: Secret | None
 
 
-def _parse(text: str) -> _File:
-    parsed = _read(text)
-    findings = [
-        f"models.{name}.deployments[{position}]: {finding}"
-        for name, entry in parsed.models.items()
-        for position, deployment in enumerate(entry.deployments)
-        for finding in _findings(deployment)
-    ]
-    findings += [
-        f"embedders.{name}.deployments[{position}]: {finding}"
-        for name, entry in parsed.embedders.items()
-        for position, deployment in enumerate(entry.entries)
-        for finding in _findings(deployment)
-    ]
-    findings += [f"embedders.{name}: a model has that name too" for name in parsed.embedders if name in parsed.models]
-    if parsed.default not in parsed.models:
-        findings.insert(0, f"default: there is no model named {parsed.default!r} in this file")
-    findings += [*_ids_given_twice(parsed), *_ranks_given_in_part(parsed)]
-    if findings:
-        raise InvalidCatalogue(f"The models file cannot be used: {findings[0]}.", findings)
-    return parsed
-
-
-def _read(text: str) -> _File:
-    try:
-        return msgspec.convert(read_yaml(text).value, _File)
-    except InvalidText as error:
-        finding = f"line {error.line}: {error}" if error.line else str(error)
-    except msgspec.ValidationError as error:
-        finding = str(error)
-    raise InvalidCatalogue(f"The models file cannot be used: {finding}.", [finding])
-
-
-def _findings(deployment: _DeploymentEntry) -> Iterable[str]:
-    if deployment.price is None and not deployment.free:
-        yield "it needs a price {input, output} in USD per million tokens, or `free: true`"
-    if deployment.price is not None and deployment.free:
-        yield "it has a price and `free: true`; keep one of them"
-    if deployment.price is not None and not all(map(math.isfinite, msgspec.structs.astuple(deployment.price))):
-        yield "its price is not a number"
-    if deployment.backend not in BACKENDS:
-        yield f"there is no backend {deployment.backend!r}; known are {', '.join(BACKENDS)}"
-        return
-    yield from _option_findings(deployment)
-
-
-def _option_findings(deployment: _DeploymentEntry) -> Iterable[str]:
-    """A backend with options declares them as a Struct in its attribute `Options`."""
-    options = getattr(BACKENDS[deployment.backend], "Options", None)
-    if options is None and deployment.options:
-        yield f"the backend {deployment.backend} takes no options"
-    elif options is not None:
-        try:
-            msgspec.convert(deployment.options, options)
-        except msgspec.ValidationError as error:
-            yield f"options: {error}"
-
-
-def _ids_given_twice(parsed: _File) -> Iterable[str]:
-    """Two deployments of one model must differ to people; across models, equal ids share their limits."""
-    for name, entry in parsed.models.items():
-        ids = [deployment.id for deployment in entry.deployments]
-        if len(set(ids)) < len(ids):
-            yield f"models.{name}.deployments: the same `model` stands there twice; give each a `name`"
-
-
-def _ranks_given_in_part(parsed: _File) -> Iterable[str]:
-    for name, entry in parsed.models.items():
-        ranks = [deployment.rank for deployment in entry.deployments]
-        if None in ranks and len(set(ranks)) > 1:
-            yield f"models.{name}.deployments: give each of them a `rank`, or none; without, they are tried in order"
-
-
-def _model(name: str, entry: _ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
+def _model(name: str, entry: ModelEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
     usable = [deployment for deployment in entry.deployments if _has_key(deployment, environ)]
     at_proxy = _at_proxy(entry.proxy_name, entry.deployments[0], proxy)
     direct = tuple(_deployment(one, environ) for one in usable if not runs_agents(one.backend))
@@ -470,17 +312,17 @@ def _ordered(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
     return tuple(sorted(deployments, key=lambda deployment: deployment.rank or 0))
 
 
-def _embedder(name: str, entry: _EmbedderEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
+def _embedder(name: str, entry: EmbedderEntry, environ: Mapping[str, str], proxy: _Proxy | None) -> Model:
     direct = tuple(_deployment(deployment, environ) for deployment in entry.entries if _has_key(deployment, environ))
     at_proxy = _at_proxy(entry.proxy_name, entry.entries[0], proxy)
     return Model(name=name, deployments=at_proxy + direct, can_judge=False, embeds=True)
 
 
-def _has_key(deployment: _DeploymentEntry, environ: Mapping[str, str]) -> bool:
+def _has_key(deployment: DeploymentEntry, environ: Mapping[str, str]) -> bool:
     return deployment.key_variable is None or bool(environ.get(deployment.key_variable, "").strip())
 
 
-def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
+def _deployment(entry: DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
     return Deployment(
         id=entry.id,
         backend=entry.backend,
@@ -497,7 +339,7 @@ def _deployment(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployme
     )
 
 
-def _agents(entry: _DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
+def _agents(entry: DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
     return msgspec.structs.replace(
         _deployment(entry, environ),
         max_in_flight=entry.max_in_flight or AGENTS_IN_FLIGHT,
@@ -516,7 +358,7 @@ def _for_agents(proxy: Deployment) -> Deployment:
     )
 
 
-def _at_proxy(name: str | None, first: _DeploymentEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
+def _at_proxy(name: str | None, first: DeploymentEntry, proxy: _Proxy | None) -> tuple[Deployment, ...]:
     """The operator's LiteLLM proxy, priced as the model's first deployment."""
     if proxy is None or name is None:
         return ()
@@ -534,11 +376,11 @@ def _at_proxy(name: str | None, first: _DeploymentEntry, proxy: _Proxy | None) -
     )
 
 
-def _price(entry: _DeploymentEntry) -> Price:
+def _price(entry: DeploymentEntry) -> Price:
     return Price(input=entry.price.input, output=entry.price.output) if entry.price else FREE
 
 
-def _info(model: Model, entry: _ModelEntry, *, is_default: bool) -> ModelInfo:
+def _info(model: Model, entry: ModelEntry, *, is_default: bool) -> ModelInfo:
     price = model.deployments[0].price if model.deployments else _price(entry.deployments[0])
     return ModelInfo(
         name=model.name,
@@ -556,6 +398,6 @@ def _info(model: Model, entry: _ModelEntry, *, is_default: bool) -> ModelInfo:
     )
 
 
-def _needs(entry: _ModelEntry) -> tuple[str, ...]:
+def _needs(entry: ModelEntry) -> tuple[str, ...]:
     keys = dict.fromkeys(d.key_variable for d in entry.deployments if d.key_variable)
     return (*keys, *((PROXY_VARIABLE,) if entry.proxy_name else ()))
