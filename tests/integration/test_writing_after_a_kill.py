@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from evals.types import Completion
 from server.services.running import Pace, run_job
 from server.store import jobs, suite_drafts
 from tests.integration.test_generated_cases import CATALOGUE, WRITTEN, Hosted
-from tests.integration.test_worker_process import another_worker, paused, wait_until_claiming
+from tests.integration.test_worker_process import another_worker
 from tests.packages import a_package
 from tests.service import Service, finished_job, start_service
 from tests.standins.model_server import ModelServer, model_server, model_server_in_thread
@@ -134,20 +136,16 @@ def test_writing__kill_9_in_the_second_try_goes_on_from_the_first_answer(service
     alice, mock = service.an_account(), served.mock
     files = {"Content-Type": "application/gzip"}
     sent = alice.client.post("/api/v1/package-snapshots", content=pack(a_package(suite=None)), headers=files)
-    mock.answers, mock.latency_ms = ["no"], 300
-    with another_worker(service) as doomed:
-        wait_until_claiming(service, doomed)
-        with paused(service.worker_pid):
-            asked = {"snapshot_id": sent.json()["snapshot_id"], "generate": True}
-            job_id = alice.client.post("/api/v1/test-jobs/run", json=asked).json()["job_id"]
-            deadline = time.monotonic() + 15
-            while mock.requests < 2 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            doomed.kill()
-            doomed.wait()
-        mock.answers, mock.latency_ms = [json.dumps(WRITTEN)], 0
-
-        job = finished_job(alice, job_id, seconds=30)
+    mock.answers, mock.latency_ms = ["no"], 1000
+    asked = {"snapshot_id": sent.json()["snapshot_id"], "generate": True}
+    job_id = alice.client.post("/api/v1/test-jobs/run", json=asked).json()["job_id"]
+    deadline = time.monotonic() + 30
+    while mock.requests < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(service.worker_pid, signal.SIGKILL)
+    mock.answers, mock.latency_ms = [json.dumps(WRITTEN)], 0
+    with another_worker(service):
+        job = finished_job(alice, job_id, seconds=90)
 
     assert (job["status"], job["conclusion"]) == ("completed", "passed")
     asked_to_write = [body for body in mock.last_bodies if "write test cases" in json.dumps(body)]
