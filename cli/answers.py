@@ -120,6 +120,12 @@ class Progress(Struct, frozen=True, kw_only=True):
     asking: Asking | None = None
 
 
+class ModelShown(Struct, frozen=True):
+    """What a model's passed trials cost each, where that is known."""
+
+    cost_usd_per_pass: float | None = None
+
+
 class AgreementShown(Struct, frozen=True, kw_only=True):
     """How often the judges said the same again; `share` is 0..1."""
 
@@ -149,6 +155,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     derived_metrics: dict[str, dict[str, float]] = {}
     judge_agreement: AgreementShown | None = None
+    by_model: dict[str, ModelShown] = {}
 
     @property
     def concluded(self) -> str:

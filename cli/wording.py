@@ -24,7 +24,7 @@ from cli.answers import (
     Summary,
     TrialShown,
 )
-from evals.printable import excerpt, printable_lines, shortened
+from evals.printable import exact_dollars, excerpt, printable_lines, shortened
 
 SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
 COLOURS = {"passed": "green", "failed": "red", "error": "yellow", "skipped": "yellow"}
@@ -156,6 +156,10 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
         agreement = summary.judge_agreement
         asked = "1 verdict that was" if agreement.n == 1 else f"{agreement.n} verdicts that were"
         yield Line(f"{INDENT}Judge agrees with itself: {percent(agreement.share)} of {asked} asked for again")
+    costs = {name: found.cost_usd_per_pass for name, found in summary.by_model.items() if found.cost_usd_per_pass}
+    if costs:
+        named = ", ".join(f"{shortened(name, limit=100)} {exact_dollars(usd)}" for name, usd in costs.items() if usd)
+        yield Line(f"{INDENT}A correct answer cost: {named}")
     yield from _derived_lines(summary.derived_metrics)
     for note in summary.notes:
         yield Line()

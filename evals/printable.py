@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -44,3 +45,11 @@ def excerpt(text: str, *, about: Sequence[str], limit: int = 160) -> str:
             if position > limit // 2:
                 return "…" + shortened(text[position - limit // 3 :], limit=limit)
     return shortened(text, limit=limit)
+
+
+def exact_dollars(usd: float) -> str:
+    """`$0.0012`, `$0.000021`: at least four decimals, and as many as it takes to show two figures of a small amount."""
+    if usd >= 1:
+        return f"${usd:,.2f}"
+    decimals = 4 if usd <= 0 else max(4, min(12, 1 - math.floor(math.log10(usd))))
+    return f"${usd:.{decimals}f}"

@@ -63,6 +63,10 @@ class NoResponse(CannotNotify):
         return True
 
 
+class TooLargeAnswer(NoResponse):
+    """It answered, and with more than is read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One HTTP request. `repeatable`: sending it twice leaves what sending it once does, or the second is worth it.

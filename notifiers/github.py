@@ -125,7 +125,8 @@ def _standing_comment(api: Api, standing: Standing) -> Generator[Request, Respon
     if target.check_run or target.pull_request is None or (standing.is_waiting and standing.key != NO_JOB):
         return ()
     body = standing_text(standing, budget=COMMENT, marker=first_line(target.marker, standing.accepted_at))
-    kept = yield from keep_one(api, author=target.author, mac=target.marker, body=body, may_create=standing.needs_words)
+    may_create = standing.needs_words and standing.may_comment
+    kept = yield from keep_one(api, author=target.author, mac=target.marker, body=body, may_create=may_create)
     return kept.did
 
 

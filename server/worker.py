@@ -35,6 +35,7 @@ from server.services.acting import Acting, act
 from server.services.admission import Admission
 from server.services.claiming import GIVE_BACK_SECONDS, ClaimLoop
 from server.services.delivering import STOPPING_SECONDS
+from server.services.giving_up import give_up
 from server.services.handling import InboxLoop
 from server.services.limits import SharedLimits
 from server.services.outcome_signing import announce_key, signing_key
@@ -110,7 +111,7 @@ async def run_worker(settings: Settings, *, environ: Mapping[str, str], stop: as
     )
 
     acting = Acting(db=db, access=access, admission=Admission(db), wakeups=wakeups)
-    inbox = InboxLoop(db, functools.partial(act, acting))
+    inbox = InboxLoop(db, functools.partial(act, acting), give_up=functools.partial(give_up, db))
 
     async def claim() -> None:
         await wait_for_schema(db)

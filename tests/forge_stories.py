@@ -33,7 +33,7 @@ LONG_SUITE = SUITE.replace("input: hello", "input: hello\n  repeat: 100") + "".j
 )
 ZERO = "0" * 40
 ANN, BOB, EVE = ("ann", 5), ("bob", 6), ("eve", 66)  # may write, may triage, may nothing
-RECORDED = ("Codertocat", 21031067)  # who did what was recorded, and owns the repository
+RECORDED = {"Codertocat": (21031067, "admin"), "octocat": (5346, "write")}  # who did what was recorded
 
 
 def a_package(name: str, *, folder: str = "", text: str = "Greet politely.", suite: str = SUITE) -> dict[str, Content]:
@@ -257,7 +257,7 @@ def a_story(service: Service, forge: GitHubForge, *, tier: str = "plus") -> Stor
         forge.id, forge.installation_id, forge.name = number, number + 1, f"acme/prompts-{number}"
         forge.repository, forge.pulls, forge.faults = Repository(), {}, []
         forge.forget_reports()
-        forge.rights = {ANN[0]: (ANN[1], "write"), BOB[0]: (BOB[1], "read"), RECORDED[0]: (RECORDED[1], "admin")}
+        forge.rights = {ANN[0]: (ANN[1], "write"), BOB[0]: (BOB[1], "read"), **RECORDED}
         forge.log.clear()
         forge.violations.clear()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 org_option = click.option("--org", metavar="NAME", help="Of this organisation")
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
+
+# What is asked for at the keyboard, where the forge is one that is known here.
+TOKENS = {
+    "github": "A fine-grained token for this repository alone, of somebody who administers it, with contents and "
+    "metadata: read, pull requests and commit statuses: write.\nhttps://github.com/settings/personal-access-tokens/new",
+    "gitlab": "An access token of the project or group (its Settings, Access tokens): role Maintainer, scope api.",
+}
 
 
 @click.group("hook", short_help="Test a repository's changes by a webhook")
@@ -38,7 +46,7 @@ def add(
     The access token lets the service read the repository and report there. It is tried at once and kept encrypted. It
     is never an argument: other users of a machine see those.
     """
-    token = _read_token(token_stdin=token_stdin, no_token=no_token)
+    token = _read_token(forge, token_stdin=token_stdin, no_token=no_token)
     asked = {"forge": forge, "name": name, "plain_token": plain_token, **({"token": token} if token else {})}
     with opened(as_json=as_json) as (terminal, client):
         hook = client.add_hook(asked, account=org)
@@ -111,13 +119,18 @@ def _say_what_to_paste(terminal: Terminal, hook: Hook) -> None:
     if hook.content_type:
         terminal.say(f"   Content type:  {hook.content_type}")
     terminal.say(f"   Events:        {', '.join(hook.events)}")
+    if (urlsplit(hook.url).hostname or "") in ("localhost", "127.0.0.1", "::1"):
+        terminal.say(
+            "   ⚠️  This address is the service's own machine's: forges elsewhere cannot deliver there until its"
+        )
+        terminal.say("      operator sets PRPM_PUBLIC_URL.")
 
 
 def _moment(text: str | None) -> str:
     return f"{text[:16].replace('T', ' ')} UTC" if text else "now"
 
 
-def _read_token(*, token_stdin: bool, no_token: bool) -> str | None:
+def _read_token(forge: str, *, token_stdin: bool, no_token: bool) -> str | None:
     from cli.errors import InvalidUse
 
     if token_stdin and no_token:
@@ -131,6 +144,8 @@ def _read_token(*, token_stdin: bool, no_token: bool) -> str | None:
         return token
     if not sys.stdin.isatty():
         raise InvalidUse("Say --token-stdin and pipe the repository's access token in, or say --no-token.")
+    if forge in TOKENS:
+        click.echo(TOKENS[forge], err=True)
     answer: str = click.prompt(
         "Access token of the repository (empty for none)", hide_input=True, default="", show_default=False, err=True
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evals.outcome import Outcome, Row, Summary
-from evals.printable import printable_lines, shortened
+from evals.printable import exact_dollars, printable_lines, shortened
 from evals.types import AssertionResult
 
 SIGNS = {"passed": "✅", "failed": "❌", "error": "⚠️", "skipped": "⏭️"}
@@ -64,8 +64,8 @@ def answer(row: Row) -> list[str]:
 def about(outcome: Outcome) -> list[str]:
     """What people should know of the whole run, a line each.
 
-    What decided, who wrote the cases if nobody did, how far the judges agree with themselves, the suite's own figures
-    by model, and the run's notes.
+    What decided, who wrote the cases if nobody did, how far the judges agree with themselves, what a correct answer
+    cost, the suite's own figures by model, and the run's notes.
     """
     lines = [shortened(reason, limit=500) for reason in outcome.gate.reasons] if outcome.gate else []
     if outcome.provenance and outcome.provenance.generated_by:
@@ -74,12 +74,20 @@ def about(outcome: Outcome) -> list[str]:
     if summary.judge_agreement:
         agreement = summary.judge_agreement
         lines.append(f"Judge agrees with itself: {agreement.share:.1%} of {agreement.n} asked for again")
+    if summary.by_model and (costs := per_pass(summary)):
+        lines.append(f"A correct answer cost: {costs}")
     for model, metrics in (summary.derived_metrics or {}).items():
         named = ", ".join(f"{shortened(name, limit=100)} {value:g}" for name, value in metrics.items())
         if named:
             lines.append(f"Metrics of {shortened(model, limit=100)}: {named}")
     lines += [shortened(note, limit=1_000) for note in summary.notes or ()]
     return lines
+
+
+def per_pass(summary: Summary) -> str:
+    """`a $0.0012, b $0.000021`: what one passed trial cost, of models that cost anything and passed any."""
+    known = {model: found.cost_usd_per_pass for model, found in (summary.by_model or {}).items()}
+    return ", ".join(f"{shortened(model, limit=100)} {exact_dollars(usd)}" for model, usd in known.items() if usd)
 
 
 def figures(summary: Summary) -> str:

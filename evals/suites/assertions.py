@@ -199,17 +199,24 @@ class Assertions:
                 self._rendered(member, variables, (*draft.path, "assert", index))
                 for index, member in enumerate(draft.written.assertions)
             )
-            finished: Assertion | AssertionSet = msgspec.structs.replace(draft.written, assertions=members)
+            metric = self._metric(draft.written.metric, variables, draft.path)
+            finished: Assertion | AssertionSet = msgspec.structs.replace(
+                draft.written, assertions=members, metric=metric
+            )
         else:
             finished = self._rendered(draft.written, variables, draft.path)
         self._check(finished, draft.path)
         return finished
 
     def _rendered(self, written: Assertion, variables: Variables, path: Path) -> Assertion:
+        written = msgspec.structs.replace(written, metric=self._metric(written.metric, variables, path))
         if written.value is UNSET:
             return written
         value = self._renderer.value(written.value, variables, (*path, "value"))
         return msgspec.structs.replace(written, value=value)
+
+    def _metric(self, metric: str | None, variables: Variables, path: Path) -> str | None:
+        return metric if metric is None else self._renderer.text(metric, variables, (*path, "metric"))
 
     def _check(self, finished: Assertion | AssertionSet, path: Path) -> None:
         if isinstance(finished, AssertionSet):
@@ -237,6 +244,8 @@ def _runs_code(type_: str) -> bool:
 
 
 def _has_template(written: Assertion | AssertionSet) -> bool:
+    if written.metric is not None and has_template(written.metric):
+        return True
     if isinstance(written, AssertionSet):
         return any(map(_has_template, written.assertions))
     return written.value is not UNSET and has_template(written.value)

@@ -11,6 +11,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 BRANCH = "refs/heads/"
 COMMENT_CAUSE = "comment:"  # how the cause begins of what a comment asked for; its number follows
 DEFAULT_SUITE = "default"
+# By this begins the cause of a run of the service's own, where somebody with a token was first.
+OWN_CAUSE = "own:"
 
 # Checked by `faults_of`, in words that say what to send.
 COMMIT = (re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), "must be a commit's 40 or 64 hex digits in lower case")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -12,7 +13,7 @@ DeliveryState = Literal["received", "handled", "ignored", "invalid", "failed"]
 
 
 class ClaimedDelivery(Struct, frozen=True, kw_only=True):
-    """One that a handler has. `attempts` counts this one."""
+    """One that a handler has. `attempts` counts this one; `holder` is whose it is, "" where nobody knows."""
 
     id: int
     source: str
@@ -22,6 +23,19 @@ class ClaimedDelivery(Struct, frozen=True, kw_only=True):
     body: bytes
     attempts: int
     fence: int
+    holder: str = ""
+
+
+class Room(Struct, frozen=True, kw_only=True):
+    """What a handler has free and has: slots of each source that has fewer than all, and deliveries of each holder.
+
+    `full_holders` and `full_sources` get no more for now.
+    """
+
+    free: Mapping[str, int] = {}
+    has: Mapping[str, int] = {}
+    full_holders: tuple[str, ...] = ()
+    full_sources: tuple[str, ...] = ()
 
 
 class Ended(Struct, frozen=True):

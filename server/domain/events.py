@@ -24,11 +24,25 @@ class Repository(Struct, frozen=True, kw_only=True):
     default_branch: str = ""  # "" where the delivery does not say
 
 
+class NamedHead(Struct, frozen=True, kw_only=True):
+    """The commit that an event asks to be tested, as it says so. `ref` is a branch, or a tag with `refs/tags/`."""
+
+    sha: str
+    ref: str
+    pull_request: int | None = None
+    base_ref: str = ""
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """Base. `installation_id` is the App's, where it came through one; a name in a body, to be checked (W18)."""
 
     repository: Repository
     installation_id: int | None = None
+
+    @property
+    def head(self) -> NamedHead | None:
+        """What is shown on this commit, if the event never comes to be acted on; None: nothing."""
+        return None
 
 
 class ChangeProposed(Event, frozen=True, kw_only=True):
@@ -50,6 +64,11 @@ class ChangeProposed(Event, frozen=True, kw_only=True):
         return self.head_repository_id != self.repository.id
 
     @property
+    def head(self) -> NamedHead:
+        """Its own."""
+        return NamedHead(sha=self.head_sha, ref=self.head_ref, pull_request=self.number, base_ref=self.base_ref)
+
+    @property
     def cause(self) -> str:
         """What tells its run from others of this head: the same head for another branch is another run each time."""
         if self.action != "retargeted":
@@ -69,6 +88,11 @@ class BranchPushed(Event, frozen=True, kw_only=True):
         """Whether it is the branch that baselines come from."""
         return self.branch == self.repository.default_branch
 
+    @property
+    def head(self) -> NamedHead | None:
+        """Of the branch whose pushes are tested."""
+        return NamedHead(sha=self.after, ref=self.branch) if self.is_default else None
+
 
 class TagPushed(Event, frozen=True, kw_only=True):
     """A tag names this commit. `object_sha`: what the tag itself points to, its own object if it is annotated."""
@@ -76,6 +100,11 @@ class TagPushed(Event, frozen=True, kw_only=True):
     tag: str
     sha: str
     object_sha: str
+
+    @property
+    def head(self) -> NamedHead:
+        """What the tag names."""
+        return NamedHead(sha=self.sha, ref=f"refs/tags/{self.tag}")
 
 
 class CheckAskedAgain(Event, frozen=True, kw_only=True):

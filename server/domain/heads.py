@@ -23,12 +23,16 @@ class Said(Struct, frozen=True, kw_only=True):
 
 
 class TouchedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A suite of a package that a change touches. A job that is newer than what was said of it stands for it."""
+    """A suite of a package that a change touches: the job that the service itself submitted for it, or what is said.
+
+    Only that job counts: others of the same commit may have been sent by anybody's workflow, with rules of its own.
+    """
 
     package: str
     suite_name: str
     at: datetime  # when this was found
-    said: Said | None = None  # None: a job is there, or comes
+    job_id: UUID | None = None
+    said: Said | None = None  # with neither of them a job is to come
     is_untested: bool = False  # there would have been something to test
 
 
@@ -53,13 +57,12 @@ class Head(Struct, frozen=True):
 
 
 class PartJob(Struct, frozen=True, kw_only=True):
-    """The newest job of a part, as it is now."""
+    """The job of a part, as it is now."""
 
     id: UUID
     status: str
     conclusion: str | None
     error_code: str | None
-    created_at: datetime
     started_at: datetime | None
     tests_passed: int | None
     total_tests: int | None
@@ -127,7 +130,7 @@ def part_key(package: str, suite_name: str) -> str:
 
 
 def _parts(known: HeadOfChange | None, parts: Iterable[TouchedPart]) -> dict[str, TouchedPart]:
-    """What is said once more was said when it was said first: a job that came since stands for it."""
+    """What is found once more was found when it was found first."""
     before: Mapping[str, TouchedPart] = known.parts if known is not None else {}
     found = {part_key(part.package, part.suite_name): part for part in parts}
     return {key: before[key] if _is_same(before.get(key), part) else part for key, part in found.items()}

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 from server.domain.events import Repository
@@ -27,6 +28,11 @@ class Link(Struct, frozen=True, kw_only=True):
     installation_id: int | None
     hook_id: UUID | None
     reports: bool  # the service may write at the forge
+
+    @property
+    def holder(self) -> str:
+        """Names whose token reaches it: an installation's, a hook's, or the service's own."""
+        return msgspec.json.encode([self.forge, self.installation_id, self.hook_id]).decode()
 
 
 class Installation(Struct, frozen=True, kw_only=True):

@@ -29,15 +29,23 @@ Kind = Literal["file", "link", "submodule"]
 class CannotRead(Exception):
     """What was asked for cannot be had, now or ever; `str()` is a sentence for the check that people see.
 
-    `retryable`: later it may work, in `seconds` at the earliest. `status`: what the forge answered, where it did.
+    `retryable`: later it may work, in `seconds` at the earliest. `status`: what the forge answered, where it did;
+    `is_silence`: no answer came at all.
     """
 
     def __init__(
-        self, message: str, *, retryable: bool = False, seconds: float | None = None, status: int | None = None
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        seconds: float | None = None,
+        status: int | None = None,
+        is_silence: bool = False,
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.seconds = seconds
+        self.is_silence = is_silence
         self.status = status
 
     @property
@@ -80,7 +88,7 @@ class Touched(Struct, frozen=True):
 
 
 class Proposed(Struct, frozen=True, kw_only=True):
-    """A pull or merge request as it is at this moment."""
+    """A pull or merge request as it is at this moment. `at`: when it was changed last, by the forge's own clock."""
 
     number: int
     head_sha: str
@@ -90,6 +98,7 @@ class Proposed(Struct, frozen=True, kw_only=True):
     base_sha: str | None  # None where the forge has not found out yet
     is_open: bool
     is_draft: bool
+    at: datetime | None = None
 
 
 class OpenChange(Struct, frozen=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from notifiers import Request, Response
-from notifiers._http import CannotNotify, require_success
+from notifiers import NoResponse, Request, Response
+from notifiers._http import CannotNotify, TooLargeAnswer, require_success
 from server.forges import Asking, CannotRead
 
 
@@ -15,5 +15,10 @@ def ask(request: Request, *, doing: str, or_missing: bool = False) -> Asking[Res
             return response
         return require_success(response, doing=doing)
     except CannotNotify as error:
-        seconds, status = error.retry_after_seconds, error.status
-        raise CannotRead(error.message, retryable=error.retryable, seconds=seconds, status=status) from None
+        raise CannotRead(
+            error.message,
+            retryable=error.retryable,
+            seconds=error.retry_after_seconds,
+            status=error.status,
+            is_silence=isinstance(error, NoResponse) and not isinstance(error, TooLargeAnswer),
+        ) from None

@@ -21,6 +21,7 @@ from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
 from notifiers.github import GitHubTarget
 from server.domain.events import Repository
 from server.domain.missed import Sent
+from server.domain.moments import second
 from server.forges import (
     FORGES,
     AppKind,
@@ -53,7 +54,7 @@ TREE_BYTES = 32 * 2**20  # GitHub cuts trees at 100,000 entries or 7 MB
 PAGE_BYTES = 8 * 2**20
 PER_PAGE = 100
 MAX_NAME = 255  # characters of a delivery's id, as they are kept when it arrives
-READ_SECONDS = 30.0
+READ_SECONDS = 20.0  # three tries are over before an attempt of the inbox is
 MOST_FILE_PAGES = 30  # 3,000 files, which is where GitHub ends its list
 MOST_REPOSITORY_PAGES = 30  # of an installation that has more, the rest is linked when something happens there
 JWT_SECONDS = 540  # ten minutes are the most
@@ -287,6 +288,7 @@ def _proposed(body: Any, number: int) -> Proposed:
             base_sha=_text(body, "base", "sha"),
             is_open=member(body, "state") == "open",
             is_draft=member(body, "draft") is True,
+            at=second(member(body, "updated_at")),
         )
     except TypeError:
         raise _odd() from None

@@ -15,6 +15,7 @@ from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import USER_AGENT
 from notifiers.gitlab import GitLabTarget
+from server.domain.moments import second
 from server.forges import (
     FORGES,
     Asking,
@@ -38,7 +39,7 @@ API_PATH = "/api/v4"
 URL_SETTING = "GITLAB_URL"
 PAGE_BYTES = 16 * 2**20
 PER_PAGE = 100
-READ_SECONDS = 30.0
+READ_SECONDS = 20.0  # three tries are over before an attempt of the inbox is
 MOST_TREE_PAGES = 200  # 20,000 paths; a repository that has more is not looked through
 TAG_REF = "refs/tags/"
 DEVELOPER, MAINTAINER = 30, 40  # https://docs.gitlab.com/api/access_requests/#valid-access-levels
@@ -147,6 +148,7 @@ def _proposed(body: Any, number: int) -> Proposed:
         base_sha=base if isinstance(base, str) and base else None,
         is_open=member(body, "state") == "opened",
         is_draft=member(body, "draft") is True,
+        at=second(member(body, "updated_at")),
     )
 
 

@@ -126,7 +126,19 @@ class CatchUpLoop:
             delivery_id=f"missed:{link.repository_id}:{now.number}:{now.head_sha}",
             event=written.event,
             body=written.body,
+            holder=_holder(link),
         )
+
+
+def _holder(link: KeptLink) -> str:
+    """As deliveries that come in say whose they are."""
+    return f"{link.forge} {link.hook_id}" if link.hook_id is not None else f"{link.forge} {_place(link)}"
+
+
+def _place(link: KeptLink) -> str:
+    if link.installation_id is not None:
+        return f"installation {link.installation_id}"
+    return f"repository {link.repository_id}"
 
 
 def _event(link: KeptLink, change: OpenChange) -> ChangeProposed:

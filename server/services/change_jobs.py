@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,7 @@ from evals.types import Suite
 from server.domain.accounts import Credential
 from server.domain.baselines import Against
 from server.domain.change_heads import ChangeLine
-from server.domain.changes import DEFAULT_SUITE, Change
+from server.domain.changes import DEFAULT_SUITE, OWN_CAUSE, Change
 from server.domain.errors import NoSuite, NotAllowed, NotFound, QuotaExceeded, ServiceError
 from server.domain.events import LONGEST_CAUSE
 from server.domain.jobs import Cause, NewJob, SentSuite
@@ -39,7 +39,7 @@ LISTED: Final = 20  # lines of what is wrong
 NO_VERDICT: Final = (QuotaExceeded, NotAllowed, NotFound)
 NO_VERDICT_CODES: Final = frozenset({"invalid_models"})
 
-FOR_A_HEAD: Final = frozenset({"head", "own:head"})
+FOR_A_HEAD: Final = frozenset({"head", f"{OWN_CAUSE}head"})
 MOST_CAUSES: Final = 4  # head, own:head, back:, own:back:
 
 Told = Literal["neutral", "failure", "action_required"]
@@ -86,21 +86,28 @@ class NothingLeft(Exception):
     """Every case of the suite is judged by a model, which is not paid for here."""
 
 
+class Submitted(NamedTuple):
+    """The job of a package; not new where the same event had it before."""
+
+    job_id: UUID
+    is_new: bool
+
+
 async def submit_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
-) -> bool:
-    """Whether a job is new; False for one that the same event had before. Raises ServiceError, NothingLeft."""
+) -> Submitted:
+    """Raises ServiceError, NothingLeft."""
     change = order.change
     for _ in range(MOST_CAUSES):
         new = await _new_job(acting, link, msgspec.structs.replace(order, change=change), ready, models)
         submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
         if submission.job_id == new.id:
-            return True
+            return Submitted(new.id, is_new=True)
         cause = await _why_again(acting, new, change, submission.job_id)
         if cause is None:
-            return False
+            break
         change = msgspec.structs.replace(change, cause=cause[:LONGEST_CAUSE])
-    return False
+    return Submitted(submission.job_id, is_new=False)
 
 
 async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UUID) -> str | None:
@@ -111,7 +118,7 @@ async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UU
     had its job ended by that. One that is for another branch by now was compared with what the one before has.
     """
     if not await change_heads.was_submitted_here(acting.db, earlier_id):
-        return f"own:{change.cause}"
+        return f"{OWN_CAUSE}{change.cause}"
     if change.cause not in FOR_A_HEAD:
         return None
     earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), earlier_id)
@@ -125,7 +132,7 @@ async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UU
 
 async def upload_package(
     acting: Acting, link: Link, order: Order, ready: Ready, *, models: tuple[AnnouncedModel, ...]
-) -> bool:
+) -> Submitted:
     """As `submit_package`, for the published version that the manifest names, with its results uploaded."""
     after = ready.touched.after
     version = after.version if isinstance(after, Wanted) else None
@@ -135,7 +142,7 @@ async def upload_package(
     new = await new_job(request, _credential(link), key=None, models=models, cache_days=0)
     new = msgspec.structs.replace(new, report=await _told(acting, link, order, ready))
     submission = await submit_new(acting.db, acting.admission, acting.wakeups, new)
-    return submission.job_id == new.id
+    return Submitted(submission.job_id, is_new=submission.job_id == new.id)
 
 
 async def _new_job(

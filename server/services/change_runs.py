@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Literal
 
 from evals.errors import InvalidPackage
 from server.domain.changes import Change
@@ -22,6 +21,7 @@ from server.services.change_jobs import (
     Order,
     Ready,
     Report,
+    Submitted,
     listed,
     refusal,
     report_of,
@@ -37,7 +37,7 @@ from server.services.reporting import report_head, report_state, said_of
 from server.services.turns import turn_on
 from server.store import workers
 
-Result = Literal["run", "joined"] | Report
+Result = Submitted | Report
 
 
 async def run_change(
@@ -65,8 +65,7 @@ async def run_change(
         # Read once for all of them: what one submit finds the others find, too.
         models = await workers.read_models(acting.db)
         results = [await _run_or_tell(acting, reader, order, one, models) for one in prepared]
-        parts = [_part(said if isinstance(said, Report) else one) for one, said in zip(prepared, results, strict=True)]
-        await _tell_sum(acting, reader, order, parts)
+        await _tell_sum(acting, reader, order, [_part(*both) for both in zip(prepared, results, strict=True)])
     return Ended("handled", _in_words(results))
 
 
@@ -88,16 +87,19 @@ async def _tell_sum(
     await report_head(acting.db, reader.link, change, changed=changed)
 
 
-def _part(one: Ready | Report) -> TouchedPart:
+def _part(prepared: Ready | Report, result: Result | None = None) -> TouchedPart:
     at = datetime.now(UTC)
-    if isinstance(one, Ready):
-        return TouchedPart(package=one.touched.name, suite_name=one.touched.suite_name, at=at)
+    if isinstance(prepared, Ready) and not isinstance(result, Report):
+        job_id = result.job_id if result is not None else None
+        return TouchedPart(package=prepared.touched.name, suite_name=prepared.touched.suite_name, at=at, job_id=job_id)
+    report = result if isinstance(result, Report) else prepared
+    assert isinstance(report, Report), "what is ready has a job or a report"  # noqa: S101 -- for the type checker
     return TouchedPart(
-        package=one.package or "",
-        suite_name=one.suite_name,
+        package=report.package or "",
+        suite_name=report.suite_name,
         at=at,
-        said=said_of(one.state, one.title, one.summary),
-        is_untested=one.is_untested,
+        said=said_of(report.state, report.title, report.summary),
+        is_untested=report.is_untested,
     )
 
 
@@ -138,7 +140,7 @@ async def _run_or_tell(
     report = prepared
     if isinstance(prepared, Ready):
         try:
-            return "run" if await _submit(acting, reader, order, prepared, models) else "joined"
+            return await _submit(acting, reader, order, prepared, models)
         except Unavailable as error:
             raise TryLater(error.message) from None
         except NothingLeft:
@@ -153,7 +155,7 @@ async def _run_or_tell(
 
 async def _submit(
     acting: Acting, reader: Reader, order: Order, ready: Ready, models: tuple[AnnouncedModel, ...]
-) -> bool:
+) -> Submitted:
     if order.uploads:
         try:
             return await upload_package(acting, reader.link, order, ready, models=models)
@@ -201,7 +203,8 @@ async def tell(acting: Acting, reader: Reader, change: Change, report: Report) -
 
 def _in_words(results: Sequence[Result]) -> str:
     """Of an operator's interest: how many were submitted, and why others were not."""
-    run, joined = results.count("run"), results.count("joined")
+    submitted = [one.is_new for one in results if isinstance(one, Submitted)]
+    run, joined = submitted.count(True), submitted.count(False)
     words = [f"{run} {'job' if run == 1 else 'jobs'} submitted."] if run or not joined else []
     words += [f"{joined} known already."] if joined else []
     words += [f"{one.package}: {one.title}." for one in results if isinstance(one, Report)]

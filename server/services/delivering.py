@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -39,6 +40,7 @@ from server.services.notices import (
 from server.services.posting import SHORT_PATIENCE, post
 from server.services.public_addresses import INTERNET, Network
 from server.services.public_client import public_client
+from server.services.reporting import check_key
 from server.services.sealing import CannotOpen, Sealer
 from server.store import outbox
 from server.store.trouble import DATABASE_TROUBLE
@@ -73,13 +75,14 @@ ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
 class ForgeAddress(Struct, frozen=True, kw_only=True):
     """How a change's forge is told: by which notifier, as which target, at which `scheme://host[:port]`.
 
-    `holder` names whose token the target has.
+    `holder` names whose token the target has. `note_answer` is called when the forge took what it was told.
     """
 
     kind: str
     target: Any  # the notifier's own, with its token
     origin: str
     holder: str = ""
+    note_answer: Callable[[], None] = lambda: None
 
 
 class ToldChange(Struct, frozen=True, kw_only=True):
@@ -137,17 +140,17 @@ class Task(NamedTuple):
 
 
 class OutboxLoop:
-    """Delivers up to `slots` rows at once until it is cancelled."""
+    """Delivers up to `slots` rows at once until it is cancelled; of one account never more than it leaves free."""
 
     def __init__(
-        self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 8, lease_seconds: float = LEASE_SECONDS
+        self, db: asyncpg.Pool, outgoing: Outgoing, *, slots: int = 16, lease_seconds: float = LEASE_SECONDS
     ) -> None:
         self._db = db
         self._outgoing = outgoing
         self._slots = slots
         self._lease_seconds = lease_seconds
         self._nudged = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], UUID] = {}  # each with the account whose it is
 
     def nudge(self) -> None:
         """There may be something to tell: look now."""
@@ -175,11 +178,18 @@ class OutboxLoop:
             await self._stop()
 
     async def _claim(self) -> ClaimedNotification | None:
-        return await outbox.claim_notification(self._db, lease_seconds=self._lease_seconds)
+        return await outbox.claim_notification(
+            self._db, lease_seconds=self._lease_seconds, full_accounts=self._full_accounts()
+        )
+
+    def _full_accounts(self) -> list[UUID]:
+        """Those that have as many slots as are free: whose receivers are slow leaves some to others."""
+        free = self._slots - len(self._running)
+        return [account for account, count in Counter(self._running.values()).items() if count >= free]
 
     def _start(self, notification: ClaimedNotification) -> None:
         task = asyncio.create_task(self._deliver(notification), name=f"notification {notification.id}")
-        self._running.add(task)
+        self._running[task] = notification.account_id
         task.add_done_callback(self._ended)
 
     async def _deliver(self, notification: ClaimedNotification) -> None:
@@ -202,7 +212,7 @@ class OutboxLoop:
                 log.warning("lease not extended", notification=notification.id, reason=type(error).__name__)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("notification crashed", reason=type(error).__name__, exc_info=error)
         self.nudge()
@@ -264,11 +274,14 @@ async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
         return Receipt.quiet(task.quiet)
     async with public_client(allowed_origins=task.origins, network=outgoing.network) as client:
         try:
-            return await post(task.messages, client=client, patience=task.patience)
+            receipt = await post(task.messages, client=client, patience=task.patience)
         except CannotNotify as error:
             if task.address is None:
                 raise
             raise outgoing.forges.understand(task.address, error) from None
+        if task.address is not None:
+            task.address.note_answer()
+        return receipt
 
 
 async def _heal(db: asyncpg.Pool, notification: ClaimedNotification) -> None:
@@ -344,6 +357,10 @@ def _open(target: ReadTarget, outgoing: Outgoing, *, edits: bool) -> Any:
 async def _for_forge(db: asyncpg.Pool, job: ToldJob, outgoing: Outgoing) -> Task:
     """The job as it is now, whatever it was when the row was written."""
     assert job.change is not None, "a forge is told of changes alone"  # noqa: S101 -- the trigger sees to it
+    named = check_key(job.change, package=job.package_name, suite_name=job.suite_name)
+    if await outbox.follows_own_word(db, job.id, named):
+        # Whoever proposes a change may alter its workflow, which may submit what it likes of this very commit.
+        return Task(None, frozenset(), quiet="what the service itself found of this commit is what is told")
     marker = _sealer(outgoing).marker(job.change, package=job.package_name, suite_name=job.suite_name)
     told = ToldChange(account_id=job.account_id, change=job.change, settings=job.report)
     address = await outgoing.forges.address(told, marker=marker)

@@ -6,6 +6,7 @@ What is read is data: paths and bytes. Nothing is checked out, followed or run.
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Iterable
 from typing import Final, TypeVar
@@ -20,10 +21,49 @@ T = TypeVar("T")
 
 AT_ONCE: Final = 8
 MOST_BYTES: Final = 100_000_000  # of all contents for one event
+# What one event's files and lists may take; an attempt of the inbox has half as much again for the rest.
+FETCH_SECONDS: Final = 60.0
+# A forge may be slow for a while; after so many attempts the change is too large for it.
+TRIES_TO_FETCH: Final = 3
 
 
 class TooMuch(Exception):
     """The change is larger than what is looked through; `str()` is a sentence for people."""
+
+
+class Budget:
+    """The time that an event's files and lists may take in one attempt, from the first of them on; `tries` counts this
+    attempt."""
+
+    def __init__(self, *, tries: int = 1, seconds: float = FETCH_SECONDS) -> None:
+        self._tries = tries
+        self._seconds = seconds
+        self._until: float | None = None
+        self._has_answer = False
+
+    async def spend(self, asking: Awaitable[T]) -> T:
+        """The answer. Raises TryLater where the time is over, and TooMuch where it was more than once though the forge
+        answers."""
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
+        try:
+            async with asyncio.timeout(max(self._until - time.monotonic(), 0.0)):
+                found = await asking
+        except TimeoutError:
+            raise self._over() from None
+        self._has_answer = True
+        return found
+
+    def _over(self) -> TryLater | TooMuch:
+        if not self._has_answer:
+            return TryLater("The forge does not answer.")
+        if self._tries < TRIES_TO_FETCH:
+            return TryLater("The forge is slow, or the change is large.")
+        return TooMuch(
+            f"Its packages could not be read from the forge within {self._seconds:.0f} seconds, {self._tries} times. "
+            "Touch fewer or smaller packages at once, name fewer under `packages` in .prpm-testing.yml, or test them "
+            "in a workflow: there the files are at hand. A new push, or `/prpm test` in a comment, tries it again."
+        )
 
 
 class Commit:
@@ -59,8 +99,9 @@ class Commit:
 class Reader:
     """One repository for one event. Raises TryLater where the forge is away, and CannotRead for what cannot be had."""
 
-    def __init__(self, access: ForgeAccess, link: Link) -> None:
+    def __init__(self, access: ForgeAccess, link: Link, *, budget: Budget | None = None) -> None:
         self.link = link
+        self._budget = budget or Budget()
         self._access = access
         self._forge = FORGES[link.forge]
         self._place: Place | None = None
@@ -92,7 +133,7 @@ class Reader:
     async def commit(self, sha: str) -> Commit:
         """The commit's paths. Raises TooMuch for one that the forge does not list as a whole."""
         if sha not in self._commits:
-            tree = await self._ask(self._forge.tree(await self.place(), sha))
+            tree = await self._budget.spend(self._ask(self._forge.tree(await self.place(), sha)))
             if not tree.is_whole:
                 raise TooMuch(
                     "The repository has more files than its forge lists at once, so its packages cannot be found. "
@@ -109,9 +150,18 @@ class Reader:
         await asyncio.gather(*(self._fetch(entry) for entry in missing.values()))
         return {entry.path: self._contents[entry.sha] for entry in wanted}
 
+    def names_in(self, manifest: Entry) -> tuple[str, ...] | None:
+        """Which packages this manifest names, if anybody here has read it."""
+        return self._access.manifest_names.find(self.link.forge, self.link.repository.id, manifest.sha)
+
+    def note_names(self, manifest: Entry, names: tuple[str, ...]) -> None:
+        """It was read."""
+        self._access.manifest_names.note(self.link.forge, self.link.repository.id, manifest.sha, names)
+
     async def _fetch(self, entry: Entry) -> None:
         async with self._slots:
-            content = await self._ask(self._forge.blob(await self.place(), entry.sha, MAX_ARCHIVE_BYTES))
+            asking = self._ask(self._forge.blob(await self.place(), entry.sha, MAX_ARCHIVE_BYTES))
+            content = await self._budget.spend(asking)
         if entry.bytes < 0:
             self._spend(len(content))
         self._contents[entry.sha] = content
@@ -129,7 +179,7 @@ class Reader:
 
     async def _ask(self, asking: Asking[T]) -> T:
         try:
-            return await later(self._access.ask(asking))
+            return await later(self._access.ask_for(self.link, asking))
         except CannotRead as error:
             if error.is_elsewhere:
                 raise TryLater("The repository has another name by now, of which a delivery tells.") from None

@@ -1,11 +1,13 @@
 """Which packages a commit holds, which of them a change touches, and their files.
 
 Two commits of one package are compared by what names their contents, so that of a package that is as it was nothing is
-fetched but its manifest and its suite.
+fetched but its manifest and its suite. Of packages that a change does not touch only the names are read, once: two of
+one name have suites of different names, whichever of them is touched.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,10 +25,14 @@ from evals.listed_folder import ListedFolder, NeedsContents, package_folders
 from evals.manifests import MANIFEST, SUITE_PATHS, find_candidates, read_every_manifest
 from evals.narrowing import manifests_alone
 from server.domain.changes import DEFAULT_SUITE
+from server.forges import CannotRead, Entry
 from server.services.fetching import Commit, Reader, TooMuch
 from server.services.publishing import KeptSnapshot, keep_files
 
 MOST_PACKAGES: Final = 50  # a change that touches more is tested by hand
+# Folders whose manifests are read for their names alone. With more than that each suite is named by its folder.
+MOST_NAMED: Final = 200
+MOST_MANIFEST_BYTES: Final = 1_000_000
 AGENTS: Final = (".claude", "agents")
 AS_AGENT: Final = {"format": "claude", "subtype": "agent"}
 TESTED_BY_LAYOUT: Final = ("skill", "agent")  # without a prpm.json, of Claude's packages
@@ -77,23 +83,76 @@ async def find_touched(
 
     Raises TooMuch, TryLater, CannotRead.
     """
+    folders = tuple(folders)
+    differing = [folder for folder in folders if head.differs(base, below=folder)]
+    if not differing:
+        return ()
+    at_head = await _suites_at(reader, head, folders)
+    at_base = await _suites_at(reader, base, folders) if base is not None else at_head
     found: list[Touched] = []
-    names: set[str] = set()
-    for folder in folders:
-        if not head.differs(base, below=folder):
-            continue
+    for folder in differing:
         after = await _packages_in(reader, head, folder)
         before = await _packages_in(reader, base, folder) if base is not None else ()
         for name, was, now in _pairs(folder, before, after):
-            suite_name = DEFAULT_SUITE if name not in names else _suite_name(folder)
-            names.add(name)
-            found.append(Touched(name=name, suite_name=suite_name, before=was, after=now))
+            suites = at_head if isinstance(now, Wanted) or was is None else at_base
+            found.append(Touched(name=name, suite_name=suites.name_of(folder, name), before=was, after=now))
         if len(found) > MOST_PACKAGES:
             raise TooMuch(
                 f"The change touches more than {MOST_PACKAGES} packages. Name fewer under `packages` in "
                 ".prpm-testing.yml, or test them with `prpm test`."
             )
     return _with_moves(found)
+
+
+class _Suites(Struct, frozen=True):
+    """Names of suites at one commit. `first`: of each package's name the first folder that has it; None: too many."""
+
+    first: Mapping[str, str] | None
+
+    def name_of(self, folder: str, package: str) -> str:
+        """By the commit alone, whatever a change touches: the first package of a name has the default suite."""
+        if self.first is None:
+            return _suite_name(folder)
+        return DEFAULT_SUITE if self.first.get(package, folder) == folder else _suite_name(folder)
+
+
+async def _suites_at(reader: Reader, commit: Commit, folders: Sequence[str]) -> _Suites:
+    """The names of all packages in these folders at the commit. Raises TryLater."""
+    here = [folder for folder in folders if commit.below(folder)]
+    if len(here) > MOST_NAMED:
+        return _Suites(None)
+    if len(here) < 2:
+        return _Suites({})
+    found = await asyncio.gather(*(_names_in(reader, commit, folder) for folder in here))
+    first: dict[str, str] = {}
+    for folder, names in zip(here, found, strict=True):
+        for name in names:
+            first.setdefault(name, folder)
+    return _Suites(first)
+
+
+async def _names_in(reader: Reader, commit: Commit, folder: str) -> tuple[str, ...]:
+    """What the packages in the folder are called. One that cannot be read is called by its folder."""
+    manifest = commit.entries.get(_join(folder, MANIFEST))
+    if manifest is None:
+        kinds = _kinds_below(folder, commit)
+        return (_layout_name(folder, kinds),) if _is_by_layout(folder, kinds) else ()
+    known = reader.names_in(manifest)
+    if known is None:
+        known = await _read_names(reader, manifest)
+        reader.note_names(manifest, known)
+    return known or (_name_of(folder),)
+
+
+async def _read_names(reader: Reader, manifest: Entry) -> tuple[str, ...]:
+    """The names in a manifest; none in what is no manifest. Raises TryLater."""
+    if manifest.kind != "file" or manifest.bytes > MOST_MANIFEST_BYTES:
+        return ()
+    try:
+        content = (await reader.contents([manifest]))[manifest.path]
+        return tuple(one.name for one in read_every_manifest(content))
+    except (EngineError, CannotRead):
+        return ()
 
 
 def _with_moves(found: Sequence[Touched]) -> tuple[Touched, ...]:
@@ -108,7 +167,7 @@ def _with_moves(found: Sequence[Touched]) -> tuple[Touched, ...]:
         was = next((old for old in gone if one.before is None and _is_move(old, one)), None)
         if was is not None:
             gone.remove(was)
-        moved.append(one if was is None else msgspec.structs.replace(one, before=was.before, suite_name=DEFAULT_SUITE))
+        moved.append(one if was is None else msgspec.structs.replace(one, before=was.before))
     return (*moved, *gone)
 
 
@@ -191,9 +250,7 @@ async def _described(reader: Reader, commit: Commit, folder: str, kinds: Mapping
 
 
 async def _by_layout(reader: Reader, commit: Commit, folder: str, kinds: Mapping[str, str]) -> Wanted:
-    candidates = find_candidates(kinds)
-    named = candidates[0].name if len(candidates) == 1 else None
-    name = _plain_name(named) if named else _name_of(folder)
+    name = _layout_name(folder, kinds)
     return Wanted(
         folder=folder,
         name=name,
@@ -201,6 +258,12 @@ async def _by_layout(reader: Reader, commit: Commit, folder: str, kinds: Mapping
         files=await _named_contents(reader, commit, folder, kinds, None),
         manifest=None,
     )
+
+
+def _layout_name(folder: str, kinds: Mapping[str, str]) -> str:
+    candidates = find_candidates(kinds)
+    named = candidates[0].name if len(candidates) == 1 else None
+    return _plain_name(named) if named else _name_of(folder)
 
 
 async def _named_contents(

@@ -24,10 +24,12 @@ from server.domain.links import Link, Right
 from server.forges import FORGES, AppKind, Asking, CannotRead, Installed, Listed, Place
 from server.services.apps import AppBook
 from server.services.hooks import HOOK_TOKEN
+from server.services.manifest_names import ManifestNames
 from server.services.posting import post
 from server.services.public_addresses import INTERNET, Network
 from server.services.public_client import origin_of, public_client
 from server.services.sealing import CannotOpen, Sealer
+from server.services.silences import Silences
 from server.store import hooks
 
 T = TypeVar("T")
@@ -36,7 +38,10 @@ T = TypeVar("T")
 SPARE_SECONDS: Final = 300.0
 LONGEST_USE_SECONDS: Final = 3000.0
 MOST_TOKENS: Final = 2000
-CONNECTIONS: Final = 30
+SILENT: Final = "The forge did not answer lately, so it is left alone for a while."
+# More than all handlers can use at once: none waits for a connection that a silent forge holds.
+CONNECTIONS: Final = 400
+KEPT_CONNECTIONS: Final = 30
 DEFAULT_ACCOUNT: Final = "WEBHOOK_ACCOUNT"  # whose is what nobody linked, where the service is one account's
 
 # Where an API and its issuer have different hosts: https://docs.github.com/en/actions/reference/security/oidc
@@ -69,13 +74,15 @@ class ForgeAccess:
         self._db = db
         self.apps = apps or AppBook(db, settings=settings, sealer=sealer)
         self._settings = settings
+        self.manifest_names = ManifestNames()
+        self.silences = Silences()
         self._sealer = sealer
         self._issuers = issuers
         self._now = now
         # Where the operator's settings lead is the operator's choice, a private network as well.
         own = frozenset(origin_of(httpx.URL(forge.api_url(settings))) for forge in FORGES.values())
         self._client = public_client(
-            allowed_origins=allowed_origins | own, network=network, connections=CONNECTIONS, kept=CONNECTIONS
+            allowed_origins=allowed_origins | own, network=network, connections=CONNECTIONS, kept=KEPT_CONNECTIONS
         )
         self._tokens: OrderedDict[tuple[str, int, int, Right], _Kept] = OrderedDict()
         self._asking_for: dict[tuple[str, int, int, Right], asyncio.Lock] = {}
@@ -112,6 +119,27 @@ class ForgeAccess:
     async def ask(self, asking: Asking[T]) -> T:
         """What the forge says. Raises CannotRead."""
         return await post(asking, client=self._client)
+
+    def origin(self, forge: str) -> str:
+        """`scheme://host[:port]` of the forge's API."""
+        return origin_of(httpx.URL(self.api_url(forge)))
+
+    async def ask_for(self, link: Link, asking: Asking[T]) -> T:
+        """As `ask`, for one repository, whose silence is remembered: then it is not asked for a while."""
+        origin, holder = self.origin(link.forge), link.holder
+        if left := self.silences.left(origin, holder):
+            asking.close()
+            raise CannotRead(SILENT, retryable=True, seconds=left)
+        try:
+            found = await self.ask(asking)
+        except CannotRead as error:
+            if error.is_silence:
+                self.silences.note_silence(origin, holder)
+            else:
+                self.silences.note_answer(origin, holder)
+            raise
+        self.silences.note_answer(origin, holder)
+        return found
 
     async def place(self, link: Link, *, right: Right) -> Place:
         """The repository with a token for this and no more. Raises CannotRead."""

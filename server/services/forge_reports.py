@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import asyncpg
-import httpx
 import msgspec
 from msgspec import Struct
 
-from notifiers import CannotNotify
+from notifiers import CannotNotify, NoResponse
+from notifiers._http import TooLargeAnswer
 from server.domain.links import Link
 from server.forges import FORGES, CannotRead, Place, ReportTo
 from server.services.delivering import ForgeAddress, ToldChange
-from server.services.forge_access import ForgeAccess
+from server.services.forge_access import SILENT, ForgeAccess
 from server.services.linking import link_of_job
-from server.services.public_client import origin_of
 
 NOT_LINKED = (
     "The repository is not linked any more, its installation is suspended, or no token was given that may write there."
@@ -52,8 +52,9 @@ class ForgeReports:
         )
         if link is None:
             raise CannotNotify(NOT_LINKED)
-        holder = _holder(link)
-        self._require_free(holder)
+        holder = link.holder
+        origin = self._access.origin(link.forge)
+        self._require_free(origin, holder)
         try:
             place = await self._access.place(link, right="report")
             to = ReportTo(
@@ -66,10 +67,20 @@ class ForgeReports:
         except CannotRead as error:
             raise self._as_told(holder, error) from None
         target = FORGES[link.forge].report_to(place, to)
-        return ForgeAddress(kind=link.forge, target=target, origin=origin_of(httpx.URL(place.api_url)), holder=holder)
+        return ForgeAddress(
+            kind=link.forge,
+            target=target,
+            origin=origin,
+            holder=holder,
+            note_answer=partial(self._access.silences.note_answer, origin, holder),
+        )
 
     def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
         """What a refusal means here: a token may have ended before its time, a repository may have another name."""
+        if isinstance(error, NoResponse) and not isinstance(error, TooLargeAnswer):
+            self._access.silences.note_silence(address.origin, address.holder)
+        else:
+            address.note_answer()
         if error.retry_after_seconds is not None:
             self._hold(address.holder, error.retry_after_seconds)
         if error.status == 401 and (installation := _installation(address.holder)) is not None:
@@ -89,7 +100,9 @@ class ForgeReports:
         self._held_until[holder] = self._monotonic() + seconds
         _forget_oldest(self._held_until)
 
-    def _require_free(self, holder: str) -> None:
+    def _require_free(self, origin: str, holder: str) -> None:
+        if silent := self._access.silences.left(origin, holder):
+            raise CannotNotify(SILENT, retryable=True, retry_after_seconds=silent)
         left = self._held_until.get(holder, 0.0) - self._monotonic()
         if left > 0:
             raise CannotNotify("The forge asked for a pause.", retryable=True, retry_after_seconds=left, status=429)
@@ -108,11 +121,6 @@ class ForgeReports:
             return None
         app = await self._access.apps.find(link.forge)
         return app.app_id if app is not None else None
-
-
-def _holder(link: Link) -> str:
-    """Whose token it is: of an installation, of a hook, or the service's own."""
-    return msgspec.json.encode([link.forge, link.installation_id, link.hook_id]).decode()
 
 
 def _installation(holder: str) -> tuple[str, int] | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
 
 import asyncpg
 import structlog
 
-from server.domain.deliveries import ClaimedDelivery, Ended
+from server.domain.deliveries import ClaimedDelivery, Ended, Room
 from server.domain.events import Meaning, Ping, Uninteresting
 from server.services.delivery_ends import DeliveryEnds
 from server.store import deliveries
@@ -22,7 +23,8 @@ log = structlog.get_logger()
 LOOK_SECONDS = 1.0
 LEASE_SECONDS = 15.0  # renewed three times meanwhile; what a killed worker held is another's after that
 ATTEMPT_SECONDS = 90.0
-AT_ONCE = 20  # most of them wait for their forge
+AT_ONCE = 20  # of each source; most of them wait for their forge
+TELL_SECONDS = 10.0  # asks the database alone
 # More than a day in all: a forge that is away for a night has lost nothing.
 PAUSES_SECONDS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0)
 
@@ -36,12 +38,16 @@ class TryLater(Exception):
 
 
 Act = Callable[[Meaning, ClaimedDelivery], Awaitable[Ended]]
+GiveUp = Callable[[Meaning, ClaimedDelivery, str], Awaitable[None]]
 
 
 class InboxLoop:
-    """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater.
+    """Handles what is due, until cancelled. `act` does what an event asks for; it raises TryLater. `give_up` is told of
+    what failed to the end, and why.
 
-    Each delivery has a slot of its own, so that one whose forge is slow holds up no other.
+    Each delivery has a slot of its own, so that one whose forge is slow holds up no other. Each source has its own
+    slots, and of those one holder never has more than it leaves free: a forge that hangs, for one of its users or for
+    all of them, takes no slot from the others.
     """
 
     def __init__(
@@ -49,19 +55,21 @@ class InboxLoop:
         db: asyncpg.Pool,
         act: Act,
         *,
+        give_up: GiveUp | None = None,
         look_seconds: float = LOOK_SECONDS,
         attempt_seconds: float = ATTEMPT_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._db = db
         self._act = act
+        self._give_up = give_up
         self._look_seconds = look_seconds
         self._attempt_seconds = attempt_seconds
         self._lease_seconds = lease_seconds
         self._ends = DeliveryEnds(db)
         self._nudged = asyncio.Event()
         self._held: dict[asyncio.Task[None], ClaimedDelivery] = {}
-        self._is_full = False  # there may be more than there were slots
+        self._is_full = False  # something may be due for which there was no slot
 
     def nudge(self) -> None:
         """Look now. Safe to call at any time."""
@@ -74,7 +82,9 @@ class InboxLoop:
             while True:
                 self._nudged.clear()
                 try:
-                    await self._begin_due()
+                    # What is in front may be one holder's alone: those behind it are seen by the next look.
+                    while await self._begin_due():
+                        pass
                 except DATABASE_TROUBLE as error:
                     log.warning("deliveries not read", reason=type(error).__name__)
                 try:
@@ -98,12 +108,11 @@ class InboxLoop:
 
     async def _begin_due(self) -> list[asyncio.Task[None]]:
         """What is due has begun, as far as slots are free."""
-        free = AT_ONCE - len(self._held)
-        self._is_full = free <= 0
-        if self._is_full:
-            return []
-        claimed = await deliveries.claim_deliveries(self._db, most=free, lease_seconds=self._lease_seconds)
-        self._is_full = len(claimed) == free
+        room = room_of(self._held.values())
+        self._is_full = bool(room.full_holders or room.full_sources)
+        claimed = await deliveries.claim_deliveries(
+            self._db, most=AT_ONCE, lease_seconds=self._lease_seconds, room=room
+        )
         begun = []
         for one in claimed:
             task = asyncio.create_task(self._handle(one), name="delivery")
@@ -169,8 +178,36 @@ class InboxLoop:
 
     async def _put_off(self, delivery: ClaimedDelivery, reason: str, *, seconds: float | None = None) -> None:
         if delivery.attempts > len(PAUSES_SECONDS):
+            await self._tell_of_failure(delivery, reason)
             await self._ends.end(delivery, Ended("failed", reason))
             log.error("delivery failed", delivery=delivery.id, attempts=delivery.attempts)
             return
         pause = PAUSES_SECONDS[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, no secret
         await deliveries.put_off(self._db, delivery, seconds=max(pause, seconds or 0.0), reason=reason)
+
+    async def _tell_of_failure(self, delivery: ClaimedDelivery, reason: str) -> None:
+        """Before it ends, so that a worker that dies here leaves it to another."""
+        if self._give_up is None:
+            return
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                await self._give_up(SOURCES[delivery.source].read(delivery.event, delivery.body), delivery, reason)
+        except Exception as error:  # noqa: BLE001 - maybe the very defect that it failed by: it ends all the same
+            log.error("failed delivery not told", delivery=delivery.id, error=type(error).__name__)
+
+
+def room_of(held: Collection[ClaimedDelivery], *, slots: int = AT_ONCE) -> Room:
+    """What there is room for beside these, with so many slots for each source.
+
+    A holder gets another slot while it has fewer than its source has free: alone it has half of them, and who comes
+    next half of the rest.
+    """
+    of_source = Counter(one.source for one in held)
+    of_holder = Counter((one.source, one.holder) for one in held if one.holder)
+    free = {source: slots - count for source, count in of_source.items()}
+    return Room(
+        free=free,
+        has={holder: count for (_, holder), count in of_holder.items()},
+        full_holders=tuple(holder for (source, holder), count in of_holder.items() if count >= free[source]),
+        full_sources=tuple(source for source, left in free.items() if left <= 0),
+    )

@@ -6,11 +6,12 @@ How a job's own check stands is said by the notifiers (`ended_state`), here as t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from notifiers import Standing
+from notifiers._report import PARTS_ORDER
 from notifiers._standing import NO_JOB, WAITING, Part, ended_state
 from notifiers._text import counted
 from server.domain.changes import DEFAULT_SUITE, Change
@@ -53,8 +54,7 @@ class _Verdict(NamedTuple):
 def sum_up(head: Head, parts: Sequence[HeadPart], *, now: datetime, public_url: str | None) -> Sum:
     """How the commit stands. `parts` are all of the head's, as the jobs are at this moment."""
     changes = sorted(head.changes.values(), key=lambda one: one.at)
-    # A job may be part of two changes.
-    shown = list(dict.fromkeys(_shown(head, found, now=now, public_url=public_url) for found in parts))
+    shown = _worst(_shown(head, found, now=now, public_url=public_url) for found in parts)
     blocking = _blocking(changes)
     verdict = _verdict_of(blocking.said) if blocking and blocking.said else _of_parts(changes, shown)
     urls = {one.part.url for one in shown}
@@ -73,6 +73,12 @@ def sum_up(head: Head, parts: Sequence[HeadPart], *, now: datetime, public_url: 
     )
     looks = [one.again_seconds for one in shown if one.again_seconds is not None]
     return Sum(standing, (blocking or changes[-1]).change, min(looks, default=None))
+
+
+def _worst(shown: Iterable[_Shown]) -> list[_Shown]:
+    """A package that several changes touch once, as it stands in the one where it is worst."""
+    ordered = sorted(shown, key=lambda one: PARTS_ORDER.index(one.part.state), reverse=True)
+    return list({(one.part.package, one.part.suite): one for one in ordered}.values())
 
 
 def _blocking(changes: Sequence[HeadOfChange]) -> HeadOfChange | None:
@@ -130,7 +136,7 @@ def _of_good_states(passed: int, untested: int, packages: str, total: int) -> _V
 
 def _shown(head: Head, found: HeadPart, *, now: datetime, public_url: str | None) -> _Shown:
     part, job = head.changes[found.change].parts[found.part], found.job
-    if part.said is not None and (job is None or job.created_at < part.at):
+    if part.said is not None:
         return _Shown(_part(part, part.said.state, part.said.title), part.is_untested)
     if job is not None:
         url = f"{public_url}/jobs/{job.id}" if public_url else ""

@@ -16,7 +16,7 @@ from server.domain.links import Hook, KeptLink, Link, NewLink, NotLinked
 from server.forges import FORGES, CannotRead, Proven
 from server.services.forge_access import ForgeAccess
 from server.services.hooks import end_hook
-from server.services.link_records import ANOTHERS, end_links, keep_link
+from server.services.link_records import ANOTHERS, end_links, is_trusted_elsewhere, keep_link
 from server.store import hooks, links
 
 REMOVED = "The webhook was removed."
@@ -91,9 +91,10 @@ async def _with_token(
         name=proven.name,
         default_branch=proven.default_branch or repository.default_branch,
     )
-    return await keep_link(
-        db, NewLink(repository=found, account_id=hook.account_id, hook_id=hook.id, owner_id=proven.owner_id)
-    )
+    new = NewLink(repository=found, account_id=hook.account_id, hook_id=hook.id, owner_id=proven.owner_id)
+    if await is_trusted_elsewhere(db, new, issuer=access.issuer(hook.forge)):
+        raise NotLinked(ANOTHERS)
+    return await keep_link(db, new)
 
 
 async def _prove(access: ForgeAccess, hook: Hook, repository: Repository) -> Proven | None:

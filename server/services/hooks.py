@@ -23,9 +23,9 @@ from server.domain.errors import Conflict, InvalidRequest, NotFound, TooMany, Un
 from server.domain.events import Repository
 from server.domain.links import Hook, NewLink
 from server.forges import FORGES, Asking, CannotRead, Proven
-from server.services.link_records import end_links
+from server.services.link_records import end_links, is_trusted_elsewhere, link_repository
 from server.services.sealing import CannotOpen, Sealer
-from server.store import hooks, links
+from server.store import hooks
 from server.store.hooks import NewHook
 from server.webhooks import SOURCES, Proof, Secrets
 
@@ -46,6 +46,8 @@ class Asks(Protocol):
     """ForgeAccess, which is not imported here as it brings the HTTP client along."""
 
     def api_url(self, forge: str) -> str: ...
+
+    def issuer(self, forge: str) -> str | None: ...
 
     async def ask(self, asking: Asking[T]) -> T: ...
 
@@ -81,6 +83,8 @@ async def add_hook(
     sealer = _need_sealer(site.sealer)
     _check(forge, name, token, proof)
     proven = await _try_token(site, forge, name, token) if token is not None else None
+    if proven is not None and not proven.is_group:
+        await _need_free(site, account_id, forge, proven)
     hook_id = uuid4()
     kept = {setting: SOURCES[forge].make_secret(setting, secrets.token_bytes(32)) for setting in _settings(forge)}
     new = NewHook(
@@ -228,10 +232,25 @@ async def _need_person(access: Asks, forge: str, api_url: str, token: Secret) ->
         ) from None
 
 
+async def _need_free(site: Hooks, account_id: UUID, forge: str, proven: Proven) -> None:
+    """Raises Conflict where the repository's workflows act for another account: it is that one's."""
+    new = NewLink(repository=_found(forge, proven), account_id=account_id, owner_id=proven.owner_id)
+    if await is_trusted_elsewhere(site.db, new, issuer=site.reach().issuer(forge)):
+        raise Conflict(
+            "The workflows of this repository run for another account. End that first, or move it to this one: "
+            "`prpm trust add --replace`.",
+            code="repository_is_trusted",
+        )
+
+
+def _found(forge: str, proven: Proven) -> Repository:
+    return Repository(forge=forge, id=proven.id, name=proven.name, default_branch=proven.default_branch)
+
+
 async def _claim(db: asyncpg.Pool, new: NewHook, proven: Proven) -> bool:
     """The repository is the account's, by this token."""
-    repository = Repository(forge=new.forge, id=proven.id, name=proven.name, default_branch=proven.default_branch)
-    return await links.link_repository(
+    repository = _found(new.forge, proven)
+    return await link_repository(
         db, NewLink(repository=repository, account_id=new.account_id, hook_id=new.id, owner_id=proven.owner_id)
     )
 

@@ -18,7 +18,7 @@ from server.domain.events import LinkChanged, Repository
 from server.domain.links import Installation, NewLink, NotLinked
 from server.forges import FORGES, CannotRead, Installed
 from server.services.forge_access import ForgeAccess
-from server.services.link_records import end_links
+from server.services.link_records import end_links, link_repository
 from server.store import accounts, links
 
 log = structlog.get_logger()
@@ -111,7 +111,7 @@ async def link_repositories(db: asyncpg.Pool, access: ForgeAccess, installation:
             owner_id=owner_id,
             issuer=access.issuer(forge),
         )
-        if not await links.link_repository(db, new):
+        if not await link_repository(db, new):
             log.warning("repository is another account's", forge=forge, repository=repository.id)
     if listed.is_whole:
         had = await links.list_installation_links(db, forge=forge, installation_id=installation.installation_id)

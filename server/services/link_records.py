@@ -16,9 +16,32 @@ log = structlog.get_logger()
 ANOTHERS = "This repository is linked to another account. One account can have it; the other ends its link first."
 
 
+async def link_repository(db: asyncpg.Pool, new: NewLink) -> bool:
+    """Whether the repository is the account's now; False: it is another's, or linked by something better."""
+    linked = await links.link_and_trust(db, new)
+    for account_id in linked.untrusted:
+        log.warning(
+            "trust ended", forge=new.repository.forge, repository=new.repository.id, account=str(account_id),
+            linked_to=str(new.account_id),
+        )  # fmt: skip
+    return linked.is_theirs
+
+
+async def is_trusted_elsewhere(db: asyncpg.Pool, new: NewLink, *, issuer: str | None) -> bool:
+    """Whether the workflows of the repository, as its owner has it now, act for another account than this.
+
+    False where it is not sure whose tokens they show: numbers mean nothing at another server.
+    """
+    if issuer is None or new.owner_id is None:
+        return False
+    return await links.is_trusted_elsewhere(
+        db, issuer=issuer, repository_id=new.repository.id, account_id=new.account_id, owner_id=new.owner_id
+    )
+
+
 async def keep_link(db: asyncpg.Pool, new: NewLink) -> Link:
     """The link as it is kept from now on. Raises NotLinked where the repository is another account's."""
-    is_theirs = await links.link_repository(db, new)
+    is_theirs = await link_repository(db, new)
     kept = await links.read_link(db, forge=new.repository.forge, repository_id=new.repository.id)
     if not is_theirs or kept is None:
         raise NotLinked(ANOTHERS)

@@ -25,7 +25,7 @@ from server.services.installations import (
     read_default_account,
 )
 from server.services.link_records import end_links, keep_link
-from server.store import links
+from server.store import hooks, links
 
 NOBODYS = "No account is linked to this repository."
 NOT_INSTALLED = "The App is not installed in this repository."
@@ -52,6 +52,21 @@ async def find_link(
         return await _by_app_or_settings(db, access, repository, installation_id)
     except CannotRead as error:
         raise TryLater(str(error), seconds=error.seconds) from None
+
+
+async def known_link(
+    db: asyncpg.Pool, repository: Repository, *, installation_id: int | None, hook_id: UUID | None
+) -> Link | None:
+    """As `find_link`, by our own record alone, for when the forge cannot be asked. None where that does not fit."""
+    kept = await links.read_link(db, forge=repository.forge, repository_id=repository.id)
+    if kept is None or kept.is_suspended:
+        return None
+    if hook_id is None:
+        return kept.as_link() if kept.hook_id is None and kept.installation_id == installation_id else None
+    hook = await hooks.read_hook(db, hook_id)
+    fits = hook is not None and hook.account_id == kept.account_id and hook.forge == kept.forge
+    is_its_own = hook is not None and (kept.hook_id == hook_id or hook.place_id == repository.id)
+    return kept.as_link() if fits and is_its_own else None
 
 
 async def link_of_job(db: asyncpg.Pool, *, forge: str, repository_id: int, account_id: UUID) -> Link | None:

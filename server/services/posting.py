@@ -9,7 +9,7 @@ from typing import TypeVar
 import httpx
 
 from notifiers import NoResponse, Request, Response
-from notifiers._http import Patience, pause_before_retry
+from notifiers._http import Patience, TooLargeAnswer, pause_before_retry
 
 Result = TypeVar("Result")
 
@@ -93,7 +93,7 @@ async def _send(request: Request, client: httpx.AsyncClient) -> Response:
             pieces.append(piece)
             size += len(piece)
             if size > request.max_answer_bytes:
-                raise NoResponse(f"{request.origin} answered more than {request.max_answer_bytes:,} bytes.")
+                raise TooLargeAnswer(f"{request.origin} answered more than {request.max_answer_bytes:,} bytes.")
         return Response(
             status=answer.status_code,
             headers={name.lower(): value for name, value in answer.headers.items()},

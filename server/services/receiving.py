@@ -81,6 +81,7 @@ async def receive(
         event=_text(named.event),
         body=delivery.body,
         in_seconds=in_seconds,
+        holder=whose if hook_id is not None or about else "",
     )
     log.info("delivery kept" if is_new else "delivery known", source=source, delivery_event=_text(named.event)[:60])
     return Receipt(is_new)

@@ -19,7 +19,7 @@ from evals.suites import parse_suite_value, suite_digest
 from evals.types import Framework
 from server.domain.accounts import Credential, Usage
 from server.domain.baselines import Against, Baseline, BaseSnapshot, GateRule, MinScore
-from server.domain.changes import DEFAULT_SUITE, SUITE_NAME, Change, faults_of, plain_change
+from server.domain.changes import DEFAULT_SUITE, OWN_CAUSE, SUITE_NAME, Change, faults_of, plain_change
 from server.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -119,6 +119,7 @@ async def submit(
     """
     key = f"key:{idempotency_key}" if idempotency_key is not None else None
     try:
+        _check_cause(request)
         new = await new_job(request, credential, key=key, models=models, cache_days=cache_days)
         new = await with_cases(db, new, request.cases or ())
         await check_against(db, new)
@@ -342,6 +343,13 @@ def _check_plugins(asked: Sequence[str], framework: Framework, chosen: Sequence[
     if details:
         listed = ", ".join(sorted(known)) or "none; the operator names them in PRPM_PLUGINS"
         raise InvalidRequest(f"{details[0]}. Usable plugins: {listed}.", code="unknown_plugin", details=details)
+
+
+def _check_cause(request: RunRequest) -> None:
+    """The service names its own runs by words that no token may send, so that nobody takes their place."""
+    if request.change is not None and request.change.cause.startswith(OWN_CAUSE):
+        words = f"change.cause: {OWN_CAUSE} is how the service names its own runs; send another word"
+        raise InvalidRequest(f"{words}.", code="invalid_change", details=[words])
 
 
 def _check_change(request: RunRequest) -> None:

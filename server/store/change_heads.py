@@ -14,9 +14,29 @@ from server.store.queries import read_queries
 SQL = read_queries("change_heads")
 
 
-async def record_head(db: asyncpg.Pool, line: ChangeLine, head_sha: str, *, made_at: datetime | None) -> None:
-    """The line's head now, since `made_at` by the forge's clock. Approvals of its other heads are over."""
-    await db.execute(SQL["record_head"], *line, head_sha, made_at)
+async def record_head(
+    db: asyncpg.Pool,
+    line: ChangeLine,
+    head_sha: str,
+    *,
+    made_at: datetime | None,
+    shown_at: datetime | None = None,
+    base_sha: str | None = None,
+) -> bool:
+    """The line's head now, since `made_at` by the forge's clock. Approvals of its other heads are over.
+
+    `shown_at`: the forge's own time of the word that says so, where it is of this very moment. True for a head that
+    nobody told of before.
+    """
+    return await db.fetchval(SQL["record_head"], *line, head_sha, made_at, shown_at, base_sha) is True
+
+
+async def was_replaced(db: asyncpg.Pool, line: ChangeLine, head_sha: str, *, at: datetime, seen_seconds: float) -> bool:
+    """Whether the line was shown with another head after it was shown with this one, `at` by the forge's clock.
+
+    False as well where nobody looked at the line for so many seconds: then it is time for a look.
+    """
+    return await db.fetchval(SQL["was_replaced"], *line, head_sha, at, seen_seconds) is True
 
 
 async def approve_head(
@@ -35,6 +55,12 @@ async def end_approvals(db: asyncpg.Pool, line: ChangeLine) -> None:
 async def read_approval(db: asyncpg.Pool, line: ChangeLine, head_sha: str) -> str | None:
     """What approved exactly this head."""
     found: str | None = await db.fetchval(SQL["read_approval"], *line, head_sha)
+    return found
+
+
+async def read_base(db: asyncpg.Pool, line: ChangeLine, head_sha: str) -> str | None:
+    """What the head was compared with when it came; None for nothing, and where nobody knows."""
+    found: str | None = await db.fetchval(SQL["read_base"], *line, head_sha)
     return found
 
 
@@ -66,6 +92,12 @@ async def read_tested(
     """What the account's job of this commit tested; None for any other job."""
     row = await db.fetchrow(SQL["read_tested"], account_id, job_id, forge, repository_id, head_sha)
     return Tested(**row) if row else None
+
+
+async def has_job(db: asyncpg.Pool, *, account_id: UUID, forge: str, repository_id: int, head_sha: str) -> bool:
+    """Whether the account tested the commit lately, or does so."""
+    found: bool = await db.fetchval(SQL["has_job"], account_id, forge, repository_id, head_sha)
+    return found
 
 
 async def was_submitted_here(db: asyncpg.Pool, job_id: UUID) -> bool:

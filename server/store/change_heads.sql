@@ -1,16 +1,28 @@
 -- Heads of changes, their approvals, and turns.
 
 -- name: record_head
--- The line has this head now. What approved another one is over; a newer word about this one moves its time on.
--- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 made_at or NULL for now
+-- The line has this head now. What approved another one is over; a newer word about this one moves its times on.
+-- True: nobody told of this head before.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 made_at or NULL for now, $6 shown_at or NULL, $7 base_sha or NULL
 WITH others AS (
   UPDATE change_heads SET approval = NULL, approved_by = NULL, approved_at = NULL
   WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha <> $4 AND approval IS NOT NULL
 )
-INSERT INTO change_heads AS h (forge, repository_id, line, head_sha, made_at)
-VALUES ($1, $2, $3, $4, COALESCE($5, NOW()))
+INSERT INTO change_heads AS h (forge, repository_id, line, head_sha, made_at, shown_at, base_sha)
+VALUES ($1, $2, $3, $4, COALESCE($5, NOW()), $6, $7)
 ON CONFLICT (forge, repository_id, line, head_sha) DO UPDATE
-SET made_at = GREATEST(h.made_at, COALESCE($5, h.made_at)), seen_at = NOW();
+SET made_at = GREATEST(h.made_at, COALESCE($5, h.made_at)), shown_at = GREATEST(h.shown_at, EXCLUDED.shown_at),
+  base_sha = COALESCE(h.base_sha, EXCLUDED.base_sha), seen_at = NOW()
+RETURNING xmax = 0;
+
+-- name: was_replaced
+-- Whether the forge showed another head of the line later than it showed this one, and was looked at just now, so that
+-- nothing newer than that is missed. Two words of one second tell nothing. The heads of one line, by the primary key.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha, $5 when it was shown, $6 seconds that "just now" lasts
+SELECT COALESCE(
+  BOOL_OR(head_sha <> $4 AND shown_at > $5) AND MAX(seen_at) > NOW() - MAKE_INTERVAL(secs => $6), FALSE
+)
+FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3;
 
 -- name: approve_head
 -- Approved, unless this head came no earlier than what approves it, or is not known, or another one came since: a head
@@ -36,6 +48,11 @@ WHERE forge = $1 AND repository_id = $2 AND line = $3 AND approval IS NOT NULL;
 -- What approved this head; NULL or no row: nothing.
 -- $1 forge, $2 repository_id, $3 line, $4 head_sha
 SELECT approval FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha = $4;
+
+-- name: read_base
+-- What this head was compared with when it came; NULL or no row: with nothing, or nobody knows.
+-- $1 forge, $2 repository_id, $3 line, $4 head_sha
+SELECT base_sha FROM change_heads WHERE forge = $1 AND repository_id = $2 AND line = $3 AND head_sha = $4;
 
 -- name: lines_of_commit
 -- The lines that the commit is or was a head of, the latest first, by change_heads_commit.
@@ -64,6 +81,16 @@ SELECT p.name AS package, j.suite_name
 FROM test_jobs j JOIN packages p ON p.id = j.package_id
 WHERE j.id = $2 AND j.user_id = $1 AND j.change ->> 'forge' = $3
   AND (j.change ->> 'repository_id')::BIGINT = $4 AND j.change ->> 'head_sha' = $5;
+
+-- name: has_job
+-- Whether the account had a job of this commit in the last eight days, which is longer than a delivery is tried. By its
+-- jobs of that time.
+-- $1 account, $2 forge, $3 repository_id, $4 head_sha
+SELECT EXISTS (
+  SELECT FROM test_jobs
+  WHERE user_id = $1 AND created_at > NOW() - INTERVAL '8 days' AND change ->> 'forge' = $2
+    AND (change ->> 'repository_id')::BIGINT = $3 AND change ->> 'head_sha' = $4
+);
 
 -- name: was_submitted_here
 -- Whether the service itself submitted the job, which alone says how it is reported. By the primary key.

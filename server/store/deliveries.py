@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from server.domain.deliveries import ClaimedDelivery, DeliveryState, Ended, ListedDelivery
+from server.domain.deliveries import ClaimedDelivery, DeliveryState, Ended, ListedDelivery, Room
 from server.store.queries import read_queries
 
 SQL = read_queries("deliveries")
@@ -22,14 +22,26 @@ async def keep_delivery(
     event: str,
     body: bytes,
     in_seconds: float = 0.0,
+    holder: str = "",
 ) -> bool:
     """Kept, to be handled in so many seconds. False: it was there already, and is not to be acted on again."""
-    return await db.fetchval(SQL["keep_delivery"], source, hook_id, delivery_id, event, body, in_seconds) is True
+    found = await db.fetchval(SQL["keep_delivery"], source, hook_id, delivery_id, event, body, in_seconds, holder)
+    return found is True
 
 
-async def claim_deliveries(db: asyncpg.Pool, *, most: int, lease_seconds: float) -> list[ClaimedDelivery]:
-    """Deliveries that are due, ours for that time."""
-    return [ClaimedDelivery(**row) for row in await db.fetch(SQL["claim_deliveries"], most, lease_seconds)]
+async def claim_deliveries(
+    db: asyncpg.Pool, *, most: int, lease_seconds: float, room: Room | None = None
+) -> list[ClaimedDelivery]:
+    """Up to so many deliveries that are due and that there is room for, ours for that time.
+
+    Not always all: where some of one holder's were left, a further claim finds what is behind them.
+    """
+    room = room or Room()
+    rows = await db.fetch(
+        SQL["claim_deliveries"], most, lease_seconds, list(room.free), list(room.free.values()), list(room.has),
+        list(room.has.values()), room.full_holders, room.full_sources,
+    )  # fmt: skip
+    return [ClaimedDelivery(**row) for row in rows]
 
 
 async def end_deliveries(db: asyncpg.Pool, ends: Sequence[tuple[ClaimedDelivery, Ended]]) -> set[int]:

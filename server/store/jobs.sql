@@ -176,7 +176,7 @@ WITH sent AS MATERIALIZED (
 ), head AS (
   -- What came before in this line is ended after the commit, or by a sweep.
   INSERT INTO new_heads (job_id, user_id, change_line)
-  SELECT r.job_id, r.account_id, r.change_line FROM admitted r WHERE r.change ->> 'cause' = 'head'
+  SELECT r.job_id, r.account_id, r.change_line FROM admitted r WHERE r.change ->> 'cause' IN ('head', 'own:head')
 ), charge AS (
   INSERT INTO user_test_usage AS u (user_id, month, test_runs_count)
   SELECT r.account_id, r.month, CASE WHEN r.cached_from IS NULL THEN 1 ELSE 0 END FROM admitted r ORDER BY r.account_id
@@ -463,7 +463,8 @@ SELECT id FROM ended UNION ALL SELECT id FROM asked;
 
 -- name: supersede_jobs
 -- What waits or runs for an older head than its line's newest is over: queued -> failed, and a running one is marked,
--- and its worker ends it. The run is given back unless a trial had a verdict. Only a job whose cause is `head` is newer.
+-- and its worker ends it. The run is given back unless a trial had a verdict. Only a job whose cause is `head` is newer; of
+-- the service's own jobs (with a `report`) only another of its own, as a token may name any commit.
 -- New heads by their primary key; whoever sees to one now is passed by, and has the line. A line's jobs by
 -- test_jobs_lines, locked in one order, so that two of these never wait for each other in a circle.
 -- $1 new heads at most, $2 error_message
@@ -476,13 +477,15 @@ WITH heads AS (
   SELECT j.id, newest.id AS newest_id,
     EXISTS (SELECT FROM trials t WHERE t.job_id = j.id AND t.state IN ('passed', 'failed')) AS has_verdict
   FROM lines
+  CROSS JOIN (VALUES (TRUE), (FALSE)) AS service (is_own)
   CROSS JOIN LATERAL (
     SELECT n.id, n.created_at, n.change ->> 'head_sha' AS head_sha FROM test_jobs n
-    WHERE n.user_id = lines.user_id AND n.change_line = lines.change_line AND n.change ->> 'cause' = 'head'
+    WHERE n.user_id = lines.user_id AND n.change_line = lines.change_line
+      AND n.change ->> 'cause' IN ('head', 'own:head') AND (n.report IS NOT NULL OR NOT service.is_own)
     ORDER BY n.created_at DESC, n.id DESC LIMIT 1
   ) newest
   JOIN test_jobs j ON j.user_id = lines.user_id AND j.change_line = lines.change_line
-  WHERE j.status IN ('queued', 'running') AND j.superseded_by IS NULL
+  WHERE j.status IN ('queued', 'running') AND j.superseded_by IS NULL AND (j.report IS NOT NULL) = service.is_own
     AND (j.created_at, j.id) < (newest.created_at, newest.id) AND j.change ->> 'head_sha' <> newest.head_sha
   ORDER BY j.id
   FOR NO KEY UPDATE OF j

@@ -37,15 +37,48 @@ async def list_installation_links(db: asyncpg.Pool, *, forge: str, installation_
     return {row["repository_id"] for row in await db.fetch(SQL["list_installation_links"], forge, installation_id)}
 
 
+class Linked(NamedTuple):
+    """`is_theirs` False: it is another account's, or linked by something better. `untrusted`: whose trust has ended."""
+
+    is_theirs: bool
+    untrusted: tuple[UUID, ...] = ()
+
+
 async def link_repository(db: asyncpg.Pool, new: NewLink) -> bool:
-    """Linked. False: it is another account's, or linked by something better. Safe to call twice."""
+    """As `link_and_trust`, for who does not ask whose trust ended."""
+    return (await link_and_trust(db, new)).is_theirs
+
+
+async def link_and_trust(db: asyncpg.Pool, new: NewLink) -> Linked:
+    """Linked, and trusted where an issuer is named; whoever else was is trusted no more. Safe to call twice."""
     repository = new.repository
-    found = await db.fetchval(
-        SQL["link_repository"],
-        repository.forge, repository.id, new.account_id, new.installation_id, new.hook_id, new.owner_id,
-        repository.name, repository.default_branch, new.reports, new.issuer,
-    )  # fmt: skip
-    return found is not None
+    async with db.acquire() as connection, connection.transaction():
+        found = await connection.fetchval(
+            SQL["link_repository"],
+            repository.forge, repository.id, new.account_id, new.installation_id, new.hook_id, new.owner_id,
+            repository.name, repository.default_branch, new.reports,
+        )  # fmt: skip
+        if found is None or new.issuer is None or new.owner_id is None:
+            return Linked(found is not None)
+        ended = await connection.fetch(SQL["end_others_trust"], new.issuer, repository.id, new.account_id)
+        await connection.execute(
+            SQL["trust_link"],
+            new.account_id,
+            new.issuer,
+            repository.forge,
+            repository.id,
+            new.owner_id,
+            repository.name,
+        )
+        return Linked(True, tuple(row["account_id"] for row in ended))
+
+
+async def is_trusted_elsewhere(
+    db: asyncpg.Pool, *, issuer: str, repository_id: int, account_id: UUID, owner_id: int
+) -> bool:
+    """Whether another account's runs are what the repository's workflows start."""
+    found: bool = await db.fetchval(SQL["is_trusted_elsewhere"], issuer, repository_id, account_id, owner_id)
+    return found
 
 
 async def rename_repository(db: asyncpg.Pool, *, forge: str, repository_id: int, name: str) -> None:

@@ -28,10 +28,10 @@ SELECT repository_id FROM linked_repositories WHERE forge = $1 AND installation_
 
 -- name: link_repository
 -- ended -> linked, or new; what is linked stays the account's, and an App's link is not turned into a hook's. An App,
--- which the owner installs, takes over from a hook. With it comes who reports, and a trust where an issuer is named.
+-- which the owner installs, takes over from a hook. With it comes who reports.
 -- No row: the repository is another account's, or linked better.
 -- $1 forge, $2 repository_id, $3 account_id, $4 installation_id, $5 hook_id, $6 owner_id, $7 name, $8 default_branch,
--- $9 reports, $10 issuer or NULL
+-- $9 reports
 WITH linked AS (
   INSERT INTO linked_repositories AS r
     (forge, repository_id, account_id, installation_id, hook_id, owner_id, name, default_branch, reports)
@@ -55,13 +55,30 @@ WITH linked AS (
 ), unreported AS (
   DELETE FROM reported_repositories d USING linked l
   WHERE NOT $9 AND d.forge = l.forge AND d.repository_id = l.repository_id
-), trusted AS (
-  INSERT INTO trusted_repositories (account_id, issuer, forge, repository_id, owner_id, repository, scopes, proof)
-  SELECT account_id, $10, forge, repository_id, $6, $7, '{run}', 'installation' FROM linked
-  WHERE $10::TEXT IS NOT NULL AND $6::BIGINT IS NOT NULL
-  ON CONFLICT (issuer, repository_id) DO NOTHING
 )
 SELECT account_id FROM linked;
+
+-- name: end_others_trust
+-- A repository is one account's: where the App links it, nobody else's workflows' tokens are given any more, and those
+-- that were end with their trust, whatever it came from. By the unique index of issuers and ids.
+-- $1 issuer, $2 repository_id, $3 account_id
+DELETE FROM trusted_repositories WHERE issuer = $1 AND repository_id = $2 AND account_id <> $3
+RETURNING account_id;
+
+-- name: trust_link
+-- The trust that comes with a link; one that the account has stays as it is.
+-- $1 account_id, $2 issuer, $3 forge, $4 repository_id, $5 owner_id, $6 name
+INSERT INTO trusted_repositories (account_id, issuer, forge, repository_id, owner_id, repository, scopes, proof)
+VALUES ($1, $2, $3, $4, $5, $6, '{run}', 'installation')
+ON CONFLICT (issuer, repository_id) DO NOTHING;
+
+-- name: is_trusted_elsewhere
+-- Whether the workflows of a repository of this owner act for another account. By the unique index of issuers and ids.
+-- $1 issuer, $2 repository_id, $3 account_id, $4 owner_id
+SELECT EXISTS (
+  SELECT FROM trusted_repositories t JOIN users a ON a.id = t.account_id
+  WHERE t.issuer = $1 AND t.repository_id = $2 AND t.account_id <> $3 AND t.owner_id = $4 AND a.is_active
+);
 
 -- name: rename_repository
 -- Its latest name, for people and addresses.

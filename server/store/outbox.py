@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -27,9 +27,11 @@ from server.store.queries import read_queries
 SQL = read_queries("outbox")
 
 
-async def claim_notification(db: asyncpg.Pool, *, lease_seconds: float) -> ClaimedNotification | None:
-    """The next that is due; None when none is."""
-    row = await db.fetchrow(SQL["claim_notification"], lease_seconds)
+async def claim_notification(
+    db: asyncpg.Pool, *, lease_seconds: float, full_accounts: Sequence[UUID] = ()
+) -> ClaimedNotification | None:
+    """The next that is due, of none of these accounts; None when none is."""
+    row = await db.fetchrow(SQL["claim_notification"], lease_seconds, full_accounts)
     return ClaimedNotification(**dict(row)) if row else None
 
 
@@ -130,6 +132,12 @@ async def tell_again(db: asyncpg.Pool, notification: ClaimedNotification) -> boo
 async def look_again(db: asyncpg.Pool, *, most: int) -> int:
     """How many that were settled are pending from now on."""
     return len(await db.fetch(SQL["look_again"], most))
+
+
+async def follows_own_word(db: asyncpg.Pool, job_id: UUID, dedupe_key: str) -> bool:
+    """Whether somebody with a token submitted the job after the service itself had submitted one of the same commit, or
+    had said under this key that it fails."""
+    return await db.fetchval(SQL["follows_own_word"], job_id, dedupe_key) is True
 
 
 async def report_state(db: asyncpg.Pool, *, dedupe_key: str, account_id: UUID, facts: str) -> bool:

@@ -2,8 +2,9 @@
 
 -- name: claim_notification
 -- The next that is due, held by us for a while. The pending lanes are walked by their index, one look each, so that what
--- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by.
--- $1 lease seconds
+-- waits behind a lane's head is never read; a head that another worker holds or has just settled is passed by, and so
+-- are those of accounts that have enough slots.
+-- $1 lease seconds, $2 accounts that get none
 WITH RECURSIVE lanes AS (
   (SELECT o.lane FROM outbox o WHERE o.state = 'pending' ORDER BY o.lane LIMIT 1)
   UNION ALL
@@ -12,12 +13,13 @@ WITH RECURSIVE lanes AS (
 ), heads AS (
   SELECT head.id, head.next_at
   FROM lanes l CROSS JOIN LATERAL (
-    SELECT o.id, o.next_at, o.lease_until, o.target_id FROM outbox o WHERE o.state = 'pending' AND o.lane = l.lane
+    SELECT o.id, o.next_at, o.lease_until, o.target_id, o.account_id FROM outbox o WHERE o.state = 'pending' AND o.lane = l.lane
     ORDER BY o.id LIMIT 1
   ) head
   LEFT JOIN notify_targets t ON t.id = head.target_id
   WHERE head.next_at <= CLOCK_TIMESTAMP() AND (head.lease_until IS NULL OR head.lease_until < CLOCK_TIMESTAMP())
     AND (t.hold_until IS NULL OR t.hold_until <= CLOCK_TIMESTAMP())
+    AND head.account_id <> ALL($2::UUID[])
 )
 UPDATE outbox SET lease_until = CLOCK_TIMESTAMP() + MAKE_INTERVAL(secs => $1), fence = NEXTVAL('delivery_fence'),
   attempts = attempts + 1
@@ -149,6 +151,21 @@ ON CONFLICT (dedupe_key) DO UPDATE SET facts = EXCLUDED.facts, account_id = EXCL
 WHERE o.facts - 'at' IS DISTINCT FROM EXCLUDED.facts - 'at'
 RETURNING id;
 
+-- name: follows_own_word
+-- Whether a token submitted the job of this line and commit after the service itself, which alone says how it is reported,
+-- or after it had said that the package fails. By the primary key, test_jobs_lines and the unique key.
+-- $1 job id, $2 dedupe_key of the state
+SELECT EXISTS (
+  SELECT FROM test_jobs own
+  WHERE own.user_id = j.user_id AND own.change_line = j.change_line AND own.created_at < j.created_at
+    AND own.report IS NOT NULL AND own.change ->> 'head_sha' = j.change ->> 'head_sha'
+) OR EXISTS (
+  SELECT FROM outbox said
+  WHERE said.dedupe_key = $2 AND said.account_id = j.user_id AND said.facts ->> 'state' = 'failure'
+    AND (said.facts ->> 'at')::TIMESTAMPTZ < j.created_at
+)
+FROM test_jobs j WHERE j.id = $1 AND j.report IS NULL;
+
 -- name: lock_head
 -- The row of a commit's sum, which is the caller's until its transaction ends. One that was not there knows nothing yet.
 -- $1 account, $2 JSON of domain.changes.Change
@@ -182,11 +199,12 @@ FROM heads h WHERE o.id = h.id
 RETURNING o.id;
 
 -- name: read_head_parts
--- The packages of a commit's sum, each with the newest job that its line has of this commit, and whether the change has a
--- newer head. By test_jobs_lines, and the line's rows of change_heads.
+-- The packages of a commit's sum, each with the job that was submitted for it, and whether the change has a newer head. By
+-- the jobs' primary key, and the line's rows of change_heads.
 -- $1 account, $2 JSON of domain.heads.Head
-SELECT c.key AS change, p.key AS part, j.id, j.status, j.conclusion, j.error_code, j.created_at, j.started_at,
-  j.tests_passed, j.total_tests, EXISTS (
+SELECT c.key AS change, p.key AS part, j.id, j.status, j.conclusion, j.error_code, j.started_at,
+  (j.results::JSONB ->> 'tests_passed')::INT AS tests_passed, (j.results::JSONB ->> 'total_tests')::INT AS total_tests,
+  EXISTS (
     SELECT FROM change_heads mine JOIN change_heads newer USING (forge, repository_id, line)
     WHERE mine.forge = c.value -> 'change' ->> 'forge'
       AND mine.repository_id = (c.value -> 'change' ->> 'repository_id')::BIGINT
@@ -197,27 +215,18 @@ SELECT c.key AS change, p.key AS part, j.id, j.status, j.conclusion, j.error_cod
   ) AS has_newer
 FROM JSONB_EACH($2::JSONB -> 'changes') c
 CROSS JOIN LATERAL JSONB_EACH(c.value -> 'parts') p
-LEFT JOIN LATERAL (
-  SELECT t.id, t.status, t.conclusion, t.error_code, t.created_at, t.started_at,
-    (t.results::JSONB ->> 'tests_passed')::INT AS tests_passed, (t.results::JSONB ->> 'total_tests')::INT AS total_tests
-  FROM test_jobs t
-  WHERE t.user_id = $1
-    AND t.change_line = change_line(c.value -> 'change', p.value ->> 'package', p.value ->> 'suite_name')
-    AND t.change ->> 'head_sha' = c.value -> 'change' ->> 'head_sha'
-    -- Another branch has other rules. Who does not say which means the one that it is for.
-    AND COALESCE(t.change ->> 'base_ref', c.value -> 'change' ->> 'base_ref')
-      IS NOT DISTINCT FROM c.value -> 'change' ->> 'base_ref'
-  ORDER BY t.created_at DESC, t.id DESC LIMIT 1
-) j ON TRUE
+LEFT JOIN test_jobs j ON j.id = (p.value ->> 'job_id')::UUID AND j.user_id = $1
 ORDER BY c.key, p.key;
 
 -- name: has_job_since
--- Whether a job stands for the check of a state since it was said. By the index of lines.
+-- Whether a job stands for the check of a state since it was said; for one that fails, only the service's own. By the index
+-- of lines.
 -- $1 account, $2 JSON of domain.reporting.CheckState, $3 since
 SELECT EXISTS (
   SELECT FROM test_jobs j WHERE j.user_id = $1
     AND j.change_line = change_line($2::JSONB -> 'change', $2::JSONB ->> 'package', $2::JSONB ->> 'suite_name')
     AND j.change ->> 'head_sha' = $2::JSONB -> 'change' ->> 'head_sha' AND j.created_at >= $3
+    AND (j.report IS NOT NULL OR $2::JSONB ->> 'state' <> 'failure')
 );
 
 -- name: stop_target

@@ -845,8 +845,9 @@ CREATE TABLE head_news (
   head TEXT NOT NULL                    -- by head_key()
 );
 
--- What the forge shows of a job is no longer true, nor what it shows of its commit. One row a job, that is pending again with each change: who tells it
--- reads the job as it is then. What the forge asked to wait for is still waited for. By primary key and unique key.
+-- What the forge shows of a job is no longer true, nor what it shows of its commit. One row a job, that is pending again
+-- with each change: who tells it reads the job as it is then. What the forge asked to wait for is still waited for. By
+-- primary key and unique key.
 CREATE FUNCTION report_job(job test_jobs) RETURNS VOID AS $$
   WITH reported AS (
     SELECT FROM reported_repositories r
@@ -1015,6 +1016,7 @@ CREATE TABLE deliveries (
   next_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   lease_until TIMESTAMPTZ,          -- a handler has it until then
   fence BIGINT,                     -- of the latest handler; an older one may not write
+  holder TEXT NOT NULL DEFAULT '',  -- whose it is, so that one webhook, installation or project never has all slots
   UNIQUE NULLS NOT DISTINCT (source, hook_id, delivery_id)
 );
 -- Serves the handlers: what is due, the oldest first.
@@ -1035,6 +1037,8 @@ CREATE TABLE change_heads (
   approval TEXT,                        -- what approved it: 'comment:7' or 'label:7'; the next head clears it
   approved_by TEXT,                     -- for people
   approved_at TIMESTAMPTZ,
+  shown_at TIMESTAMPTZ,                 -- the forge's own time of the last word that showed it as the head; NULL: not told
+  base_sha TEXT,                        -- what it was compared with when it came, of a branch
   PRIMARY KEY (forge, repository_id, line, head_sha),
   CHECK ((approval IS NULL) = (approved_by IS NULL) AND (approval IS NULL) = (approved_at IS NULL))
 );

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
@@ -16,6 +15,7 @@ from msgspec import Meta, Struct
 
 from evals.plugins import Registry
 from server.domain.events import ChangeProposed, Meaning
+from server.domain.moments import moment as moment
 
 Payload = TypeVar("Payload")
 
@@ -113,15 +113,6 @@ def decode(body: bytes, kind: type[Payload]) -> Payload:
         raise InvalidDelivery("The payload is not valid JSON.") from None
     except RecursionError:
         raise InvalidDelivery("The payload is nested too deeply.") from None
-
-
-def moment(text: str | None) -> datetime | None:
-    """A forge's time, in UTC where it names no zone; None for what is none."""
-    try:
-        found = datetime.fromisoformat((text or "").removesuffix(" UTC"))
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def peek(body: bytes, kind: type[Payload]) -> Payload | None:

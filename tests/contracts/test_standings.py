@@ -27,11 +27,11 @@ def a_standing(**changes: Any) -> Standing:
     return Standing(**usual | changes)
 
 
-def show(name: str, server: Any, standing: Standing, *, tries: int = 1) -> Any:
+def show(name: str, server: Any, standing: Standing, *, tries: int = 1, mode: str = "changes") -> Any:
     platform = importlib.import_module(f"tests.standins.notifiers.{name}")
     stand = NOTIFIERS[name].stand
     assert stand is not None
-    target = platform.target_for(server, "changes")
+    target = platform.target_for(server, mode)
     return drive(stand(standing, target), send=opener(), patience=Patience(tries=tries), sleep=lambda _: None)
 
 
@@ -65,6 +65,21 @@ def test_standing__of_all_packages_needs_no_name_of_one(platform):
 
     assert show(name, server, a_standing(package=None)).did
 
+    assert server.violations == []
+
+
+@pytest.mark.parametrize("mode", ["changes", "never"])  # at GitHub, with checks and without
+def test_standing__that_others_say_in_comments_makes_none_and_keeps_true_what_is_there(platform, mode: str):
+    name, server = platform
+    visible = importlib.import_module(f"tests.standins.notifiers.{name}").visible
+
+    show(name, server, a_standing(state="failure", may_comment=False), mode=mode)
+    assert visible(server) == []
+    show(name, server, a_standing(state="action_required"), mode=mode)
+    asked = len(visible(server))
+    show(name, server, a_standing(state="failure", title="Ended so", may_comment=False), mode=mode)
+
+    assert [len(visible(server)), sum("Ended so" in one for one in visible(server))] == [asked, asked]
     assert server.violations == []
 
 

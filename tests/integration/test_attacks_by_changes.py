@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from evals.archives import pack
-from tests.forge_stories import SECRET, SUITE, Story, a_package, a_story
+from tests.forge_stories import LONG_SUITE, SECRET, SUITE, Story, a_package, a_story
 from tests.service import Service, finished_job
 from tests.standins.github_app import PRIVATE_KEY
 from tests.standins.github_forge import GitHubForge
@@ -109,24 +111,81 @@ def test_gate__a_job_that_a_workflow_submitted_first_is_not_taken_for_the_servic
         assert story.ended(story.tell_of(head, action="reopened")) == ("handled", "1 known already.")
 
 
+def test_gate__what_a_workflow_submits_later_takes_no_checks_place(story: Story):
+    base = story.commit(a_package("one", suite=TWO_CASES), branch="main")
+    head = story.commit({"prpm.test.yaml": SUITE.encode()}, on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(1)
+    assert story.check(head, "prpm / one / default")[0] == "failure"
+    comments, runs = story.forge.reported.ours(pull=12), len(story.forge.reported.check_runs)
+
+    submitted_by_a_workflow(story, head, cause="another-attempt")
+
+    assert story.check(head, "prpm / one / default")[0] == "failure"
+    assert story.check(head)[0] == "failure"
+    assert story.forge.reported.ours(pull=12) == comments
+    assert len(story.forge.reported.check_runs) == runs
+
+
+def test_gate__tests_that_were_removed_stay_removed_whatever_a_workflow_submits(story: Story):
+    base = story.commit(a_package("one"), branch="main")
+    head = story.commit({"prpm.test.yaml": None}, on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    assert story.check(head, "prpm / one / default")[:2] == ("failure", "The tests were removed")
+
+    submitted_by_a_workflow(story, head, cause="head")
+
+    assert story.check(head, "prpm / one / default")[:2] == ("failure", "The tests were removed")
+    assert story.check(head)[0] == "failure"
+
+
+def test_supersede__Q15_a_token_that_names_a_newer_commit_ends_no_run_of_the_services_own(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one", suite=LONG_SUITE), on=base)
+    story.propose(head, base)
+    story.forge.repository.branches["main"] = story.commit({".prpm-testing.yml": b"models: [slow]"}, on=base)
+    story.ended(story.tell_of(head, action="opened"))
+
+    submitted_by_a_workflow(story, "f" * 40, cause="head")
+
+    ours, _ = story.jobs()
+    assert (ours["superseded_by"], ours["error_code"], ours["status"]) == (None, None, "running")
+    # A newer commit of the change does, and of what a token submitted as well.
+    newer = story.commit({"prompt.md": b"Other."}, on=head)
+    story.propose(newer, base)
+    story.ended(story.tell_of(newer))
+    assert story.jobs()[0]["superseded_by"] == story.jobs()[2]["id"]
+    story.ended(story.comment("/prpm cancel"))
+
+
+def test_submit__the_words_for_the_services_own_runs_are_not_a_tokens(story: Story):
+    base = story.commit(a_package("one"), branch="main")
+    answer = story.account.client.post("/api/v1/test-jobs/run", json=a_run(story, base, cause="own:head"))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_change")
+    assert story.jobs() == []
+
+
 def submitted_by_a_workflow(story: Story, head: str, *, cause: str) -> str:
-    files = {path: content for path, content in a_package("one").items() if isinstance(content, bytes)}
-    client = story.account.client
-    kept = client.post(
-        "/api/v1/package-snapshots", content=pack(files), headers={"Content-Type": "application/gzip"}
-    ).json()
-    change = {
-        "forge": "github", "repository": story.forge.name, "repository_id": story.forge.id, "ref": "feature",
-        "head_sha": head, "pull_request": 12, "base_ref": "main", "cause": cause,
-    }  # fmt: skip
-    answer = client.post(
-        "/api/v1/test-jobs/run",
-        json={"snapshot_id": kept["snapshot_id"], "change": change, "gate": "never"},
-    )
+    answer = story.account.client.post("/api/v1/test-jobs/run", json=a_run(story, head, cause=cause))
     assert answer.status_code == 202, answer.text
     job_id: str = answer.json()["job_id"]
     finished_job(story.account, job_id)
     return job_id
+
+
+def a_run(story: Story, head: str, *, cause: str) -> dict[str, Any]:
+    """Package `one`, with one case that passes, in the name of a commit."""
+    files = {path: content for path, content in a_package("one").items() if isinstance(content, bytes)}
+    headers = {"Content-Type": "application/gzip"}
+    kept = story.account.client.post("/api/v1/package-snapshots", content=pack(files), headers=headers).json()
+    change = {
+        "forge": "github", "repository": story.forge.name, "repository_id": story.forge.id, "ref": "feature",
+        "head_sha": head, "pull_request": 12, "base_ref": "main", "cause": cause,
+    }  # fmt: skip
+    return {"snapshot_id": kept["snapshot_id"], "change": change, "gate": "never"}
 
 
 def test_logs__L2_L8_after_a_whole_story_hold_no_token_key_or_text(story: Story):

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
 
-from server.domain.deliveries import ClaimedDelivery, Ended
+from server.domain.deliveries import ClaimedDelivery, Ended, Room
 from server.domain.events import Meaning
-from server.services.handling import PAUSES_SECONDS, InboxLoop, TryLater
+from server.services.handling import AT_ONCE, PAUSES_SECONDS, InboxLoop, TryLater, room_of
 from server.services.retention import Keep, clean_up
 from server.store import deliveries
+from tests.links import a_delivery
 from tests.webhooks import a_payload, encoded
 
 BODY = encoded(a_payload("github/pull_request.opened"))
+GITLAB_BODY = encoded(a_payload("gitlab/merge_request"))
+NO_ROOM_TAKEN = (["github"], [10], ["github installation 1"], [1], ["github installation 2"], ["gitlab"])
 
 
-async def keep(db: asyncpg.Pool, name: str, *, body: bytes = BODY, source: str = "github") -> bool:
+async def keep(db: asyncpg.Pool, name: str, *, body: bytes = BODY, source: str = "github", holder: str = "") -> bool:
     return await deliveries.keep_delivery(
-        db, source=source, hook_id=None, delivery_id=name, event="pull_request", body=body
+        db, source=source, hook_id=None, delivery_id=name, event="pull_request", body=body, holder=holder
     )
 
 
@@ -187,7 +191,9 @@ async def test_deliveries__due_ones_are_found_by_an_index(db: asyncpg.Pool):
     await keep(db, "due")
     await db.execute("ANALYZE deliveries")
 
-    plan = "\n".join(row[0] for row in await db.fetch("EXPLAIN " + deliveries.SQL["claim_deliveries"], 10, 60.0))
+    plan = "\n".join(
+        row[0] for row in await db.fetch("EXPLAIN " + deliveries.SQL["claim_deliveries"], 10, 60.0, *NO_ROOM_TAKEN)
+    )
 
     assert "deliveries_due" in plan
     assert "Seq Scan" not in plan
@@ -224,6 +230,88 @@ async def test_inbox__one_whose_forge_is_slow_holds_up_no_other(db: asyncpg.Pool
     await run_until(InboxLoop(db, act, look_seconds=0.05), others_are_handled)
 
     assert (await the(db, "slow"))["state"] == "received"
+
+
+def hanging_for(*holders: str):
+    """Handles at once, but for these, whose forge never answers."""
+
+    async def act(meaning: Meaning, delivery: ClaimedDelivery) -> Ended:
+        if delivery.holder in holders:
+            await asyncio.sleep(600)
+        return Ended("handled", "Done.")
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("source", "body"), [("github", BODY), ("gitlab", GITLAB_BODY)], ids=["the same forge", "another forge"]
+)
+async def test_inbox__a_forge_that_hangs_for_one_holds_up_nobody_else(db: asyncpg.Pool, source: str, body: bytes):
+    """A hundred deliveries of one whose forge accepts and never answers; another one's comes a moment later."""
+    for number in range(100):
+        await keep(db, str(number), holder="github installation 1")
+
+    async def all_slots_it_gets_are_taken() -> bool:
+        return await db.fetchval("SELECT COUNT(*) FROM deliveries WHERE lease_until IS NOT NULL") >= AT_ONCE // 2
+
+    async def other_is_handled() -> bool:
+        if await all_slots_it_gets_are_taken() and not asked:
+            await keep(db, "other", body=body, source=source, holder=f"{source} installation 2")
+            asked.append(time.monotonic())
+            loop.nudge()
+        return await db.fetchval("SELECT COUNT(*) FROM deliveries WHERE state = 'handled'") == 1
+
+    asked: list[float] = []
+    loop = InboxLoop(db, hanging_for("github installation 1"))
+    await run_until(loop, other_is_handled)
+
+    assert time.monotonic() - asked[0] < 2
+    assert (await the(db, "other"))["state"] == "handled"
+    # What was not begun has lost nothing.
+    tried = await db.fetchval("SELECT COUNT(*) FROM deliveries WHERE attempts > 0 AND state = 'received'")
+    assert tried <= AT_ONCE // 2
+
+
+async def test_inbox__several_that_hang_leave_a_slot_for_the_next(db: asyncpg.Pool):
+    hanging = [f"github installation {number}" for number in range(4)]
+    for holder in hanging:
+        for number in range(30):
+            await keep(db, f"{holder} {number}", holder=holder)
+    await keep(db, "other", holder="github installation 9")
+
+    async def other_is_handled() -> bool:
+        return (await the(db, "other"))["state"] == "handled"
+
+    await run_until(InboxLoop(db, hanging_for(*hanging)), other_is_handled)
+
+
+async def test_inbox__a_forge_that_hangs_for_all_takes_no_slot_of_another_forge(db: asyncpg.Pool):
+    hanging = [f"gitlab project {number}" for number in range(100)]
+    for holder in hanging:
+        await keep(db, holder, body=GITLAB_BODY, source="gitlab", holder=holder)
+    for number in range(30):
+        await keep(db, str(number), holder="github installation 1")
+
+    async def others_are_handled() -> bool:
+        return await db.fetchval("SELECT COUNT(*) FROM deliveries WHERE state = 'handled'") == 30
+
+    await run_until(InboxLoop(db, hanging_for(*hanging)), others_are_handled)
+
+    assert await db.fetchval("SELECT COUNT(*) FROM deliveries WHERE lease_until IS NOT NULL") <= AT_ONCE
+
+
+def test_room__who_is_alone_has_half_and_the_next_half_of_the_rest():
+    held = [a_delivery(holder="github a")] * 10
+    assert room_of(held, slots=20) == Room(
+        free={"github": 10}, has={"github a": 10}, full_holders=("github a",), full_sources=()
+    )
+
+    held += [a_delivery(holder="github b")] * 5
+    assert room_of(held, slots=20).full_holders == ("github a", "github b")
+
+    held += [a_delivery(holder="")] * 5
+    assert room_of(held, slots=20).full_sources == ("github",)
+    assert room_of([], slots=20) == Room()
 
 
 async def test_inbox__what_is_held_when_it_stops_is_another_ones_at_once(db: asyncpg.Pool):

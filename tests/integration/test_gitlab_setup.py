@@ -12,6 +12,7 @@ import pytest
 
 from server.store.migrations import migrate
 from tests.conftest import _execute, with_database
+from tests.integration.test_hooks_over_http import prpm
 from tests.integration.test_pages import is_inert, log_in, session_of
 from tests.service import Account, Service, in_loop, start_service
 from tests.standins.gitlab_forge import GitLabForge
@@ -83,6 +84,16 @@ def test_page__keeps_what_was_filled_in_but_the_token(service: Service):
     assert 'value="acme/&#34;prompts&#34;"' in again
     assert 'name="plain_token" value="yes" checked' in again
     assert "glpat-wrong" not in again
+
+
+def test_values__of_a_service_that_only_its_own_machine_reaches_say_so(service: Service, gitlab: GitLabForge):
+    alice, bob = service.an_account(), service.an_account()
+
+    page = Person(service, alice).send(name="some/local", account=alice.username)
+    command = prpm(bob, service, "hook", "add", "gitlab", "some/local", "--no-token")
+
+    assert ("cannot deliver there" in page.text, "SSL verification" in page.text) == (True, False)
+    assert "cannot deliver there" in command.stdout + command.stderr
 
 
 def test_account_page__lists_the_webhook_and_whether_it_delivered(service: Service, gitlab: GitLabForge):

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from evals.models import Secret
 from server.domain.errors import Conflict, InvalidRequest, Unavailable
@@ -211,6 +212,51 @@ async def test_claim__a_repository_is_one_accounts_and_the_owners_app_wins(
         await found_by(db, access, first)
     app = Repository(forge="github", id=NUMBER, name="acme/prompts")
     assert (await find_link(db, access, app, installation_id=4001, hook_id=None)).account_id == other
+
+
+async def trusted_for(db: asyncpg.Pool, account: UUID, *, forge: str, issuer: str, owner_id: int) -> None:
+    await db.execute(
+        "INSERT INTO trusted_repositories"
+        " (account_id, issuer, forge, repository_id, owner_id, repository, scopes, proof)"
+        " VALUES ($1, $2, $3, $4, $5, 'acme/prompts', '{run}', 'ann')",
+        account, issuer, forge, NUMBER, owner_id,
+    )  # fmt: skip
+
+
+async def test_claim__not_of_a_repository_whose_workflows_run_for_another_account(
+    db: asyncpg.Pool, site: Hooks, access: ForgeAccess, github: GitHubForge
+):
+    issuer = f"{github.url}/_services/token"
+    trusting = access_to(db, github, issuers=[("github", issuer)])
+    site = structs.replace(site, reach=lambda: trusting)
+    acme, other = await an_account(db), await an_account(db, "other")
+    await trusted_for(db, other, forge="github", issuer=issuer, owner_id=501)
+
+    with pytest.raises(Conflict, match="prpm trust add --replace"):
+        await a_hook(site, acme)
+    assert await db.fetchval("SELECT COUNT(*) FROM hooks") == 0
+    assert (await a_hook(site, other)).hook.place_id == NUMBER
+
+    # One of an owner who has it no longer, and one of another server, are nobody's word on it.
+    await db.execute("DELETE FROM linked_repositories")
+    await db.execute("UPDATE trusted_repositories SET owner_id = 900")
+    await trusted_for(db, other, forge="github", issuer="https://elsewhere.example", owner_id=501)
+    assert (await a_hook(site, acme)).hook.place_id == NUMBER
+    await trusting.aclose()
+
+
+async def test_gitlab__a_groups_hook_leaves_a_project_whose_workflows_run_for_another_account(
+    db: asyncpg.Pool, site: Hooks, access: ForgeAccess, github: GitHubForge, gitlab: GitLabForge
+):
+    trusting = access_to(db, github, GITLAB_URL=gitlab.url, issuers=[("gitlab", gitlab.url)])
+    issued = await a_hook(site, await an_account(db), forge="gitlab", name="acme", token=gitlab.token)
+    await trusted_for(db, await an_account(db, "other"), forge="gitlab", issuer=gitlab.url, owner_id=800)
+
+    with pytest.raises(NotLinked, match="another account"):
+        await found_by(db, trusting, issued)
+
+    assert await db.fetchval("SELECT COUNT(*) FROM linked_repositories") == 0
+    await trusting.aclose()
 
 
 async def test_W19_given_to_another_owner__the_hook_that_moved_along_spends_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
@@ -10,11 +11,13 @@ import pytest
 from server.domain.events import LinkChanged
 from server.domain.jobs import Submission
 from server.domain.links import NotLinked
+from server.domain.trust import NewTrust
 from server.services.forge_access import ForgeAccess
 from server.services.handling import TryLater
 from server.services.installations import link_for_account
 from server.services.linking import change_links, find_link
 from server.store import jobs
+from server.store.trust import add_trust
 from tests.changes import a_change
 from tests.links import a_delivery, access_to, an_account, changed, the_repository
 from tests.outbox import deliver_due, rows
@@ -79,6 +82,64 @@ async def test_linking__an_installation_brings_all_its_repositories(
     trusted = await db.fetchrow("SELECT * FROM trusted_repositories WHERE repository_id = 77")
     assert (trusted["account_id"], trusted["issuer"], trusted["owner_id"]) == (acme, ISSUER, 501)
     assert (trusted["scopes"], trusted["proof"]) == (["run"], "installation")
+
+
+async def trust(db: asyncpg.Pool, account: str, *, issuer: str = ISSUER, owner_id: int = 501, number: int = 77) -> None:
+    """The repository's workflows act for the account, and one of them is just running."""
+    new = NewTrust(
+        account=account, issuer=issuer, forge="github", repository_id=number, owner_id=owner_id,
+        repository="acme/prompts", workflow=None, events=[], scopes=["run", "publish"], proof="github: ann",
+    )  # fmt: skip
+    added = await add_trust(db, new)
+    assert added is not None
+    await db.execute(
+        "INSERT INTO access_tokens (user_id, kind, token_hash, name, trust_id) VALUES ($1, 'oidc', $2, 'run', $3)",
+        added.account_id,
+        uuid.uuid4().hex,
+        added.id,
+    )
+
+
+async def trusts(db: asyncpg.Pool) -> list[tuple[str, int, str, list[str]]]:
+    rows = await db.fetch(
+        "SELECT a.username, t.repository_id, t.proof, t.scopes FROM trusted_repositories t"
+        " JOIN users a ON a.id = t.account_id ORDER BY 2, 1"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_linking__ends_what_anothers_workflows_may(db: asyncpg.Pool, access: ForgeAccess, app: GitHubApp):
+    """A repository is one account's: what it tests is not billed to one and shown to another."""
+    await an_account(db)
+    await an_account(db, "other")
+    await trust(db, "other")
+    await trust(db, "other", number=99)
+
+    await link_for_account(db, access, forge="github", installation_id=4001, account="acme", proof="operator")
+
+    assert await trusts(db) == [
+        ("acme", 77, "installation", ["run"]),
+        ("other", 99, "github: ann", ["run", "publish"]),
+    ]
+    # The token of the workflow that was running has ended with its trust.
+    assert await db.fetchval("SELECT COUNT(*) FROM access_tokens WHERE kind = 'oidc'") == 1
+
+
+async def test_linking__leaves_an_accounts_own_trust_and_those_of_another_server(
+    db: asyncpg.Pool, access: ForgeAccess, app: GitHubApp
+):
+    await an_account(db)
+    await an_account(db, "other")
+    await trust(db, "acme")
+    await trust(db, "other", issuer="https://elsewhere.example")
+
+    for _ in range(2):
+        await link_for_account(db, access, forge="github", installation_id=4001, account="acme", proof="operator")
+
+    assert await trusts(db) == [
+        ("acme", 77, "github: ann", ["run", "publish"]),
+        ("other", 77, "github: ann", ["run", "publish"]),
+    ]
 
 
 async def test_installed__before_anybody_linked_it_nothing_is_kept(

@@ -135,6 +135,25 @@ def test_push__and_tag_are_tested(story: GitLabStory):
     assert (tagged["change"]["ref"], tagged["cause"]) == ("refs/tags/v1.0.0", "submit")
 
 
+def test_merge_request__one_status_sums_up_its_packages_and_can_be_required(story: GitLabStory):
+    failing = SUITE.replace("value: hello", "value: nowhere")
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one", folder="one") | a_package("two", folder="two", suite=failing), on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="open"))
+    story.jobs_ended(2)
+    failed = story.check(head)
+
+    mended = story.commit({"two/prpm.test.yaml": SUITE.encode()}, on=head)
+    story.propose(mended, base)
+    story.ended(story.tell_of(mended))
+    story.jobs_ended(4)
+
+    assert failed[:2] == ("failed", "1 of 2 packages failed")
+    assert story.check(mended)[:2] == ("success", "2 packages passed")
+    assert [note for note in story.forge.reported.ours(request=12) if "packages" in note] == []
+
+
 def test_merge_request__that_is_for_another_branch_now_is_tested_against_that(story: GitLabStory):
     base = story.commit(a_package("one"), branch="main")
     story.commit({"readme.md": b"x"}, on=base, branch="release")

@@ -9,7 +9,7 @@ import pytest
 from tests.forge_stories import LONG_SUITE, SUITE, Story, a_package, a_story
 from tests.service import Service
 from tests.standins.github_forge import GitHubForge
-from tests.standins.repository import Content, Link, Submodule
+from tests.standins.repository import Content, Link, Submodule, blob_sha
 from tests.standins.web import Answer, Fault
 from tests.webhooks import a_payload
 
@@ -44,8 +44,19 @@ def test_pull_request__nothing_but_what_belongs_to_touched_packages_is_fetched(s
 
     story.ended(story.tell_of(head))
 
-    fetched = [seen.path for seen in story.forge.log if "/git/blobs/" in seen.path]
-    assert len(fetched) == len(set(fetched)) == 4  # prpm.json and suite, as they were, and the prompt before and after
+    fetched = [seen.path.rpartition("/")[2] for seen in story.forge.log if "/git/blobs/" in seen.path]
+    wanted = [
+        *a_package("two").values(),  # prpm.json and suite, as they were, and the prompt before
+        b"Other.",
+        a_package("one")["prpm.json"],  # whether there is another `two`
+    ]
+    assert sorted(fetched) == sorted(blob_sha(content) for content in wanted)
+    story.forge.log.clear()
+    again = story.commit({"two/prompt.md": b"Again."}, on=head)
+    story.propose(again, base)
+    story.ended(story.tell_of(again))
+    fetched = [seen.path.rpartition("/")[2] for seen in story.forge.log if "/git/blobs/" in seen.path]
+    assert sorted(fetched) == sorted(blob_sha(content) for content in [*a_package("two").values(), b"Again."])
 
 
 @pytest.mark.parametrize("action", ["reopened", "ready_for_review"])
@@ -254,6 +265,45 @@ def test_pull_request__several_packages_of_one_manifest_are_tested_each_by_itsel
 
     (job,) = story.jobs_ended(1)
     assert (job["package"], job["conclusion"]) == ("two", "passed")
+
+
+def test_pull_request__two_packages_of_one_name_keep_their_suites_whichever_is_touched(story: Story):
+    """The commit alone says it: else the one's runs would be compared with the other's."""
+    base = story.commit(
+        a_package("one", folder="a") | a_package("one", folder="b") | a_package("other", folder="0"), branch="main"
+    )
+    both = story.commit({"a/prompt.md": b"Both.", "b/prompt.md": b"Both."}, on=base)
+    first = story.commit({"a/prompt.md": b"First."}, on=base)
+    second = story.commit({"b/prompt.md": b"Second."}, on=base)
+    for number, head in enumerate((both, first, second), start=12):
+        story.propose(head, base, number=number)
+        story.ended(story.tell_of(head, number=number))
+
+    told = [(job["change"]["pull_request"], job["suite_name"]) for job in story.jobs()]
+
+    assert sorted(told) == [(12, "b"), (12, "default"), (13, "default"), (14, "b")]
+    assert story.check(second, "prpm / one / b")[0] == "success"
+
+
+def test_pull_request__the_last_of_two_packages_of_one_name_has_the_default_suite(story: Story):
+    """As the repository is at that commit, whatever it was before."""
+    files = a_package("one", folder="a")
+    base = story.commit(files | a_package("one", folder="b"), branch="main")
+    head = story.commit(dict.fromkeys(files) | {"b/prompt.md": b"Alone."}, on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head))
+
+    (job,) = story.jobs()
+    assert (job["package"], job["suite_name"]) == ("one", "default")
+
+
+def test_pull_request__a_package_that_cannot_be_read_stops_no_other(story: Story):
+    base = story.commit(a_package("one", folder="a") | {"b/prpm.json": b"{", "c/prpm.json": Submodule()}, branch="main")
+    head = story.commit({"a/prompt.md": b"Other."}, on=base)
+    story.propose(head, base)
+
+    assert story.ended(story.tell_of(head)) == ("handled", "1 job submitted.")
 
 
 def test_pull_request__skills_and_agents_with_tests_need_no_manifest(story: Story):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from evals.archives import pack
-from tests.forge_stories import SUITE, Story, a_package
+from tests.forge_stories import ANN, SUITE, Story, a_package
 from tests.service import finished_job
+from tests.webhooks import a_payload
 
 
 def test_push__to_the_default_branch_runs_what_it_changed_past_every_cache(story: Story):
@@ -58,6 +59,56 @@ def test_push__an_old_one_that_is_delivered_late_starts_nothing(story: Story):
 
     assert story.ended(story.push(old))[0] == "ignored"
     assert story.jobs() == []
+
+
+def ask_for_all_again(story: Story, head: str, *, at: str = "2026-11-23T11:00:00Z") -> str:
+    """GitHub's "Re-run all checks"."""
+    payload = a_payload("github/check_run.rerequested", **story.about())
+    del payload["check_run"]
+    payload["sender"] |= {"login": ANN[0], "id": ANN[1]}
+    return story.send("check_suite", payload | {"check_suite": {"id": 5, "head_sha": head, "updated_at": at}})
+
+
+def test_push__all_its_checks_asked_for_again_are_those_of_what_it_touched(story: Story):
+    before = story.commit(a_package("one", folder="one") | a_package("two", folder="two"), branch="main")
+    after = story.commit({"two/prompt.md": b"Other."}, on=before, branch="main")
+    story.ended(story.push(after, before=before))
+    newer = story.commit({"one/prompt.md": b"Later."}, on=after, branch="main")
+    story.ended(story.push(newer, before=after))
+
+    assert story.ended(ask_for_all_again(story, after)) == ("handled", "1 job submitted.")
+
+    assert [(job["package"], job["change"]["head_sha"]) for job in story.jobs()] == [
+        ("two", after), ("one", newer), ("two", after),
+    ]  # fmt: skip
+    assert story.jobs()[-1]["change"]["base_sha"] == before
+
+
+def test_push__all_its_checks_asked_for_again_are_all_where_it_was_compared_with_nothing(story: Story):
+    head = story.commit(a_package("one", folder="one") | a_package("two", folder="two"), branch="main")
+    story.ended(story.push(head))
+
+    assert story.ended(ask_for_all_again(story, head)) == ("handled", "2 jobs submitted.")
+
+
+def test_push__all_its_checks_asked_for_again_after_its_base_is_gone_are_those_of_every_package(story: Story):
+    before = story.commit(a_package("one", folder="one") | a_package("two", folder="two"), branch="main")
+    after = story.commit({"two/prompt.md": b"Other."}, on=before, branch="main")
+    story.ended(story.push(after, before=before))
+    del story.forge.repository.commits[before]
+
+    assert story.ended(ask_for_all_again(story, after)) == ("handled", "2 jobs submitted.")
+
+
+def test_tag__all_its_checks_asked_for_again_are_those_of_its_version(story: Story):
+    two = a_package("two", folder="two")
+    two["two/prpm.json"] = two["two/prpm.json"].replace(b"1.0.0", b"2.0.0")
+    commit = story.commit(a_package("one", folder="one") | two, branch="main")
+    story.ended(story.push(commit, ref="refs/tags/v2.0.0"))
+
+    assert story.ended(ask_for_all_again(story, commit)) == ("handled", "1 job submitted.")
+
+    assert [job["package"] for job in story.jobs()] == ["two", "two"]
 
 
 def test_tag__tests_the_packages_of_its_version(story: Story):

@@ -558,6 +558,36 @@ async def test_report__with_a_persons_token_a_commits_status_stands_for_the_chec
     assert github.violations == []
 
 
+async def test_state__with_a_persons_token_what_needs_words_is_a_comment_that_is_kept_true(
+    db: asyncpg.Pool, github: GitHubForge
+):
+    """Whoever has to approve a stranger's commit has to read how; a status has 140 characters."""
+    account = await an_account(db)
+    repository = Repository(forge="github", id=github.id, name=github.name)
+    assert await links.link_repository(db, NewLink(repository=repository, account_id=account))
+    a_pull_request(github)
+    github.fine_grained["github_pat_x"] = "ann"
+    access = access_to(db, github, GITHUB_APP_ID="", GITHUB_APP_PRIVATE_KEY="", GITHUB_TOKEN="github_pat_x")
+    out = reporting(db, access)
+    ours = github.reported.comments
+
+    await said(db, account, github, "neutral", "Nothing to test")
+    await deliver_due(db, out)
+    assert ours == {}
+    await said(db, account, github, "action_required", "Waits for approval", summary="Comment `/prpm test`.")
+    await deliver_due(db, out)
+    [asks] = [one["body"] for one in ours.values()]
+    await finished(db, account, github, "passed")
+    await deliver_due(db, out)
+    await access.aclose()
+
+    [result] = [one["body"] for one in ours.values()]
+    assert "Comment `/prpm test`." in asks
+    assert "### ✅ Prompt tests: the one row passed" in result
+    assert [status["state"] for status in github.reported.statuses] == ["success", "pending", "success"]
+    assert github.violations == []
+
+
 # As the repository wants it.
 
 

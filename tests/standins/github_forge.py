@@ -81,6 +81,7 @@ class GitHubForge(GitHubApp):
             return self._about_repository(seen)
         if seen.path == "/graphql" and seen.method == "POST":
             self._rights_of(seen)
+            self.reported.login = self._login_of(seen)
             return self.reported._graphql(seen)
         needed = next((right for part, right in RIGHTS if part in seen.path), None)
         if needed is None:
@@ -103,8 +104,11 @@ class GitHubForge(GitHubApp):
         if sha is not None and sha not in self.repository.commits:
             return Answer(status=422, body={"message": f"No commit found for SHA: {sha}"})
         self.reported.repository, self.reported.url = self.name, self.url
-        self.reported.login = self.fine_grained.get(self._bearer(seen), f"{self.slug}[bot]")
+        self.reported.login = self._login_of(seen)
         return self.reported.answer_about_repository(seen)
+
+    def _login_of(self, seen: Seen) -> str:
+        return self.fine_grained.get(self._bearer(seen), f"{self.slug}[bot]")
 
     def _rights_of(self, seen: Seen) -> dict[str, str]:
         token = self._bearer(seen)

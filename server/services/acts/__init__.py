@@ -22,6 +22,7 @@ from evals.plugins import Registry
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.jobs import Wakeups
 from server.services.admission import Admission
+from server.services.fetching import FETCH_SECONDS
 from server.services.forge_access import ForgeAccess
 
 
@@ -36,6 +37,7 @@ class Acting(Struct, frozen=True, kw_only=True):
     access: ForgeAccess
     admission: Admission
     wakeups: Wakeups
+    fetch_seconds: float = FETCH_SECONDS  # what one event's files may take
 
 
 # The event's own type comes with its name: each act takes the one that it is registered for.

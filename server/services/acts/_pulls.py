@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 from msgspec import UNSET, Struct
 
 from server.domain.change_heads import ChangeLine, pull_line
 from server.domain.changes import Change
-from server.domain.deliveries import Ended
+from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import Event
 from server.domain.repository_rules import InvalidRules, Rules
 from server.forges import CannotRead, Proposed
 from server.services.acts import Acting
 from server.services.change_jobs import LISTED, Only, Order, Report
 from server.services.change_runs import refuse, refuse_rules, run_change, tell
-from server.services.fetching import Reader, TooMuch
+from server.services.fetching import Budget, Reader, TooMuch
 from server.services.linking import find_link
 from server.services.ruling import rules_for, rules_of
 from server.store import change_heads
@@ -60,12 +59,12 @@ class Pull(Struct, frozen=True, kw_only=True):
         )
 
 
-async def open_reader(acting: Acting, event: Event, *, hook_id: UUID | None) -> Reader:
+async def open_reader(acting: Acting, event: Event, delivery: ClaimedDelivery) -> Reader:
     """The event's repository, by the account that it is linked to. Raises NotLinked, TryLater."""
     link = await find_link(
-        acting.db, acting.access, event.repository, installation_id=event.installation_id, hook_id=hook_id
+        acting.db, acting.access, event.repository, installation_id=event.installation_id, hook_id=delivery.hook_id
     )
-    return Reader(acting.access, link)
+    return Reader(acting.access, link, budget=Budget(tries=delivery.attempts, seconds=acting.fetch_seconds))
 
 
 async def look_at(reader: Reader, number: int) -> Pull:

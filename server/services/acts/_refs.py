@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
 from msgspec import UNSET
@@ -16,6 +17,7 @@ from server.services.acts import Acting
 from server.services.change_jobs import Only, Order
 from server.services.change_runs import nothing_newer, refuse, refuse_rules, run_change
 from server.services.fetching import Reader, TooMuch
+from server.services.finding import Touched, Wanted
 from server.services.ruling import rules_for
 
 
@@ -31,6 +33,34 @@ def change_of(reader: Reader, line: ChangeLine, *, head_sha: str, base_sha: str 
         base_sha=base_sha or UNSET,
         cause=cause,
     )
+
+
+TAG_REF = "refs/tags/"
+# `1.2.0`, `v1.2.0`, `name@1.2.0`, `name-v1.2.0`, `name/v1.2.0`, `@scope/name@1.2.0`
+VERSION_TAG = re.compile(
+    r"(?:(?P<name>@?[a-z0-9][a-z0-9/-]*?)(?:@|[-/](?=v)))?v?(?P<version>\d+\.\d+\.\d+[0-9A-Za-z.+-]*)"
+)
+
+
+def meant_by(tag: str) -> Only:
+    """Packages whose version the tag names; all of them for a tag that names none."""
+    named = VERSION_TAG.fullmatch(tag)
+
+    def is_meant(touched: Touched) -> bool:
+        if named is None or not isinstance(touched.after, Wanted):
+            return True
+        fits_name = not named["name"] or touched.name.rpartition("/")[2] == named["name"].rpartition("/")[2]
+        return fits_name and touched.after.version in (None, named["version"])
+
+    return is_meant
+
+
+async def if_there(reader: Reader, sha: str | None) -> str | None:
+    """The commit, if the forge still has it: a forced push leaves the head before nowhere."""
+    try:
+        return (await reader.commit(sha)).sha if sha else None
+    except CannotRead:
+        return None
 
 
 async def run_ref(

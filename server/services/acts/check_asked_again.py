@@ -9,7 +9,7 @@ from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import CheckAskedAgain
 from server.services.acts import ACTS, Acting, NothingToDo
 from server.services.acts._pulls import is_robot, look_at, open_reader, run_pull
-from server.services.acts._refs import run_ref
+from server.services.acts._refs import TAG_REF, if_there, meant_by, run_ref
 from server.services.change_jobs import Only
 from server.services.fetching import Reader
 from server.store import change_heads
@@ -23,7 +23,7 @@ async def check_asked_again(acting: Acting, asked: CheckAskedAgain, delivery: Cl
     """
     if is_robot(asked.author):
         raise NothingToDo("Programs command nothing here.")
-    reader = await open_reader(acting, asked, hook_id=delivery.hook_id)
+    reader = await open_reader(acting, asked, delivery)
     if not await reader.may_write(asked.author, asked.author_id):
         raise NothingToDo("Who asked for the check may not write to the repository.")
     repository = reader.link.repository
@@ -59,14 +59,17 @@ async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> O
 
 async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
     if line.pull_request is None:
+        # What has checks at this commit is what the push touched, or what the tag names.
+        base_sha = await if_there(reader, await change_heads.read_base(acting.db, line, asked.head_sha))
+        is_tag = line.ref.startswith(TAG_REF)
         return await run_ref(
             acting,
             reader,
             line,
             head_sha=asked.head_sha,
-            base_sha=None,
+            base_sha=base_sha,
             cause=asked.asked,
-            only=only,
+            only=meant_by(line.ref.removeprefix(TAG_REF)) if only is None and is_tag else only,
             is_partial=only is not None,
         )
     pull = await look_at(reader, line.pull_request)

@@ -35,7 +35,7 @@ async def comment_made(acting: Acting, comment: CommentMade, delivery: ClaimedDe
         raise NothingToDo("The comment holds no command.")
     if is_robot(comment.author):
         raise NothingToDo("Programs command nothing here.")
-    reader = await open_reader(acting, comment, hook_id=delivery.hook_id)
+    reader = await open_reader(acting, comment, delivery)
     if not await reader.may_write(comment.author, comment.author_id):
         raise NothingToDo("Who commented may not write to the repository.")
     pull = await look_at(reader, comment.number)

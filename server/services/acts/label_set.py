@@ -24,7 +24,7 @@ async def label_set(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) 
 
 
 async def _approved(acting: Acting, label: LabelSet, delivery: ClaimedDelivery) -> Ended:
-    reader = await open_reader(acting, label, hook_id=delivery.hook_id)
+    reader = await open_reader(acting, label, delivery)
     pull = await look_at(reader, label.number)
     if not pull.is_from_fork:
         raise NothingToDo("A label approves changes from forks; this one is none.")

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 from server.domain.change_heads import ref_line
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import TagPushed
 from server.services.acts import ACTS, Acting, NothingToDo
 from server.services.acts._pulls import open_reader
-from server.services.acts._refs import run_ref
-from server.services.finding import Touched, Wanted
+from server.services.acts._refs import TAG_REF, meant_by, run_ref
 from server.services.handling import TryLater
 from server.store import change_heads
-
-TAG_REF = "refs/tags/"
-# `1.2.0`, `v1.2.0`, `name@1.2.0`, `name-v1.2.0`, `name/v1.2.0`, `@scope/name@1.2.0`
-VERSION_TAG = re.compile(
-    r"(?:(?P<name>@?[a-z0-9][a-z0-9/-]*?)(?:@|[-/](?=v)))?v?(?P<version>\d+\.\d+\.\d+[0-9A-Za-z.+-]*)"
-)
 
 
 async def tag_pushed(acting: Acting, pushed: TagPushed, delivery: ClaimedDelivery) -> Ended:
     """Packages whose version the tag names; all of them for a tag that names none. A tag that was moved since is the
     newer delivery's."""
-    reader = await open_reader(acting, pushed, hook_id=delivery.hook_id)
+    reader = await open_reader(acting, pushed, delivery)
 
     async def is_current() -> bool:
         return await reader.tag_object(pushed.tag) in (None, pushed.object_sha)
@@ -35,14 +26,6 @@ async def tag_pushed(acting: Acting, pushed: TagPushed, delivery: ClaimedDeliver
         raise NothingToDo("The tag was moved, and is tested where it is now.")
     line = ref_line(pushed.repository.forge, pushed.repository.id, f"{TAG_REF}{pushed.tag}")
     await change_heads.record_head(acting.db, line, pushed.sha, made_at=None)
-    named = VERSION_TAG.fullmatch(pushed.tag)
-
-    def is_meant(touched: Touched) -> bool:
-        if named is None or not isinstance(touched.after, Wanted):
-            return True
-        fits_name = not named["name"] or touched.name.rpartition("/")[2] == named["name"].rpartition("/")[2]
-        return fits_name and touched.after.version in (None, named["version"])
-
     return await run_ref(
         acting,
         reader,
@@ -51,7 +34,7 @@ async def tag_pushed(acting: Acting, pushed: TagPushed, delivery: ClaimedDeliver
         base_sha=None,
         cause="head",
         is_current=is_current,
-        only=is_meant,
+        only=meant_by(pushed.tag),
         nothing=f"No package has the version that the tag {pushed.tag} names, so there is nothing to test.",
         job_cause="submit",
         may_upload=True,

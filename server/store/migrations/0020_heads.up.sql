@@ -2,6 +2,8 @@
 
 ALTER TABLE outbox DROP CONSTRAINT outbox_event_check;
 ALTER TABLE outbox ADD CONSTRAINT outbox_event_check CHECK (event IN ('job', 'warning', 'check', 'state', 'head'));
+-- What was said of a change as a whole is part of its commit's sum from now on: what could not be told of it is old news.
+UPDATE outbox SET again_at = NULL WHERE event = 'state' AND NOT facts ? 'package';
 
 -- Names the row of the outbox that is the sum of what is known of a commit.
 CREATE FUNCTION head_key(change JSONB) RETURNS TEXT AS $$
@@ -16,8 +18,9 @@ CREATE TABLE head_news (
   head TEXT NOT NULL                    -- by head_key()
 );
 
--- What the forge shows of a job is no longer true, nor what it shows of its commit. One row a job, that is pending again with each change: who tells it
--- reads the job as it is then. What the forge asked to wait for is still waited for. By primary key and unique key.
+-- What the forge shows of a job is no longer true, nor what it shows of its commit. One row a job, that is pending again
+-- with each change: who tells it reads the job as it is then. What the forge asked to wait for is still waited for. By
+-- primary key and unique key.
 CREATE OR REPLACE FUNCTION report_job(job test_jobs) RETURNS VOID AS $$
   WITH reported AS (
     SELECT FROM reported_repositories r

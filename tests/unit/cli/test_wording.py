@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli.answers import AgreementShown, AssertionShown, RowShown, Summary
+from cli.answers import AgreementShown, AssertionShown, ModelShown, RowShown, Summary
 from cli.wording import dollars, percent, result_lines, summary_lines
 from evals.printable import excerpt, printable, printable_lines, shortened
 
@@ -111,12 +111,19 @@ def test_summary__names_the_suites_own_figures_and_the_judges_agreement_with_its
         overall_score=1,
         derived_metrics={"gpt-4o": {"mean_right": 0.75, "f1": 2 / 3}, "other": {}},
         judge_agreement=AgreementShown(share=0.9, n=10),
+        by_model={
+            "gpt-4o": ModelShown(1.5),
+            "other": ModelShown(),
+            "cheap": ModelShown(0.0000214),
+            "free": ModelShown(0),
+        },
     )
 
     lines = [line.text for line in summary_lines(summary)]
 
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "   Judge agrees with itself: 90% of 10 verdicts that were asked for again",
+        "   A correct answer cost: gpt-4o $1.50, cheap $0.000021",
         "   Metrics:",
         "      gpt-4o: mean_right 0.75, f1 0.666667",
     ]

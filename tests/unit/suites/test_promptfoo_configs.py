@@ -239,6 +239,27 @@ def test_assertion_templates__are_referred_to_and_changed() -> None:
     )
 
 
+def test_metrics__are_named_by_templates_too() -> None:
+    named = {"type": "contains", "value": "x", "metric": "says {{who}}"}
+    config = {
+        "defaultTest": {"assert": [named]},
+        "tests": [
+            {
+                "input": "x",
+                "vars": {"who": who},
+                "assert": [{"type": "assert-set", "assert": [named], "metric": "{{who}}"}],
+            }
+            for who in ("Ada", "Ben")
+        ],
+    }
+
+    cases = read(config).suite.cases
+
+    for case, who in zip(cases, ("Ada", "Ben"), strict=True):
+        one = Assertion(type="contains", value="x", metric=f"says {who}")
+        assert case.assertions == (one, AssertionSet(assertions=(one,), metric=who))
+
+
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
