@@ -15,13 +15,23 @@ import psutil
 
 # A copied database is 10 MB in 500 files. In memory one takes 30 ms of a processor, on a disk five times as much.
 MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of random name and our own is made in it
+PREFIX = "prpm-tests-"  # and the number of the process
 # Each of some processes holds a handful of databases at a time; containers often have 64 MB here.
 ENOUGH_BYTES = 1_500_000_000
 
 
-def folder_for_servers() -> Path:
+def folder_for_servers(memory: Path = MEMORY) -> Path:
     """A new folder, in memory where there is enough, with a short path: a socket's has a limit of 107 bytes."""
-    return Path(tempfile.mkdtemp(prefix="prpm-", dir=MEMORY if _has_room(MEMORY) else None))
+    _remove_leftovers(memory)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=memory if _has_room(memory) else None))
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """What runs that were killed have left, as it takes memory until the machine starts anew."""
+    for folder in parent.glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_room(folder: Path) -> bool:
