@@ -39,8 +39,8 @@ _ANYWHERE = (
     "is illegal and unethical",
     "not (?:appropriate|ethical|legal)",
     # Services answer so in the model's place.
-    "the generated text has been blocked by our content filters",
-    "if you have any other non-malicious requests",
+    "blocked by our content filters",
+    "other non-malicious requests",
 )
 
 _SEARCHED_CHARACTERS = 50_000  # a refusal does not wait that long
