@@ -165,10 +165,15 @@ def test_action__where_the_app_reports_the_step_writes_nothing_there(
     assert "The prpm App reports on this change." in ran.summary
 
 
-def test_action__a_push_is_compared_with_nothing_but_the_past_of_its_branch(step: Step, github: GitHub) -> None:
+def test_action__a_push_is_compared_with_nothing_but_the_past_of_its_branch(
+    step: Step, github: GitHub, issuer: RunnerIssuer
+) -> None:
     step.event_name, step.event = "push", a_push()
-
-    ran = step.run()
+    issuer.run |= {"event_name": "push", "ref": "refs/heads/main"}
+    try:
+        ran = step.run()
+    finally:
+        del issuer.run["event_name"], issuer.run["ref"]
 
     assert ran.code == 1
     assert (github.ours(), len(github.check_runs)) == ([], 1)

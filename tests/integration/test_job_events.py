@@ -53,6 +53,14 @@ def a_job(account: Account, *, model: str = "slow", repeat: int = 1) -> str:
     return answer.json()["job_id"]
 
 
+def until_running(account: Account, job_id: str) -> None:
+    """Others' jobs may have the worker for a moment."""
+    until = time.monotonic() + 20.0
+    while account.client.get(f"/api/v1/test-jobs/{job_id}").json()["status"] == "queued":
+        assert time.monotonic() < until, "the job does not start"
+        time.sleep(0.05)
+
+
 def cancel(account: Account, job_id: str) -> None:
     account.client.post(f"/api/v1/test-jobs/{job_id}/cancel")
 
@@ -302,6 +310,7 @@ def test_events__a_process_that_stops_ends_streams_and_waits_politely(service: S
         with streaming.stream("GET", f"/api/v1/test-jobs/{job_id}/events") as response:
             lines = response.iter_lines()
             assert next(lines) == "retry: 1000"
+            until_running(alice, job_id)
             time.sleep(0.3)  # the wait has to be on its way as well
             process.send_signal(signal.SIGTERM)
             began = time.monotonic()

@@ -279,7 +279,7 @@ def test_pull_request__two_packages_of_one_name_keep_their_suites_whichever_is_t
         story.propose(head, base, number=number)
         story.ended(story.tell_of(head, number=number))
 
-    told = [(job["change"]["pull_request"], job["suite_name"]) for job in story.jobs()]
+    told = [(job["change"]["pull_request"], job["suite_name"]) for job in story.jobs_ended(4)]
 
     assert sorted(told) == [(12, "b"), (12, "default"), (13, "default"), (14, "b")]
     assert story.check(second, "prpm / one / b")[0] == "success"

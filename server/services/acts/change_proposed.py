@@ -34,7 +34,9 @@ async def change_proposed(acting: Acting, proposed: ChangeProposed, delivery: Cl
     repository = reader.link.repository
     line = pull_line(repository.forge, repository.id, proposed.number)
     at, head = proposed.at, proposed.head_sha
-    if at and await change_heads.was_replaced(acting.db, line, head, at=at, seen_seconds=SEEN_SECONDS):
+    # An earlier attempt of ours may have noted the newer head, and ended before it was tested: so that is looked at.
+    is_first = delivery.attempts == 1
+    if is_first and at and await change_heads.was_replaced(acting.db, line, head, at=at, seen_seconds=SEEN_SECONDS):
         raise NothingToDo(NEWER)
     pull = await look_at(reader, proposed.number)
     if not pull.now.is_open:
