@@ -181,6 +181,7 @@ def delivery(name: str, number: int) -> bytes:
 def payload(number: int) -> bytes:
     """A pull request of one of the installations, filled with addresses as the forge's own are."""
     place = number % INSTALLATIONS
+    number += 1  # a forge counts from one, and a commit of nought alone is none
     side = {"ref": "feature", "sha": f"{number:040x}", "repo": {"id": 1000 + place}}
     links = {f"link_{n:03}_url": f"https://forge.example/repos/acme/prompts/commits/{n:040x}" for n in range(220)}
     content = {

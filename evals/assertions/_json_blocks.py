@@ -8,7 +8,7 @@ promptfoo's `tool-call-f1` finds them (https://www.promptfoo.dev/docs/configurat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from evals.errors import CannotJudge
@@ -67,12 +67,12 @@ def json_blocks(text: str) -> Iterator[JsonValue]:
 
 def _blocks(text: str, *, inside: bool) -> Iterator[_Block]:
     """The outermost pairs of brackets that end a line; `inside`: those within the text's own pair."""
-    brackets = list(_brackets(text))
-    alone = _unmatched(brackets)
+    # Read twice and not kept: as many objects at once make the garbage collection hold up everybody.
+    alone = _unmatched(_brackets(text))
     first_depth = 1 if inside else 0
     depth = 0
     begun: _Bracket | None = None
-    for bracket in brackets:
+    for bracket in _brackets(text):
         if bracket is None or bracket.at in alone:
             continue
         if bracket.sign not in _PARTNERS:
@@ -87,21 +87,23 @@ def _blocks(text: str, *, inside: bool) -> Iterator[_Block]:
             begun = None
 
 
-def _unmatched(brackets: Sequence[_Bracket | None]) -> set[int]:
+def _unmatched(brackets: Iterator[_Bracket | None]) -> set[int]:
     """Where brackets without a partner stand. Nothing reaches over a break."""
-    open_: list[tuple[int, str]] = []
+    places: list[int] = []
+    signs: list[str] = []
     floor = 0
     for bracket in brackets:
         if bracket is None:
-            floor = len(open_)
-        elif bracket.sign not in _PARTNERS:
-            open_.append((bracket.at, bracket.sign))
-        elif len(open_) > floor and open_[-1][1] == _PARTNERS[bracket.sign]:
-            open_.pop()
+            floor = len(signs)
+        elif len(signs) > floor and signs[-1] == _PARTNERS.get(bracket.sign):
+            places.pop()
+            signs.pop()
         else:
-            open_.append((bracket.at, bracket.sign))
-            floor = len(open_)
-    return {at for at, _ in open_}
+            places.append(bracket.at)
+            signs.append(bracket.sign)
+            if bracket.sign in _PARTNERS:
+                floor = len(signs)
+    return set(places)
 
 
 def _brackets(text: str) -> Iterator[_Bracket | None]:
