@@ -68,7 +68,7 @@ def test_heads__one_that_is_known_to_be_old_asks_the_forge_nothing(story: Story)
 def test_heads__a_forge_that_may_lag_behind_its_delivery_is_asked_again(story: Story, shown: str | None):
     """Its answer shows another head, and no later moment: it may be what was before."""
     base, old, new = two_heads(story)
-    story.propose(old, base, **({"updated_at": shown} if shown else {}))
+    story.propose(old, base, updated_at=shown)
 
     delivery = tell_at(story, new, "2026-11-23T10:00:05Z")
     waiting = story.put_off(delivery)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,10 +90,12 @@ def another_api(service: Service, **settings: str) -> Iterator[tuple[str, subpro
             process.wait(10)
 
 
-def open_connections(port: int | None) -> int:
-    """How many connections the server on this port has open, however far their ends are (but for the last wait)."""
+def open_at_server(port: int | None, clients: set[int]) -> set[int]:
+    """The ports of those clients whose connection the server on this port has open, however far its end is (but for
+    the last wait). While others come and go, one read of this table may leave a row out or show it twice."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[1].endswith(f":{port:04X}") and row[3] not in ("0A", "06") for row in rows)
+    ends = [row[2] for row in rows if row[1].endswith(f":{port:04X}") and row[3] not in ("0A", "06")]
+    return {int(end.rpartition(":")[2], 16) for end in ends} & clients
 
 
 def client_at(url: str, account: Account) -> httpx.Client:
@@ -385,19 +387,21 @@ def test_wait__a_client_that_goes_leaves_nothing_behind(service: Service):
     job_id = a_job(alice, repeat=LONG)
     host = urlsplit(service.url)
     head = f"GET /api/v1/test-jobs/{job_id}?wait=25 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice.token}"
-    before = open_connections(host.port)
 
-    connections = [socket.create_connection((host.hostname, host.port)) for _ in range(50)]
-    for connection in connections:
-        connection.sendall(f"{head}\r\n\r\n".encode())
-    time.sleep(0.3)
-    assert open_connections(host.port) == before + 50
-    for connection in connections:
-        connection.close()
+    with ExitStack() as open_ones:
+        connections = [socket.create_connection((host.hostname, host.port)) for _ in range(50)]
+        for connection in connections:
+            open_ones.enter_context(connection)
+            connection.sendall(f"{head}\r\n\r\n".encode())
+        clients = {connection.getsockname()[1] for connection in connections}
+        time.sleep(0.3)
+        deadline = time.monotonic() + 5
+        while open_at_server(host.port, clients) < clients:
+            assert time.monotonic() < deadline, "the server ended a wait by itself"
 
     deadline = time.monotonic() + 5
-    while open_connections(host.port) > before:
-        assert time.monotonic() < deadline
+    while open_at_server(host.port, clients):
+        assert time.monotonic() < deadline, "the server keeps what its clients ended"
         time.sleep(0.05)
     cancel(alice, job_id)
 
