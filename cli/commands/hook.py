@@ -91,6 +91,28 @@ def rotate(*, hook_id: str, org: str | None, as_json: bool) -> int:
     return 0
 
 
+@command.command("token")
+@click.argument("hook_id", metavar="ID")
+@click.option("--token-stdin", is_flag=True, help="Read the new access token from stdin, not the keyboard")
+@org_option
+@as_json_option
+def token(*, hook_id: str, token_stdin: bool, org: str | None, as_json: bool) -> int:
+    """Give the webhook ID another access token, as the one before expired or may too little.
+
+    It is tried at once. Address and secret stay: nothing is to be pasted at the forge.
+    """
+    from cli.errors import InvalidUse
+
+    given = _read_token("", token_stdin=token_stdin, no_token=False)
+    if given is None:
+        raise InvalidUse("No access token was given; the one before stays.")
+    with opened(as_json=as_json) as (terminal, client):
+        hook = client.replace_hook_token(hook_id, given, account=org)
+        if not document(terminal, hook, as_json=as_json):
+            terminal.say(f"🪝 {hook.name} is read and reported to with {hook.token} from now on.")
+    return 0
+
+
 @command.command("remove")
 @click.argument("hook_id", metavar="ID")
 @org_option
@@ -107,6 +129,9 @@ def hook_lines(hook: Hook) -> list[str]:
     what = "group " if hook.is_group else ""
     last = f"last delivery {_moment(hook.last_delivery_at)}" if hook.last_delivery_at else "no delivery yet"
     lines = [f"{hook.id}  {hook.forge}  {what}{hook.name}", f"   {hook.token or 'without a token'}, {last}"]
+    if hook.token_refused_at:
+        lines.append(f"   ⚠️  token refused {_moment(hook.token_refused_at)}: {hook.token_refused or ''}")
+        lines.append(f"      Give it another one: prpm hook token {hook.id}")
     if hook.old_secret_until:
         lines.append(f"   the secret before holds until {_moment(hook.old_secret_until)}")
     return lines

@@ -30,6 +30,9 @@ class Place(Struct, frozen=True, kw_only=True):
     note: str = ""
     is_suspended: bool = False
     delivered_at: datetime | None = None
+    hook_id: UUID | None = None
+    refused_at: datetime | None = None  # its token, lately
+    refused_reason: str = ""
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -87,6 +90,9 @@ async def _places(db: asyncpg.Pool, account_id: UUID) -> list[Place]:
             by="webhook",
             note="and all projects in this group" if one.is_group else "",
             delivered_at=one.delivered_at,
+            hook_id=one.id,
+            refused_at=one.refused_at,
+            refused_reason=one.refused_reason or "",
         )
         for one in await hooks.list_hooks(db, account_id)
     ]

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -72,10 +72,15 @@ NEVER_STARTED_SUMMARY = "Something went wrong on our side. Push again, or commen
 ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
 
 
+async def _learns_nothing(_: CannotNotify | None) -> None:
+    """For a token that is nobody's of ours."""
+
+
 class ForgeAddress(Struct, frozen=True, kw_only=True):
     """How a change's forge is told: by which notifier, as which target, at which `scheme://host[:port]`.
 
-    `holder` names whose token the target has. `note_answer` is called when the forge took what it was told.
+    `holder` names whose token the target has. `note_answer` is called when the forge took what it was told; `learn` is
+    told what came of it for the token: None, or how the forge refused.
     """
 
     kind: str
@@ -83,6 +88,7 @@ class ForgeAddress(Struct, frozen=True, kw_only=True):
     origin: str
     holder: str = ""
     note_answer: Callable[[], None] = lambda: None
+    learn: Callable[[CannotNotify | None], Awaitable[None]] = _learns_nothing
 
 
 class ToldChange(Struct, frozen=True, kw_only=True):
@@ -278,9 +284,12 @@ async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
         except CannotNotify as error:
             if task.address is None:
                 raise
+            await task.address.learn(error)
             raise outgoing.forges.understand(task.address, error) from None
         if task.address is not None:
             task.address.note_answer()
+            if receipt.did:
+                await task.address.learn(None)
         return receipt
 
 

@@ -1096,6 +1096,16 @@ CREATE TABLE hooks (
 -- Serves the list of an account's hooks, and keeps the same from being added twice.
 CREATE UNIQUE INDEX hooks_account ON hooks (account_id, forge, LOWER(name)) WHERE removed_at IS NULL;
 
+-- For what a hook's token was refused lately, so that its owner learns it; a row goes when the token works again for that,
+-- with another token, and with the hook.
+CREATE TABLE hook_refusals (
+  hook_id UUID NOT NULL REFERENCES hooks (id),
+  doing TEXT NOT NULL CHECK (doing IN ('read', 'report')),
+  reason TEXT NOT NULL,                 -- a sentence for people
+  at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- of the latest refusal, to the minute
+  PRIMARY KEY (hook_id, doing)
+);
+
 -- Repositories that are an account's by proof. A number belongs to one account at most.
 CREATE TABLE linked_repositories (
   forge TEXT NOT NULL,
