@@ -38,3 +38,4 @@ class CheckState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     summary: str
     at: datetime  # when it was said
     package: str | None = None
+    commit_status: bool = False  # one beside the check

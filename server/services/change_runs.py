@@ -12,7 +12,7 @@ from server.domain.deliveries import Ended
 from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
 from server.domain.heads import Head, TouchedPart, known_or, with_rerun, with_run
 from server.domain.models import AnnouncedModel
-from server.domain.repository_rules import InvalidRules
+from server.domain.repository_rules import InvalidRules, Rules
 from server.forges import CannotRead
 from server.services.acts import Acting
 from server.services.change_jobs import (
@@ -54,7 +54,8 @@ async def run_change(
             await _prepare(acting, reader, one, head, base) for one in await _touched(reader, order, head, base)
         ]
     except (CannotRead, TooMuch) as reason:
-        return await refuse(acting, reader, order.change, title="The change cannot be read", reason=str(reason))
+        title = "The change cannot be read"
+        return await refuse(acting, reader, order.change, title=title, reason=str(reason), rules=order.rules)
     async with turn_on(acting.db, order.line):
         if not await is_current():
             return Ended("ignored", "A newer commit is there, which is tested by itself.")
@@ -82,7 +83,8 @@ async def _tell_sum(
         found = known_or(head, change, parts) if is_begun else parts
         if order.is_partial:
             return with_rerun(head, change, found, at=at)
-        return with_run(head, change, found, said=said, nothing="" if parts else order.nothing, at=at)
+        nothing = "" if parts else order.nothing
+        return with_run(head, change, found, said=said, nothing=nothing, at=at, commit_status=order.rules.commit_status)
 
     await report_head(acting.db, reader.link, change, changed=changed)
 
@@ -149,7 +151,7 @@ async def _run_or_tell(
         except ServiceError as error:
             report = refusal(prepared, error)
     assert isinstance(report, Report), "each way out of the above made one"  # noqa: S101 -- for the type checker
-    await tell(acting, reader, order.change, report)
+    await tell(acting, reader, order.change, report, rules=order.rules)
     return report
 
 
@@ -168,13 +170,15 @@ async def _submit(
                 package=ready.touched.name,
                 suite_name=f"{ready.touched.suite_name}.upload"[:100],
             )
-            await tell(acting, reader, order.change, report)
+            await tell(acting, reader, order.change, report, rules=order.rules)
     return await submit_package(acting, reader.link, order, ready, models=models)
 
 
-async def refuse(acting: Acting, reader: Reader, change: Change, *, title: str, reason: str) -> Ended:
+async def refuse(
+    acting: Acting, reader: Reader, change: Change, *, title: str, reason: str, rules: Rules | None = None
+) -> Ended:
     """A change that is not looked at fails, as nobody knows what is in it."""
-    await tell(acting, reader, change, Report(state="failure", title=title, summary=reason))
+    await tell(acting, reader, change, Report(state="failure", title=title, summary=reason), rules=rules)
     return Ended("handled", reason)
 
 
@@ -187,8 +191,8 @@ async def refuse_rules(acting: Acting, reader: Reader, change: Change, error: In
     )
 
 
-async def tell(acting: Acting, reader: Reader, change: Change, report: Report) -> None:
-    """The report is kept to be told at the forge, where the service may write there."""
+async def tell(acting: Acting, reader: Reader, change: Change, report: Report, *, rules: Rules | None = None) -> None:
+    """The report is kept to be told at the forge, where the service may write there, as the rules want it."""
     await report_state(
         acting.db,
         reader.link,
@@ -198,6 +202,7 @@ async def tell(acting: Acting, reader: Reader, change: Change, report: Report) -
         state=report.state,
         title=report.title,
         summary=report.summary,
+        commit_status=rules.commit_status if rules is not None else None,
     )
 
 

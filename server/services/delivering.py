@@ -396,7 +396,8 @@ async def _for_state(db: asyncpg.Pool, notification: ClaimedNotification, outgoi
         else:
             again_seconds = (LONGEST_QUEUED - age).total_seconds() + 1.0
     marker = _sealer(outgoing).marker(said.change, package=said.package or "", suite_name=said.suite_name)
-    told = ToldChange(account_id=notification.account_id, change=said.change, settings=ReportSettings())
+    settings = ReportSettings(commit_status=said.commit_status)
+    told = ToldChange(account_id=notification.account_id, change=said.change, settings=settings)
     address = await outgoing.forges.address(told, marker=marker)
     return _stand(standing_of_state(said), address, again_seconds=again_seconds)
 
@@ -407,7 +408,8 @@ async def _for_head(db: asyncpg.Pool, notification: ClaimedNotification, outgoin
     parts = await outbox.read_head_parts(db, notification)
     found = sum_up(head, parts, now=outgoing.now(), public_url=outgoing.public_url)
     marker = _sealer(outgoing).marker(found.change, package="", suite_name=found.standing.suite)
-    told = ToldChange(account_id=notification.account_id, change=found.change, settings=ReportSettings())
+    settings = ReportSettings(commit_status=head.has_status)
+    told = ToldChange(account_id=notification.account_id, change=found.change, settings=settings)
     address = await outgoing.forges.address(told, marker=marker)
     return _stand(found.standing, address, again_seconds=found.again_seconds)
 

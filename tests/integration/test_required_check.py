@@ -56,6 +56,49 @@ def test_required__two_packages_one_of_which_fails_and_is_mended(story: Story):
     assert story.check(mended)[:2] == ("success", "2 packages passed")
 
 
+def statuses(story: Story, head: str) -> dict[str, str]:
+    """The newest state of each commit status."""
+    with story.forge.lock:
+        return {one["context"]: one["state"] for one in story.forge.reported.statuses if one["sha"] == head}
+
+
+def test_required__commit_statuses_that_are_asked_for_have_one_for_the_whole_commit(story: Story):
+    """For whoever reads statuses alone: what a tool or a rule waits for has one name that each commit has."""
+    base = story.commit({".prpm-testing.yml": b"commit-status: true"}, branch="main")
+    unreadable: dict[str, Content] = {"two/prpm.json": b"no manifest"}
+    head = story.commit(a_package("one", folder="one") | unreadable, on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(1)
+    story.settle()
+
+    assert story.check(head)[0] == "failure"
+    assert statuses(story, head) == {
+        "prpm": "failure", "prpm / one / default": "success", "prpm / two / default": "failure",
+    }  # fmt: skip
+
+    mended = story.commit({"two/prpm.json": None}, on=head)
+    story.propose(mended, base, fork=True)
+    story.ended(story.tell_of(mended))
+    story.settle()
+    assert statuses(story, mended) == {"prpm": "pending"}  # it waits for approval
+    story.ended(story.comment("/prpm test"))
+    story.jobs_ended(2)
+    story.settle()
+    assert statuses(story, mended) == {"prpm": "success", "prpm / one / default": "success"}
+
+
+def test_required__commit_statuses_that_nobody_asked_for_are_not_set(story: Story):
+    _, head = two_packages(story)
+
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(2)
+    story.settle()
+
+    assert story.check(head)[0] == "success"
+    assert statuses(story, head) == {}
+
+
 def test_required__a_re_run_of_it_runs_all_packages_and_of_one_the_one(story: Story):
     _, head = two_packages(story)
     story.ended(story.tell_of(head, action="opened"))
