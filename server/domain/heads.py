@@ -34,6 +34,7 @@ class TouchedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
     job_id: UUID | None = None
     said: Said | None = None  # with neither of them a job is to come
     is_untested: bool = False  # there would have been something to test
+    removed_tests: int = 0  # that went with the package
 
 
 class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):

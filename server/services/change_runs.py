@@ -6,7 +6,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+from msgspec import UNSET
+
 from evals.errors import InvalidPackage
+from notifiers._text import counted
 from server.domain.changes import Change
 from server.domain.deliveries import Ended
 from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
@@ -34,8 +38,9 @@ from server.services.finding import Broken, Touched, Wanted, find_touched, folde
 from server.services.handling import TryLater
 from server.services.publishing import KeptSnapshot
 from server.services.reporting import report_head, report_state, said_of
+from server.services.suites import read_titles
 from server.services.turns import turn_on
-from server.store import workers
+from server.store import suite_folders, workers
 
 Result = Submitted | Report
 
@@ -51,7 +56,7 @@ async def run_change(
         head = await reader.commit(order.change.head_sha)
         base = await reader.commit(order.base_sha) if order.base_sha else None
         prepared = [
-            await _prepare(acting, reader, one, head, base) for one in await _touched(reader, order, head, base)
+            await _prepare(acting, reader, one, head, base) for one in await _touched(acting, reader, order, head, base)
         ]
     except (CannotRead, TooMuch) as reason:
         title = "The change cannot be read"
@@ -102,13 +107,20 @@ def _part(prepared: Ready | Report, result: Result | None = None) -> TouchedPart
         at=at,
         said=said_of(report.state, report.title, report.summary),
         is_untested=report.is_untested,
+        removed_tests=report.removed_tests,
     )
 
 
-async def _touched(reader: Reader, order: Order, head: Commit, base: Commit | None) -> list[Touched]:
+async def _touched(acting: Acting, reader: Reader, order: Order, head: Commit, base: Commit | None) -> list[Touched]:
     folders = [folder for folder in folders_of(head, base) if order.rules.wants(folder)]
-    found = await find_touched(reader, head, base, folders=folders)
-    return [one for one in found if order.only is None or order.only(one)]
+    known = await suite_folders.read_suite_folders(acting.db, reader.link)
+    found = await find_touched(reader, head, base, folders=folders, known=known)
+    # What a change would make of it is no word on who was there first; what the default branch has is the last one.
+    is_default = order.change.ref == reader.link.repository.default_branch and order.change.pull_request is UNSET
+    now = found.at_head if is_default else found.at_base
+    if any(known.get(package) != folder for package, folder in now.items()):
+        await suite_folders.keep_suite_folders(acting.db, reader.link, now, replaces=is_default)
+    return [one for one in found.touched if order.only is None or order.only(one)]
 
 
 async def _prepare(
@@ -117,7 +129,7 @@ async def _prepare(
     """The package's files are kept, or why they are not."""
     after, before = touched.after, touched.before
     if after is None:
-        return report_of(touched, "neutral", "The package was removed", "The change removes this package.")
+        return await _removed(acting, reader, touched, base)
     if isinstance(after, Broken):
         return report_of(touched, "failure", "The package cannot be read", after.reason)
     try:
@@ -125,6 +137,34 @@ async def _prepare(
     except (InvalidRequest, InvalidPackage) as error:
         return report_of(touched, "failure", "The package cannot be read", listed(error))
     return Ready(touched, kept, await _keep_base(acting, reader, base, before))
+
+
+async def _removed(acting: Acting, reader: Reader, touched: Touched, base: Commit | None) -> Report:
+    """Which tests went with the package. Who wants to be rid of some may give it another name, folder and text: then
+    nothing compares them, and people have to see it."""
+    report = report_of(touched, "neutral", "The package was removed", "The change removes this package.")
+    titles = await _titles_before(acting, reader, touched, base)
+    if not titles:
+        return report
+    listed_titles = [f"- {title}" for title in titles[:LISTED]]
+    more = [f"... and {len(titles) - LISTED} more"] if titles[LISTED:] else []
+    words = (
+        f"The change removes this package, and {counted(len(titles), 'test')} with it. Nothing is compared with them, "
+        "also if the package lives on under another name:"
+    )
+    summary = "\n".join([words, *listed_titles, *more])
+    return msgspec.structs.replace(report, summary=summary, removed_tests=len(titles))
+
+
+async def _titles_before(acting: Acting, reader: Reader, touched: Touched, base: Commit | None) -> tuple[str, ...]:
+    """Of the cases of the suite that the package itself had; none where that cannot be read."""
+    try:
+        kept = await _keep_base(acting, reader, base, touched.before)
+    except (CannotRead, TooMuch):
+        return ()
+    if kept is None or kept.suite_path is None:
+        return ()
+    return await read_titles(acting.db, reader.link.account_id, kept)
 
 
 async def _keep_base(acting: Acting, reader: Reader, base: Commit | None, before: Wanted | None) -> KeptSnapshot | None:

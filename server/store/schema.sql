@@ -1048,6 +1048,17 @@ CREATE INDEX change_heads_commit ON change_heads (forge, repository_id, head_sha
 -- Serves the clean-up.
 CREATE INDEX change_heads_age ON change_heads (seen_at);
 
+-- Of several packages of one name in a repository, which one has the default suite: the one that was there first, whatever
+-- folders come later. One row for each such name, as the default branch has it.
+CREATE TABLE suite_folders (
+  account_id UUID NOT NULL REFERENCES users (id),
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,        -- the forge's number
+  package TEXT NOT NULL,
+  folder TEXT NOT NULL,                 -- '' is the root
+  PRIMARY KEY (account_id, forge, repository_id, package)
+);
+
 -- Who submits for a line just now: looking for its head and submitting it are one step, so that heads keep their order.
 CREATE TABLE change_turns (
   forge TEXT NOT NULL,
