@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 org_option = click.option("--org", metavar="NAME", help="Of this organisation")
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
+
+# A webhook that nothing came from for so long may be dead: GitLab pauses those whose deliveries failed.
+QUIET_DAYS = 14
 
 # What is asked for at the keyboard, where the forge is one that is known here.
 TOKENS = {
@@ -68,7 +72,7 @@ def list_(*, org: str | None, as_json: bool) -> int:
         if document(terminal, found, as_json=as_json):
             return 0
         for hook in found.hooks:
-            for line in hook_lines(hook):
+            for line in hook_lines(hook, org=org, now=datetime.now(UTC)):
                 terminal.say(line)
         if not found.hooks:
             terminal.say("No webhooks: `prpm hook add github OWNER/NAME` makes one.")
@@ -124,14 +128,20 @@ def remove(*, hook_id: str, org: str | None) -> int:
     return 0
 
 
-def hook_lines(hook: Hook) -> list[str]:
-    """A webhook as people read it."""
+def hook_lines(hook: Hook, *, org: str | None, now: datetime) -> list[str]:
+    """A webhook as people read it. `org`: the organisation whose it is."""
     what = "group " if hook.is_group else ""
     last = f"last delivery {_moment(hook.last_delivery_at)}" if hook.last_delivery_at else "no delivery yet"
+    quiet = _days_since(hook.last_delivery_at or hook.created_at, now)
+    if quiet >= QUIET_DAYS:
+        last += f" ({quiet} days)"
     lines = [f"{hook.id}  {hook.forge}  {what}{hook.name}", f"   {hook.token or 'without a token'}, {last}"]
     if hook.token_refused_at:
         lines.append(f"   ⚠️  token refused {_moment(hook.token_refused_at)}: {hook.token_refused or ''}")
-        lines.append(f"      Give it another one: prpm hook token {hook.id}")
+        lines.append(f"      Give it another one: prpm hook token {hook.id}{f' --org {org}' if org else ''}")
+    if quiet >= QUIET_DAYS:
+        lines.append("   ⚠️  nothing came for long: if the repository was active, the webhook may be paused or gone.")
+        lines.append("      Look into its Settings, Webhooks, and send a test from there.")
     if hook.old_secret_until:
         lines.append(f"   the secret before holds until {_moment(hook.old_secret_until)}")
     return lines
@@ -149,6 +159,13 @@ def _say_what_to_paste(terminal: Terminal, hook: Hook) -> None:
             "   ⚠️  This address is the service's own machine's: forges elsewhere cannot deliver there until its"
         )
         terminal.say("      operator sets PRPM_PUBLIC_URL.")
+
+
+def _days_since(moment: str, now: datetime) -> int:
+    try:
+        return (now - datetime.fromisoformat(moment)).days
+    except (ValueError, TypeError):  # another server's words
+        return 0
 
 
 def _moment(text: str | None) -> str:

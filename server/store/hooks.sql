@@ -79,7 +79,9 @@ WITH removed AS (
 SELECT forge FROM removed;
 
 -- name: replace_token
--- Another token in place of the one before, of which nothing was refused. No row: it was removed or changed meanwhile.
+-- Another token in place of the one before, of which nothing was refused. What was proposed while that was refused is
+-- looked for, and what could not be told is told now: by linked_repositories_hook, and by the index of what is due again.
+-- No row: it was removed or changed meanwhile.
 -- $1 id, $2 account, $3 sealed as it was, $4 sealed anew, $5 the token as it is shown
 WITH replaced AS (
   UPDATE hooks SET sealed = $4, token_shown = $5
@@ -87,6 +89,11 @@ WITH replaced AS (
   RETURNING id
 ), forgotten AS (
   DELETE FROM hook_refusals r USING replaced d WHERE r.hook_id = d.id
+), looked_at_again AS (
+  UPDATE linked_repositories r SET caught_up_at = '-infinity' FROM replaced d WHERE r.hook_id = d.id AND r.ended_at IS NULL
+), told_again AS (
+  UPDATE outbox o SET again_at = NOW() FROM replaced d
+  WHERE o.again_at IS NOT NULL AND o.state = 'dead' AND o.target_id IS NULL AND o.account_id = $2
 )
 SELECT id FROM replaced;
 

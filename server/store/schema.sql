@@ -1131,7 +1131,7 @@ CREATE TABLE linked_repositories (
   linked_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   ended_at TIMESTAMPTZ,                 -- linked -> ended; -> linked, by a proof of then
   ended_reason TEXT,                    -- a sentence for people
-  caught_up_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- without an App: what was missed before was looked for
+  caught_up_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- without an App: what was missed before was looked for; -infinity: it is to be
   PRIMARY KEY (forge, repository_id),
   FOREIGN KEY (forge, installation_id) REFERENCES installations (forge, installation_id),
   CHECK (installation_id IS NULL OR hook_id IS NULL),

@@ -61,6 +61,7 @@ def push(site: Service, github: GitHubForge, hook: dict[str, Any]) -> str:
     repository = {"id": github.id, "full_name": github.name, "default_branch": "main"}
     payload = a_payload("github/pull_request.opened", repository=repository)
     payload["pull_request"] |= {"number": 12, "head": pull["head"], "base": pull["base"], "draft": False}
+    payload["pull_request"] |= {"updated_at": pull["updated_at"]}
     payload.pop("installation", None)
     body = encoded(payload)
     path = hook["url"].removeprefix(site.url)
@@ -72,6 +73,12 @@ def push(site: Service, github: GitHubForge, hook: dict[str, Any]) -> str:
 def shown(alice: Account) -> dict[str, Any]:
     [hook] = alice.client.get(HOOKS).json()["hooks"]
     return hook
+
+
+def has_passed(github: GitHubForge, head: str) -> bool:
+    wanted = (head, "prpm", "success")
+    with github.lock:
+        return any((one["sha"], one["context"], one["state"]) == wanted for one in github.reported.statuses)
 
 
 def until(look: Callable[[], Any]) -> Any:
@@ -90,7 +97,7 @@ def test_token__that_was_revoked_is_shown_with_what_to_do_until_another_one_work
     assert "token_refused_at" not in shown(alice)
     github.fine_grained = {SECOND: "ann"}
 
-    push(site, github, hook)
+    meanwhile = push(site, github, hook)
     refused = until(lambda: shown(alice).get("token_refused"))
 
     assert "(HTTP 401). The token or address is not accepted; make a new one." in refused
@@ -108,9 +115,10 @@ def test_token__that_was_revoked_is_shown_with_what_to_do_until_another_one_work
     assert SECOND not in given.stdout + given.stderr
     assert "token_refused_at" not in shown(alice)
     assert shown(alice)["token"] == "github_pat_…dddd"
-    # Its address and secret are as they were.
+    # What came meanwhile is found, and its address and secret are as they were.
+    until(lambda: has_passed(github, meanwhile))
     head = push(site, github, hook)
-    until(lambda: [one for one in github.reported.statuses if one["sha"] == head and one["state"] == "success"])
+    until(lambda: has_passed(github, head))
     assert "token refused" not in browser(site, alice).get("/account").text
 
 
@@ -127,6 +135,20 @@ def test_token__that_may_not_report_is_shown_and_no_more_once_it_may(
     github.faults = []
     push(site, github, hook)
     until(lambda: "token_refused" not in shown(alice))
+
+
+def test_hook__that_nothing_came_from_for_long_is_pointed_out(site: Service, github: GitHubForge, alice: Account):
+    """GitLab pauses webhooks whose deliveries failed, and tells nobody but who looks there."""
+    hook = add(alice, name=github.name, token=FIRST)
+    words = ("nothing came for long", "long ago: look into its webhook settings")
+    for days, is_said in ((13, False), (15, True)):
+        when = "UPDATE hooks SET delivered_at = NOW() - MAKE_INTERVAL(days => $2) WHERE id = $1"
+        site.fetch(when, uuid.UUID(hook["id"]), days)
+
+        listed = prpm(alice, site, "hook", "list")
+
+        assert (words[0] in listed.stdout + listed.stderr) == is_said
+        assert (words[1] in browser(site, alice).get("/account").text) == is_said
 
 
 def test_token__one_thing_that_is_gone_is_no_refusal(site: Service, github: GitHubForge, alice: Account):
