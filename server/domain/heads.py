@@ -3,7 +3,7 @@ packages that this touches. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -137,6 +137,16 @@ def known_or(head: Head, change: Change, parts: Iterable[TouchedPart]) -> list[T
     known = head.changes.get(change_key(change))
     before: Mapping[str, TouchedPart] = known.parts if known is not None else {}
     return [before.get(part_key(part.package, part.suite_name), part) for part in parts]
+
+
+def tested_or(head: Head, change: Change, parts: Sequence[TouchedPart], *, is_extra: bool) -> list[TouchedPart]:
+    """These packages of the change. One that has a run by the repository's rules keeps it where the new one is no test,
+    or (`is_extra`) one on models that somebody named: neither turns what failed into what may pass."""
+    known = known_or(head, change, parts)
+    return [
+        before if before.job_id is not None and (is_extra or part.is_untested) else part
+        for before, part in zip(known, parts, strict=True)
+    ]
 
 
 def change_key(change: Change) -> str:

@@ -14,7 +14,7 @@ from notifiers._text import counted
 from server.domain.changes import Change
 from server.domain.deliveries import Ended
 from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
-from server.domain.heads import Head, TouchedPart, known_or, with_rerun, with_run
+from server.domain.heads import Head, TouchedPart, known_or, tested_or, with_rerun, with_run
 from server.domain.models import AnnouncedModel
 from server.domain.repository_rules import InvalidRules, Rules
 from server.forges import CannotRead
@@ -85,7 +85,8 @@ async def _tell_sum(
     said = said_of(warning.state, warning.title, warning.summary) if warning is not None else None
 
     def changed(head: Head) -> Head | None:
-        found = known_or(head, change, parts) if is_begun else parts
+        is_extra = order.models is not None
+        found = known_or(head, change, parts) if is_begun else tested_or(head, change, parts, is_extra=is_extra)
         if order.is_partial:
             return with_rerun(head, change, found, at=at)
         nothing = "" if parts else order.nothing
