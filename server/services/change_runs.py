@@ -244,6 +244,7 @@ async def tell(acting: Acting, reader: Reader, change: Change, report: Report, *
         title=report.title,
         summary=report.summary,
         commit_status=rules.commit_status if rules is not None else None,
+        is_notable=report.removed_tests > 0,
     )
 
 

@@ -137,6 +137,21 @@ def test_labels__that_are_listed_beside_a_push_or_the_opening_hide_neither(story
     assert story.ended(delivery) == ("handled", "1 job submitted.")
 
 
+def test_package__tests_that_go_with_it_are_named_in_a_note(story: GitLabStory):
+    """A status has no room for them."""
+    files = a_package("gone", folder="gone")
+    base = story.commit(files, branch="main")
+    head = story.commit(dict.fromkeys(files), on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head, action="open"))
+    story.settle()
+
+    (note,) = story.notes()
+    assert "The change removes this package, and 1 test with it." in note
+    assert "- greets" in note
+
+
 def test_reopened__what_was_tested_is_paid_for_once_and_what_came_since_is_tested(story: GitLabStory):
     head = proposed(story, FAILING)
     story.ended(story.tell_of(head, action="open"))
