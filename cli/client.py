@@ -313,7 +313,16 @@ class RegistryClient:
 
     def get_package_by_name(self, name: str) -> answers.PackageInfo:
         """The newest version of a package, by name. Works without a token for public packages."""
-        return self._decode(self._call("GET", f"/api/v1/packages/{quote(name, safe='')}"), answers.PackageInfo)
+        try:
+            return self._decode(self._call("GET", f"/api/v1/packages/{quote(name, safe='')}"), answers.PackageInfo)
+        except RequestRefused as error:
+            if error.status != 404 or error.code != "package_not_found":
+                raise
+            # A name without an author may have been meant as a path.
+            nor = "" if name.startswith("@") else ", and no folder of that name is here"
+            raise RequestRefused(
+                f"{self.base_url} has no package {name} that you may see{nor}.", status=error.status, code=error.code
+            ) from error
 
     def get_package_version(self, name: str, version: str) -> answers.PackageVersion:
         """One version of a package."""
