@@ -3,7 +3,7 @@ packages that this touches. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -39,7 +39,8 @@ class TouchedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A commit as the head of one change to one branch.
 
-    `said` is of the change as a whole. `is_run`: its packages were found, and are `parts`, by `part_key`.
+    `said` is of the change as a whole. `is_run`: its packages were found, and are `parts`, by `part_key`. `left`: why
+    nobody waits for it any more; what was found counts all the same.
     """
 
     change: Change
@@ -48,6 +49,7 @@ class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     said: Said | None = None
     nothing: str = ""  # why there are no parts
     parts: dict[str, TouchedPart] = {}
+    left: str = ""
 
 
 class Head(Struct, frozen=True):
@@ -80,11 +82,11 @@ class HeadPart(Struct, frozen=True, kw_only=True):
 def with_word(head: Head, change: Change, said: Said, *, at: datetime) -> Head | None:
     """Something is said of the change as a whole; what was found in it stays. None: it was said before."""
     known = head.changes.get(change_key(change))
-    if known is not None and known.said == said:
+    if known is not None and known.said == said and not known.left:
         return None
     if known is None:
         return _with(head, HeadOfChange(change=change, at=at, said=said))
-    return _with(head, msgspec.structs.replace(known, change=change, at=at, said=said))
+    return _with(head, msgspec.structs.replace(known, change=change, at=at, said=said, left=""))
 
 
 def with_run(
@@ -93,9 +95,10 @@ def with_run(
     """These are the packages that the change touches, whatever was found before. None: nothing is new."""
     known = head.changes.get(change_key(change))
     found = _parts(known, parts)
-    if known is not None and (known.is_run, known.said, known.nothing, known.parts) == (True, said, nothing, found):
+    new = HeadOfChange(change=change, at=at, is_run=True, said=said, nothing=nothing, parts=found)
+    if known is not None and msgspec.structs.replace(known, change=change, at=at) == new:
         return None
-    return _with(head, HeadOfChange(change=change, at=at, is_run=True, said=said, nothing=nothing, parts=found))
+    return _with(head, new)
 
 
 def with_rerun(head: Head, change: Change, parts: Iterable[TouchedPart], *, at: datetime) -> Head | None:
@@ -107,7 +110,19 @@ def with_rerun(head: Head, change: Change, parts: Iterable[TouchedPart], *, at: 
     if known is None:
         return None
     found = {**known.parts, **_parts(known, parts)}
-    return _with(head, msgspec.structs.replace(known, at=at, parts=found)) if found != known.parts else None
+    if found == known.parts and not known.left:
+        return None
+    return _with(head, msgspec.structs.replace(known, at=at, parts=found, left=""))
+
+
+def with_left(head: Head, is_left: Callable[[Change], bool], *, reason: str) -> Head | None:
+    """Nobody waits for these changes any more: what has no verdict in them is no part of the sum. None: it was so."""
+    left = {
+        key: msgspec.structs.replace(one, left=reason)
+        for key, one in head.changes.items()
+        if not one.left and is_left(one.change)
+    }
+    return Head(changes={**head.changes, **left}) if left else None
 
 
 def known_or(head: Head, change: Change, parts: Iterable[TouchedPart]) -> list[TouchedPart]:
