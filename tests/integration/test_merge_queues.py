@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from tests.forge_stories import LONG_SUITE, SUITE, Story, a_package, a_story
+from tests.forge_stories import LONG_SUITE, SUITE, ZERO, Story, a_package, a_story, forge_service
+from tests.webhooks import encoded, github_headers
 
 FAILING = SUITE.replace("value: hello", "value: nowhere")
 
@@ -72,19 +76,26 @@ def test_group__W6_W7_that_is_told_of_again_and_by_a_push_is_one_job(story: Stor
     assert story.charges() == 1
 
 
-def test_group__of_what_its_pull_request_was_tested_with_costs_nothing_twice(story: Story):
-    base, head, branch = a_group(story)
-    story.propose(head, base)
-    story.ended(story.tell_of(head, action="opened"))
-    story.jobs_ended(1)
-    merged = story.commit({"readme.md": b"more"}, on=head)
-    story.forge.repository.branches[branch] = merged
+def test_group__of_what_its_pull_request_was_tested_with_asks_no_model_again(
+    admin_dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+):
+    """On a service that keeps answers: a run each, as a group may be judged by other rules, and nothing for models."""
+    folder = tmp_path_factory.mktemp("keeping")
+    for service, forge in forge_service(admin_dsn, redis_url, folder, PRPM_CACHE_DAYS="14"):
+        story = a_story(service, forge)
+        base = story.commit({".prpm-testing.yml": b"models: [priced]"}, branch="main")
+        head = story.commit(a_package("one"), on=base)
+        story.propose(head, base)
+        story.ended(story.tell_of(head, action="opened"))
+        story.jobs_ended(1)
+        merged = story.commit({"readme.md": b"more"}, on=head)
 
-    story.ended(story.tell_of_group(branch, head=merged))
+        story.ended(story.tell_of_group(story.queue(merged), head=merged))
 
-    story.jobs_ended(2)
-    assert ledger(story) == [("charge", 1), ("cached", 0)]
-    assert story.check(merged)[:2] == ("success", "1 package passed")
+        first, second = (json.loads(job["results"]) for job in story.jobs_ended(2))
+        assert first["total_cost_usd"] > 0
+        assert (second["total_cost_usd"], second["trials_cached"]) == (0, 1)
+        assert ledger(story) == [("charge", 1), ("charge", 1)]
 
 
 def test_group__behind_another_is_tested_with_what_that_one_brings(story: Story):
@@ -133,22 +144,34 @@ def test_attack__W18_a_head_or_a_branch_that_the_forge_does_not_show_starts_noth
     assert story.jobs() == []
 
 
-def test_attack__W18_a_group_of_another_installation_or_of_no_link_starts_nothing(story: Story):
+def test_attack__W18_a_group_of_a_repository_that_is_not_linked_starts_nothing(story: Story):
     _, head, branch = a_group(story)
-    victim = story.about()
-    for about in (
-        {**victim, "installation": {"id": 1}},
-        {**victim, "repository": {**victim["repository"], "id": 12345}},
-    ):
-        payload = {
-            "action": "checks_requested",
-            "merge_group": {"head_sha": head, "head_ref": f"refs/heads/{branch}", "base_ref": "refs/heads/main"},
-            **about,
-        }
-        assert story.ended(story.send("merge_group", payload))[0] in ("ignored", "invalid")
+    named = story.about()["repository"]
+    group = {"head_sha": head, "head_ref": f"refs/heads/{branch}", "base_ref": "refs/heads/main"}
 
-    other = a_story(story.service, story.forge)
-    assert other.jobs() == story.jobs() == []
+    for about in (
+        {"repository": {**named, "id": 12345}, "installation": {"id": story.forge.installation_id}},
+        {"repository": {**named, "id": 12345, "full_name": "eve/prompts"}, "installation": {"id": 1}},
+    ):
+        told = story.send("merge_group", {"action": "checks_requested", "merge_group": group, **about})
+        assert story.ended(told)[0] == "ignored"
+
+    assert story.jobs() == []
+
+
+def test_attack__W18_an_installation_in_a_body_bills_nobody_but_the_repositorys_account(story: Story):
+    _, head, branch = a_group(story)
+    group = {"head_sha": head, "head_ref": f"refs/heads/{branch}", "base_ref": "refs/heads/main"}
+    about = {**story.about(), "installation": {"id": 1}}
+
+    story.ended(story.send("merge_group", {"action": "checks_requested", "merge_group": group, **about}))
+
+    (job,) = story.jobs_ended(1)
+    assert job["user_id"] == story.account.id
+    billed = story.service.fetch(
+        "SELECT user_id FROM test_jobs WHERE (change ->> 'repository_id')::BIGINT = $1", story.forge.id
+    )
+    assert [row["user_id"] for row in billed] == [story.account.id]
 
 
 @pytest.mark.parametrize("missing", ["head_sha", "head_ref", "base_ref"])
@@ -216,3 +239,69 @@ def test_group__that_was_merged_counts_no_more_where_its_head_is_the_branchs(sto
     (baseline,) = [job for job in story.jobs_ended(2) if job["change"]["ref"] == "main"]
     assert baseline["conclusion"] == "passed"
     assert story.check(head)[:2] == ("success", "1 package passed")
+
+
+# A webhook without the App is never told of `merge_group`: the queue's branch comes and goes by pushes.
+
+TOKEN = "github_pat_" + "a" * 40
+
+
+@dataclass(kw_only=True)
+class HookStory(Story):
+    """By a webhook of the repository's own."""
+
+    door: str
+    secret: str
+
+    def send(self, event: str, payload: dict[str, Any], *, delivery: str | None = None) -> str:
+        payload.pop("installation", None)
+        name, body = delivery or str(uuid.uuid4()), encoded(payload)
+        headers = github_headers(body, secret=self.secret, event=event, delivery=name)
+        assert self.service.visitor().post(self.door, content=body, headers=headers).status_code == 202
+        return name
+
+
+@pytest.fixture
+def hooked(story: Story) -> HookStory:
+    """The same repository, which the App is not installed in, by another account's webhook."""
+    forge = story.forge
+    forge.fine_grained, forge.administrators = {TOKEN: "ann"}, {"ann"}
+    with forge.lock:
+        forge.id, forge.name = forge.id + 7, f"{forge.name}-hooked"
+    account = story.service.an_account(tier="plus")
+    made = account.client.post("/api/v1/hooks", json={"forge": "github", "name": forge.name, "token": TOKEN})
+    assert made.status_code == 201, made.text
+    door = made.json()["url"].removeprefix(story.service.url)
+    return HookStory(service=story.service, forge=forge, account=account, door=door, secret=made.json()["secret"])
+
+
+def statuses(story: Story, head: str) -> list[str]:
+    """What the commit's status `prpm` was, oldest first."""
+    story.settle()
+    with story.forge.lock:
+        found = [one for one in story.forge.reported.statuses if one["sha"] == head and one["context"] == "prpm"]
+    return [one["state"] for one in found]
+
+
+def test_group__of_a_webhook_without_the_app_is_told_by_its_branch(hooked: HookStory):
+    _, head, branch = a_group(hooked)
+
+    assert hooked.ended(hooked.push(head, ref=f"refs/heads/{branch}")) == ("handled", "1 job submitted.")
+
+    (job,) = hooked.jobs_ended(1)
+    assert (job["change"]["base_ref"], job["change"]["ref"], job["conclusion"]) == ("main", branch, "passed")
+    assert statuses(hooked, head)[-1] == "success"
+
+
+def test_group__Q15_of_a_webhook_whose_branch_is_deleted_ends_its_tests(hooked: HookStory):
+    hooked.commit({"readme.md": b"x", ".prpm-testing.yml": b"models: [slow]"}, branch="main")
+    head = hooked.commit(a_package("one", suite=LONG_SUITE), on=hooked.forge.repository.branches["main"])
+    branch = hooked.queue(head)
+    hooked.ended(hooked.push(head, ref=f"refs/heads/{branch}"))
+    with hooked.forge.lock:
+        hooked.forge.repository.branches.pop(branch)
+
+    gone = hooked.push(ZERO, before=head, ref=f"refs/heads/{branch}")
+
+    assert hooked.ended(gone) == ("handled", "1 job ended.")
+    assert hooked.jobs_ended(1)[0]["error_code"] == "superseded"
