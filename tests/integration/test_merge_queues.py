@@ -124,7 +124,7 @@ def test_attack__rules_that_a_group_or_the_one_ahead_brings_do_not_judge_it(stor
 
     story.settle()
     story.ended(story.ask_again(head, check_id=70, key="state"))
-    story.jobs_ended(2)
+    assert [job["conclusion"] for job in story.jobs_ended(2)] == ["failed", "failed"]
     assert story.check(head)[0] == "failure"
 
 
@@ -191,7 +191,7 @@ def test_group__Q15_that_is_let_go_ends_its_tests(story: Story):
     assert (job["status"], job["error_code"]) == ("failed", "superseded")
     assert job["error_message"].startswith("The merge queue has no such group any more.")
     assert story.check(head)[:2] == ("neutral", "Nobody waits for these tests any more")
-    assert story.check(head, "prpm / one / default")[0] == "neutral"
+    assert story.check(head, "prpm / one / default")[:2] == ("neutral", "⚠️ no longer needed")
     assert story.ended(story.ask_again(head, key="state"))[0] == "handled"
     assert len(story.jobs()) == 1
 
