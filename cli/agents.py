@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.errors import InvalidUse
+from cli.proxy import speaks_messages
 from cli.request import RunRequest
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
@@ -37,7 +38,6 @@ def choose_agent(
     Raises FrameworkUnavailable, InvalidPlugins, UnknownPlugin, InvalidUse.
     """
     from evals.agents.choosing import Wish, choose
-    from evals.agents.sandbox import why_no_agents
     from evals.catalogue import single_proxy_catalogue
 
     catalogue = single_proxy_catalogue(config.local_url, key=config.local_key, models=models)
@@ -47,12 +47,23 @@ def choose_agent(
         models=[catalogue.resolve(name) for name in models],
         plugins=read_plugins(request),
         # Whoever needs no sandbox need not wait for the look at it.
-        why_not=why_no_agents() if package.manifest.format == "claude" else None,
+        why_not=why_not(config) if package.manifest.format == "claude" else None,
     )
     chosen = choose(package, files, wish)
     for sentence in chosen.notes:
         terminal.note(sentence)
     return chosen.agent
+
+
+def why_not(config: UserConfig) -> str | None:
+    """Why no agent can be run: this machine cannot, or the user's server does not know agents; None if it can."""
+    from evals.agents.sandbox import why_no_agents
+
+    if (lacking := why_no_agents()) is not None:
+        return lacking
+    if speaks_messages(config.local_url, key=config.local_key):
+        return None
+    return f"{config.local_url} does not speak Anthropic's Messages API, which agents need"
 
 
 def read_plugins(request: RunRequest) -> tuple[PinnedPlugin, ...]:

@@ -285,6 +285,18 @@ class RegistryClient:
         path = f"{HOOKS}/{quote(hook_id, safe='')}/rotate" + _query(account=account)
         return self._decode(self._call("POST", path, sentence="Failed to change the secret"), answers.Hook)
 
+    def replace_hook_token(self, hook_id: str, token: str, *, account: str | None = None) -> answers.Hook:
+        """Another access token of the repository; address and secret stay."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            f"{HOOKS}/{quote(hook_id, safe='')}/token" + _query(account=account),
+            content=msgspec.json.encode({"token": token}),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to change the access token",
+        )
+        return self._decode(body, answers.Hook)
+
     def remove_hook(self, hook_id: str, *, account: str | None = None) -> None:
         """Its address is there no more."""
         self._need_token("Authentication required")
@@ -301,7 +313,16 @@ class RegistryClient:
 
     def get_package_by_name(self, name: str) -> answers.PackageInfo:
         """The newest version of a package, by name. Works without a token for public packages."""
-        return self._decode(self._call("GET", f"/api/v1/packages/{quote(name, safe='')}"), answers.PackageInfo)
+        try:
+            return self._decode(self._call("GET", f"/api/v1/packages/{quote(name, safe='')}"), answers.PackageInfo)
+        except RequestRefused as error:
+            if error.status != 404 or error.code != "package_not_found":
+                raise
+            # A name without an author may have been meant as a path.
+            nor = "" if name.startswith("@") else ", and no folder of that name is here"
+            raise RequestRefused(
+                f"{self.base_url} has no package {name} that you may see{nor}.", status=error.status, code=error.code
+            ) from error
 
     def get_package_version(self, name: str, version: str) -> answers.PackageVersion:
         """One version of a package."""

@@ -21,7 +21,7 @@ from cli.outcome_file import read_outcome_file
 from cli.progress import Display, waiting
 from cli.proxy import list_models
 from cli.reports import find_reports, write_reports
-from cli.request import RunRequest
+from cli.request import HOSTED_BASELINE, RunRequest
 from cli.subject import ArchiveFile, Folder, Registered, Subject
 from cli.terminal import Terminal
 from cli.user_config import UserConfig
@@ -65,13 +65,14 @@ def run_local(request: RunRequest, *, config: UserConfig, client: RegistryClient
     models = request.models or (DEFAULT_MODEL,)
     baseline = read_baselines(request)
     reports = find_reports(request.outputs)
-    need_proxy(config, models=models, package=request.text)
-    plan = make_plan(request, models=models, config=config, client=client, terminal=terminal)
+    known = need_proxy(config, models=models, package=request.text)
+    plan, snapshot = make_plan(request, models=models, config=config, client=client, terminal=terminal)
+    need_judges(plan, known=known, config=config)
     base = load_base(request, plan, client=client, config=config, terminal=terminal)
     against = Against(baseline, base) if baseline is not None else None
     terminal.say("⚡ Running tests with LiteLLM..." if plan.agent is None else "⚡ Running tests with an agent...")
     terminal.say()
-    outcome = gated(run_plan(plan, config=config, terminal=terminal, against=against), request)
+    outcome = gated(run_plan(plan, snapshot=snapshot, config=config, terminal=terminal, against=against), request)
     shown = show(outcome, terminal=terminal, verbose=request.verbose)
     LastRuns(config.cache_folder).remember(request, shown.test_cases)
     write_reports(reports, msgspec.json.encode(outcome), terminal=terminal)
@@ -83,6 +84,13 @@ class Against(NamedTuple):
 
     baseline: Baseline
     base: Before | None
+
+
+class Made(NamedTuple):
+    """What is to be run, and the id that the service gives to the same files."""
+
+    plan: Plan
+    snapshot: str
 
 
 class Ran(NamedTuple):
@@ -105,18 +113,34 @@ def refuse_hosted_only(request: RunRequest) -> None:
         raise InvalidUse("Local results cannot be verified: only the service's own runs can. Leave out -v.")
 
 
-def need_proxy(config: UserConfig, *, models: tuple[str, ...], package: str) -> None:
-    """Raises NoLocalModels, with what to do, unless a proxy answers that has these models."""
+def need_proxy(config: UserConfig, *, models: tuple[str, ...], package: str) -> tuple[str, ...]:
+    """The names that the proxy lists.
+
+    Raises NoLocalModels, with what to do, unless a proxy answers that has these models.
+    """
     try:
         known = list_models(config.local_url, key=config.local_key)
     except NoLocalModels as error:
         error.hints = tuple(HELP.format(package=package).splitlines())
         raise
+    require_listed(models, known=known, config=config)
+    return known
+
+
+def need_judges(plan: Plan, *, known: tuple[str, ...], config: UserConfig) -> None:
+    """Raises CommandError unless the proxy has who shall judge, before anything is asked of anybody."""
+    from evals.grading import judges_named
+
+    require_listed(judges_named(plan.suite), known=known, config=config, what=", which the suite wants to be judged by")
+
+
+def require_listed(models: tuple[str, ...], *, known: tuple[str, ...], config: UserConfig, what: str = "") -> None:
+    """Raises CommandError for the first of these models that is not among the known ones."""
     missing = [name for name in models if name not in known]
     # A wildcard entry ("anthropic/*") can stand for any name; then the proxy itself has to say.
     if known and missing and not any("*" in name for name in known):
         raise CommandError(
-            f"The proxy at {config.local_url} has no model named {missing[0]}.",
+            f"The proxy at {config.local_url} has no model named {missing[0]}{what}.",
             code="unknown_model",
             details=[f"models: it has {', '.join(known[:30])}"],
         )
@@ -129,8 +153,9 @@ def make_plan(
     config: UserConfig,
     client: RegistryClient,
     terminal: Terminal,
-) -> Plan:
+) -> Made:
     """What is to be run. Raises InvalidPackage, InvalidSuite, or CommandError if there is no suite."""
+    from evals.archives import snapshot_id
     from evals.runner import Plan
 
     package, files = load_package(request.subject, client)
@@ -138,7 +163,7 @@ def make_plan(
     agent = choose_agent(
         request, package=package, files=files, suite=suite, models=models, config=config, terminal=terminal
     )
-    return Plan(
+    plan = Plan(
         instructions=package.instructions,
         suite=suite,
         models=models,
@@ -149,6 +174,7 @@ def make_plan(
         early_stop=not request.all_repeats,
         in_rounds=True,
     )
+    return Made(plan, snapshot_id(files))
 
 
 def gated(outcome: Outcome, request: RunRequest) -> Outcome:
@@ -167,6 +193,11 @@ def read_baselines(request: RunRequest) -> Baseline | None:
         return None
     from evals.baselines import read_baseline
 
+    hosted = next(
+        (name for name in request.baselines if HOSTED_BASELINE.fullmatch(name) and not Path(name).exists()), None
+    )
+    if hosted is not None:
+        raise InvalidUse(f"Only the service knows {hosted}: leave out --local, or name the file of a stored outcome.")
     return read_baseline([(name, read_outcome_file(Path(name))) for name in request.baselines])
 
 
@@ -237,7 +268,9 @@ def find_version(subject: Registered, known: answers.PackageInfo, client: Regist
     return known.latest_version
 
 
-def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Against | None = None) -> Outcome:
+def run_plan(
+    plan: Plan, *, snapshot: str, config: UserConfig, terminal: Terminal, against: Against | None = None
+) -> Outcome:
     """The outcome of every trial, compared if there is something to compare with. Progress is shown while they run."""
     from evals import ENGINE_VERSION
     from evals.outcome import build_outcome
@@ -260,7 +293,13 @@ def run_plan(plan: Plan, *, config: UserConfig, terminal: Terminal, against: Aga
     return msgspec.structs.replace(
         outcome,
         provenance=provenance_of(
-            plan.instructions, plan.suite, plan.models, trials, agent=plan.agent, early_stop=plan.early_stop
+            plan.instructions,
+            plan.suite,
+            plan.models,
+            trials,
+            snapshot=snapshot,
+            agent=plan.agent,
+            early_stop=plan.early_stop,
         ),
         record=record_of(plan.suite, plan.models, trials, base_trials=base_trials),
     )

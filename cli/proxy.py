@@ -53,6 +53,30 @@ def list_models(base_url: str, *, key: Secret | None, timeout_seconds: float = 1
     return _names(response)
 
 
+def speaks_messages(base_url: str, *, key: Secret | None, timeout_seconds: float = 10.0) -> bool:
+    """Whether the server has Anthropic's Messages API, which agents need. It is asked for nothing, which costs nothing.
+
+    True where it does not say: then the run finds out.
+    """
+    import httpx
+
+    from evals.agents.relay import messages_url
+
+    headers = {"Authorization": f"Bearer {key.reveal()}"} if key is not None else {}
+    try:
+        status = httpx.post(
+            messages_url(base_url),
+            json={},
+            headers=headers,
+            timeout=timeout_seconds,
+            trust_env=not is_loopback(base_url),
+            follow_redirects=False,
+        ).status_code
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return True
+    return status not in (404, 405, 501)
+
+
 def models_url(base_url: str) -> str:
     """Where the list is. An address without a path gets the usual `/v1`."""
     return f"{base_url}/models" if urlsplit(base_url).path else f"{base_url}/v1/models"

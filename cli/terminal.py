@@ -50,7 +50,9 @@ class Terminal:
             return
         self.note(f"❌ {error.message}", colour="red")
         for detail in error.details:
-            self.note(f"   - {detail}")
+            # What the sentence says already need not stand below it again.
+            if detail not in error.message:
+                self.note(f"   - {detail}")
         for hint in error.hints:
             self.note(hint)
 

@@ -36,7 +36,8 @@ def watch(
         seen = fingerprint(folder, request.suite_file)
         code = _run_once(run, terminal)
         terminal.say()
-        terminal.say(f"👀 Watching {folder}. A change runs the tests again, Ctrl-C ends it.")
+        # Many watch the folder where they stand, and `.` with a full stop behind it reads as its parent.
+        terminal.say(f"👀 Watching {folder}: a change runs the tests again, Ctrl-C ends it.")
         try:
             while fingerprint(folder, request.suite_file) == seen:
                 sleep(LOOK_SECONDS)

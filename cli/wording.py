@@ -260,7 +260,8 @@ def _change_colour(change: ChangeShown) -> str | None:
 def _why(row: RowShown) -> Iterator[Line]:
     if row.trials:
         passed = sum(trial.state == "passed" for trial in row.trials)
-        yield Line(f"{INDENT}{passed} of {_run_count(row)} repeats passed{_likely(row.pass_rate)}")
+        run, left_out = _run_counts(row)
+        yield Line(f"{INDENT}{passed} of {run} repeats passed{left_out}{_likely(row.pass_rate)}")
     if row.error is not None:
         yield Line(f"{INDENT}{_error_text(row.error)}")
     elif row.stands == "skipped":
@@ -272,12 +273,12 @@ def _why(row: RowShown) -> Iterator[Line]:
         yield Line(f"{INDENT}Answer: {_piece(row.response, refused)}")
 
 
-def _run_count(row: RowShown) -> str:
-    """`5`, or `2` with the reason why it was not 5."""
-    run = [trial for trial in row.trials if trial.state != "skipped"]
-    if row.stopped_early and len(run) < len(row.trials):
-        return f"{len(run)} (the other {len(row.trials) - len(run)} could not change the verdict)"
-    return str(len(row.trials))
+def _run_counts(row: RowShown) -> tuple[int, str]:
+    """5 and nothing, or 2 and why it was not 5."""
+    run = sum(trial.state != "skipped" for trial in row.trials)
+    if row.stopped_early and run < len(row.trials):
+        return run, f" ({len(row.trials) - run} more could not change the verdict)"
+    return len(row.trials), ""
 
 
 def _likely(rate: RateShown | None) -> str:

@@ -19,7 +19,7 @@ from evals.manifests import (
     is_companion,
     read_every_manifest,
 )
-from evals.suites.references import referenced_files
+from evals.suites.references import names_files, referenced_files
 
 _MAX_ENTRIES = 20_000  # looked at while searching for a package; a home folder has more
 NEVER_PACKED = frozenset((".git", ".hg", ".svn", "node_modules", ".venv", "__pycache__"))
@@ -116,7 +116,7 @@ def _companions(folder: FolderView) -> list[str]:
 
 def _named_by(suites: list[str], folder: FolderView) -> list[str]:
     """The files that the suites name; the folder is looked through only if there are any."""
-    if not any(b"file://" in folder.read(suite) for suite in suites):
+    if not any(names_files(folder.read(suite)) for suite in suites):
         return []
     return referenced_files(frozenset(folder.walk("")), folder.read)
 

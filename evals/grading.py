@@ -20,7 +20,7 @@ from evals.assertions._opinions import MAX_RUBRIC_PROMPT
 from evals.errors import CannotJudge, CapReached, InvalidAssertion
 from evals.panels import MAX_JUDGES, MAX_VOTES, Opinion, Vote, ask_panel, votes_of
 from evals.transforming import NEEDS_CODE, check_transform, transformed
-from evals.types import Assertion, AssertionResult, AssertionSet, Case, JsonValue, Panel, TrialError
+from evals.types import Assertion, AssertionResult, AssertionSet, Case, JsonValue, Panel, Suite, TrialError
 
 NEGATION = "not-"
 SET_TYPE = "assert-set"
@@ -273,6 +273,16 @@ def is_graded(assertion: Assertion) -> bool:
         return find_assertion(assertion.type).type.graded
     except InvalidAssertion:
         return False
+
+
+def judges_named(suite: Suite) -> tuple[str, ...]:
+    """The models that the suite wants to be judged by, in its order; none for what leaves it to who runs it."""
+    names = [suite.judge] if suite.judge else []
+    for case in suite.cases:
+        for assertion in filter(is_graded, _flatten(case)):
+            names += assertion.panel.models if assertion.panel else ()
+            names += [assertion.model] if assertion.model else []
+    return tuple(dict.fromkeys(names))
 
 
 def compared(case: Case) -> list[Assertion]:

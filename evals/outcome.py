@@ -169,8 +169,8 @@ DecidedBy = Literal["regressions", "failures", "both", "cases", "min_score", "ne
 class BaselineSource(Struct, frozen=True, kw_only=True):
     """Which past a service compared with. Times are as 2026-01-02T03:04:05.678Z."""
 
-    kind: Literal["branch", "version", "job"]
-    name: str  # of the branch, or the version, or the job's id
+    kind: Literal["branch", "version", "job", "snapshot"]
+    name: str  # of the branch, or the version, or the job's id, or the beginning of the snapshot's
     jobs: int  # that brought trials
     oldest_at: str | UnsetType = UNSET
     newest_at: str | UnsetType = UNSET

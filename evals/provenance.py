@@ -20,7 +20,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
 
     package: str
     version: str
-    snapshot: str | UnsetType = UNSET  # of the package's files, where a service ran it
+    snapshot: str | UnsetType = UNSET  # of the package's files; outcomes of earlier local runs have none
     instructions_digest: str  # of what the package tells the model
     suite_digest: str
     max_tokens: int

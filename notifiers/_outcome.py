@@ -218,7 +218,7 @@ class CaseChange:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSource:
-    """Which past a service compared with. `kind`: branch, version or job; times are as 2026-01-02T03:04:05.678Z."""
+    """Which past a service compared with. `kind`: branch, version, job or snapshot. Times: 2026-01-02T03:04:05.678Z."""
 
     kind: str
     name: str

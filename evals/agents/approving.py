@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evals.agents.plugins import PinnedPlugin
 from evals.agents.relay import Relay
-from evals.agents.sandbox import list_tools, require_sandbox
+from evals.agents.sandbox import ListedTool, list_tools, require_sandbox
 from evals.agents.tasks import AgentTask
 from evals.errors import EngineError
 from evals.models import CompletionRequest, Deployment
@@ -17,8 +17,8 @@ class PluginAway(EngineError):
     """It does not start, or cannot be reached."""
 
 
-async def approve(plugin: PinnedPlugin) -> dict[str, str]:
-    """Name -> digest of each tool. The plugin runs in a sandbox, as for an agent.
+async def approve(plugin: PinnedPlugin) -> dict[str, ListedTool]:
+    """Name -> what each tool says of itself, with its digest. The plugin runs in a sandbox, as for an agent.
 
     Raises CannotRunAgents, PluginAway.
     """

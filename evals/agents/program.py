@@ -252,12 +252,12 @@ def digest(tool: dict[str, Any]) -> str:
 
 
 async def list_plugin(task: dict[str, Any]) -> dict[str, Any]:
-    """The tools of one plugin with their digests, for the operator who approves them."""
+    """The tools of one plugin with their digests and all that they say, for the operator who approves them."""
     name = task["pin"]
     async with relay_port() as port, AsyncExitStack() as stack:
         session = await connect(name, task["plugins"][name], port=port, stack=stack)
         tools = await list_tools(name, session)
-    return {"ended": "listed", "tools": {tool["name"]: digest(tool) for tool in tools}}
+    return {"ended": "listed", "tools": {tool["name"]: {"digest": digest(tool), **tool} for tool in tools}}
 
 
 if __name__ == "__main__":

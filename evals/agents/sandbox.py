@@ -42,6 +42,14 @@ class SandboxExceeded(EngineError):
     """The processes inside took more than they may, and were killed."""
 
 
+class ListedTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A plugin's tool: the digest of all that a model reads of it, and that itself."""
+
+    digest: str
+    description: str
+    input_schema: dict[str, Any]
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How the program inside ended, in its own words; `how` is `died` if it said nothing."""
 
@@ -49,7 +57,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     is_error: bool = False
     plugin: str = ""
     detail: str = ""
-    tools: dict[str, str] = {}  # of a plugin that was listed
+    tools: dict[str, ListedTool] = {}  # of a plugin that was listed
 
 
 @functools.cache

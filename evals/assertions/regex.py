@@ -37,8 +37,10 @@ async def _judge_elsewhere(pattern: Pattern, answer: Answer, spec: Assertion) ->
 
 
 def _judgement(pattern: Pattern, *, found: bool) -> Judgement:
+    # As its author wrote it: each backslash once.
+    shown = quoted(pattern.source).replace("\\\\", "\\")
     return Judgement(
         passed=found,
         score=float(found),
-        reason=f"the answer {'matches' if found else 'does not match'} the pattern {quoted(pattern.source)}",
+        reason=f"the answer {'matches' if found else 'does not match'} the pattern {shown}",
     )

@@ -236,7 +236,9 @@ class Cases:
         if own is not None:
             return (Prompt(own, ""),)
         if not defaults.prompts:
-            self._fields.find(path, "needs `input` or `messages`, or `vars` for a prompt in the suite's `prompts`")
+            self._fields.find(
+                path, "needs `input`, `messages` or `turns`, or `vars` for a prompt in the suite's `prompts`"
+            )
         return defaults.prompts
 
     def _options(self, value: dict[str, Any], path: Path, inherited: Options) -> Options:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from evals.json_reader import InvalidText, Path, read_json
 from evals.suites.fields import Fields
 from evals.suites.findings import Findings, InFile, shown
-from evals.suites.sources import CODE_ENDINGS, Sources, is_reference
+from evals.suites.sources import CODE_ENDINGS, SCHEME, Sources, is_reference
 from evals.suites.tables import read_table
 from evals.types import JsonValue
 
@@ -104,6 +104,8 @@ class Expansion:
         if is_reference(item):
             return item
         if item.lower().endswith(_MAY_BE_A_FILE) and "://" not in item and "\n" not in item:
+            if self._sources.holds(item):
+                return f"{SCHEME}{item}"
             self._fields.find(path, f"looks like the name of a file; write file://{shown(item)}")
         elif ":" not in item:
             self._fields.expect(item, path, "must be an object with `input` and `assert`")

@@ -12,7 +12,7 @@ from evals.json_reader import InvalidText, Path, read_json
 from evals.suites.fields import Fields
 from evals.suites.findings import shown
 from evals.suites.rendering import Renderer, Variables
-from evals.suites.sources import CODE_ENDINGS, Sources, is_reference
+from evals.suites.sources import CODE_ENDINGS, SCHEME, Sources, is_reference
 from evals.types import JsonValue, Message, Role
 from evals.yaml_reader import read_yaml
 
@@ -22,6 +22,7 @@ MAX_PROMPTS: Final = 100
 
 _PROMPT_KEYS = ("raw", "label", "id", "display")
 _CODE = ("exec:", "http://", "https://", "langfuse://", "portkey://", "helicone://")
+_MAY_BE_A_FILE = re.compile(r"[\w./*-]+\.(?:txt|md|json|jsonl|ya?ml|csv|j2|js|py|ts)")
 _SEPARATOR = re.compile(r"^---\s*$", re.MULTILINE)
 
 
@@ -139,10 +140,15 @@ class Prompts:
             self._fields.find(path, "prompts from commands and addresses are not supported; write the text")
             return []
         if is_reference(item):
-            return [prompt for name in self._sources.resolve(item, path) for prompt in self._file(name, path, label)]
-        if re.fullmatch(r"[\w./*-]+\.(?:txt|md|json|jsonl|ya?ml|csv|j2|js|py|ts)", item):
+            return self._files(item, path, label)
+        if _MAY_BE_A_FILE.fullmatch(item):
+            if self._sources.holds(item):
+                return self._files(f"{SCHEME}{item}", path, label)
             self._fields.find(path, f"looks like the name of a file; write file://{item}")
         return [Prompt(self._templates(item, path), label)]
+
+    def _files(self, reference: str, path: Path, label: str) -> list[Prompt]:
+        return [prompt for name in self._sources.resolve(reference, path) for prompt in self._file(name, path, label)]
 
     def _file(self, name: str, path: Path, label: str) -> list[Prompt]:
         lower = name.lower()

@@ -1,10 +1,14 @@
-"""The files that a suite names by `file://`, found by their names alone: they travel with the package, untold."""
+"""The files that a suite names, found by their names alone: they travel with the package, untold.
+
+They stand behind `file://` anywhere in it, or, as in many of promptfoo's configurations, bare among `tests` and
+`prompts`.
+"""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from evals.manifests import FOREIGN_SUITE_PATH, SUITE_PATHS
@@ -18,6 +22,10 @@ _SUITES_OF_THEIR_OWN: Final = (".yaml", ".yml", ".json", ".jsonl")
 _MAX_FILES = 500
 
 _REFERENCE = re.compile(rb"file://([^\s\"'`,\]}]+)")
+# `tests: cases.csv`, `prompts: [a.txt, b.txt]`, or such a key with lines of `- cases.csv` below it.
+_KEY = re.compile(rb"(?:tests|prompts)\s*:(.*)")
+_ITEM = re.compile(rb"\s*-\s+(.*)")
+_BARE = re.compile(rb"[\"']?([\w./*-]+\.(?:csv|jsonl?|md|txt|ya?ml))[\"']?")
 
 
 def referenced_files(names: Collection[str], read: Callable[[str], bytes]) -> list[str]:
@@ -32,11 +40,31 @@ def referenced_files(names: Collection[str], read: Callable[[str], bytes]) -> li
     return sorted(found)
 
 
+def names_files(suite: bytes) -> bool:
+    """Whether a suite names any file at all."""
+    return next(_names_in(suite), None) is not None
+
+
+def _names_in(text: bytes) -> Iterator[str]:
+    for match in _REFERENCE.finditer(text):
+        yield match[1].decode("utf-8", "replace")
+    in_list = False
+    for line in text.splitlines():
+        key, item = _KEY.fullmatch(line), _ITEM.fullmatch(line)
+        if key is not None:
+            in_list = True
+        elif line[:1].strip() not in (b"", b"-", b"#"):
+            in_list = False
+        value = key or (item if in_list else None)
+        for part in value[1].partition(b" #")[0].strip(b" []").split(b",") if value else ():
+            if bare := _BARE.fullmatch(part.strip()):
+                yield bare[1].decode()
+
+
 def _named_in(text: bytes, suite: str, names: Collection[str]) -> set[str]:
     """What a text names, seen from the folder of the suite that is read: files in other folders name theirs alike."""
     found: set[str] = set()
-    for match in _REFERENCE.finditer(text):
-        name = match[1].decode("utf-8", "replace")
+    for name in _names_in(text):
         if problem_with(name):
             continue
         # Paths in files are relative to the suite; a file in another folder may still mean its own.

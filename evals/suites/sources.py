@@ -60,6 +60,12 @@ class Sources:
             return []
         return found
 
+    def holds(self, name: str) -> bool:
+        """Whether a plain name, without `file://`, is that of a file here, or a pattern of some."""
+        if self._files is None or problem_with(name):
+            return False
+        return bool(matching(posixpath.normpath(posixpath.join(self._base, name)), self._files))
+
     def text(self, name: str, path: Path) -> str:
         """The text of a file; empty after a finding."""
         assert self._files is not None  # noqa: S101 - `resolve` gave the name

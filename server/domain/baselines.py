@@ -33,8 +33,9 @@ GateRule = Annotated[
     Literal["regressions", "failures", "never"],
     Meta(
         description=(
-            "What fails the run: `regressions`, tested drops against the baseline (the default where a `baseline` or a "
-            "`change` is sent), `failures`, each failed case (otherwise the default), or `never`."
+            "What fails the run: `regressions`, tested drops against the baseline (the default where a `baseline`, a "
+            "`base_snapshot_id` or a `change` is sent), `failures`, each failed case (otherwise the default), or "
+            "`never`."
         )
     ),
 ]
@@ -42,7 +43,10 @@ MinScore = Annotated[float, Meta(ge=0, le=1, description="An overall score below
 BaseSnapshot = Annotated[
     str,
     Meta(
-        description="The package as it was, uploaded before: it is run too where the baseline knows too little.",
+        description=(
+            "The package as it was, uploaded before: it is run too where the baseline knows too little, and is the "
+            "baseline itself where there is no other."
+        ),
     ),
 ]
 
@@ -71,7 +75,7 @@ def faults_of(against: Against) -> list[str]:
 class BaselineRef(NamedTuple):
     """A baseline by kind and name."""
 
-    kind: Literal["branch", "version", "job"]
+    kind: Literal["branch", "version", "job", "snapshot"]
     name: str
 
 
@@ -105,7 +109,7 @@ class KnownPast(Struct, frozen=True, kw_only=True):
 class FixedBaseline(Struct, frozen=True, kw_only=True):
     """The baseline of a job, found once: whoever goes on with the job compares with the same."""
 
-    kind: Literal["branch", "version", "job"]
+    kind: Literal["branch", "version", "job", "snapshot"]
     name: str
     past: KnownPast
     cases: tuple[CaseChange, ...] = ()

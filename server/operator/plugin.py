@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from server.operator.model_source import plugins_text
 
 if TYPE_CHECKING:
     from evals.agents.plugins import PluginCatalogue
+    from evals.agents.sandbox import ListedTool
 
 
 @click.group("plugin")
@@ -36,6 +38,8 @@ def list_() -> None:
 def pin(name: str) -> None:
     """Ask the plugin NAME for its tools and print them with their digests, to be put into the file.
 
+    What the tools say of themselves goes to stderr.
+
     The plugin is started in the sandbox that agents run in. Read what its tools are described to do before you approve
     them: a model does as descriptions say. Exit 1 when what is approved differs from what the plugin says.
     """
@@ -46,7 +50,10 @@ def pin(name: str) -> None:
     if plugin is None:
         raise OperatorError(f"The plugins file has no {name}; `prpm-testing plugin list` shows what it has.")
     check_files(plugin)
-    tools = asyncio.run(approve(plugin))
+    said = asyncio.run(approve(plugin))
+    for tool, listed in said.items():
+        tell(tool, listed)
+    tools = {tool: listed.digest for tool, listed in said.items()}
     click.echo("tools:")
     for tool, digest in tools.items():
         note = "" if tool not in plugin.tools else "  # approved" if plugin.tools[tool] == digest else "  # CHANGED"
@@ -56,6 +63,15 @@ def pin(name: str) -> None:
         click.echo(f"  # {tool} was approved, and is gone")
     if gone or any(tools[tool] != digest for tool, digest in plugin.tools.items()):
         sys.exit(1)
+
+
+def tell(name: str, tool: ListedTool) -> None:
+    """All that a model would read of the tool, on stderr: descriptions can hold orders, and so can parameters."""
+    from evals.printable import printable, printable_lines
+
+    click.echo(f"{printable(name)}:", err=True)
+    for line in [*printable_lines(tool.description), f"parameters: {json.dumps(tool.input_schema)}"]:
+        click.echo(f"   {line}", err=True)
 
 
 def read_catalogue() -> PluginCatalogue:

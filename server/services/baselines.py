@@ -44,7 +44,8 @@ class _Found(NamedTuple):
 def gate_of(job: ClaimedJob) -> GateWish:
     """What fails the job: tested regressions where somebody compares, else failures."""
     against = job.against or NOTHING
-    compares = against.baseline not in (None, NO_BASELINE) or (job.change is not None and against.baseline is None)
+    meant = job.change is not None or against.base_snapshot_id is not None
+    compares = against.baseline not in (None, NO_BASELINE) or (meant and against.baseline is None)
     return GateWish(rule=against.gate or ("regressions" if compares else "failures"), min_score=against.min_score)
 
 
@@ -89,8 +90,16 @@ async def _find(db: asyncpg.Pool, job: ClaimedJob) -> _Found | None:
         return await _named(db, job, "branch", job.change.base_ref)
     base = await history.find_version_base(db, job.package_name, account_id=job.account_id, version=None)
     if base is None or base.snapshot_id == job.snapshot_id:
-        return None
+        return _sent_alone(job)
     return _Found(BaselineRef("version", base.version or ""), base, is_meant=job.change is not None)
+
+
+def _sent_alone(job: ClaimedJob) -> _Found | None:
+    """The files that were sent as the package as it was, where nothing else is there to compare with."""
+    snapshot = (job.against or NOTHING).base_snapshot_id
+    if snapshot is None or job.change is not None or snapshot == job.snapshot_id:
+        return None
+    return _Found(BaselineRef("snapshot", snapshot[:12]), Base(), is_meant=True)
 
 
 async def _with_sent_base(db: asyncpg.Pool, job: ClaimedJob, found: _Found) -> _Found:

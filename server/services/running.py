@@ -23,9 +23,11 @@ from evals.agents.tasks import AgentLimits
 from evals.agreement import measure_agreement
 from evals.archives import read_archive
 from evals.baselines import history_of
+from evals.catalogue import Catalogue
 from evals.comparing import completed_baseline, lacking_rows, rerun_suspects, run_before, suspected_rows
 from evals.comparison import RERUNS
-from evals.errors import EngineError
+from evals.errors import EngineError, ModelUnreachable, UnknownModel
+from evals.grading import judges_named
 from evals.models import Secret
 from evals.outcome import Outcome, build_outcome, find_cap
 from evals.packages import read_package
@@ -161,6 +163,9 @@ async def _run_to_end(
         # It could be read when it came in, so this is ours and not the package's.
         log.error("job cannot be prepared", error=type(error).__name__)
         return _failed("The package could not be read any more. The run was given back.", code="infrastructure")
+    # Before anything is paid for: without this judge the suite has no verdict, whatever the models answer.
+    if not found and (why := no_such_judge(plan.suite, models.catalogue)) is not None:
+        return _failed(f"The suite's judge: {why} The run was given back.", code="no_judge")
     framework = "litellm" if plan.agent is None else "claude-agent"
     longest = plan.suite.max_tokens
     # Here and not at the call: an answer that is kept is found by the length that was asked for.
@@ -411,6 +416,16 @@ def _read(archive: bytes, job: ClaimedJob, wish: Wish) -> tuple[Instructions, Ch
         files, name=job.package_name, version=job.package_version, format=job.format, subtype=job.subtype
     )
     return package.instructions, choose(package, files, wish)
+
+
+def no_such_judge(suite: Suite, catalogue: Catalogue) -> str | None:
+    """Why a judge that the suite names cannot be asked, as a sentence; None if all can."""
+    for name in judges_named(suite):
+        try:
+            catalogue.resolve(name)
+        except (UnknownModel, ModelUnreachable) as error:
+            return error.message
+    return None
 
 
 def judge_job(outcome: Outcome) -> JobEnd:

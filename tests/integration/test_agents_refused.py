@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
@@ -13,7 +14,7 @@ import pytest
 
 from evals.archives import pack
 from server.store.migrations import migrate
-from tests.agents import a_claude_agent
+from tests.agents import a_claude_agent, needs_sandbox
 from tests.conftest import with_database
 from tests.service import Service, finished_job, in_loop, start_service
 from tests.standins.model_server import model_server_in_thread
@@ -93,3 +94,25 @@ def test_local__without_a_sandbox_an_agent_is_refused_with_the_reason(tmp_path: 
     assert ran.returncode == 2
     assert "The framework claude-agent cannot run this: " in ran.stderr
     assert ran.stderr.rstrip().endswith("Use litellm or auto.")
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("framework", "code"), [("auto", 0), ("claude-agent", 2)])
+def test_local__a_server_that_knows_no_agents_is_found_out_before_the_run(
+    tmp_path: Path, framework: str, code: int
+) -> None:
+    for path, content in a_claude_agent("Help.").items():
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(content)
+    (tmp_path / "prpm.test.json").write_text('{"tests": [{"input": "hi"}]}')
+
+    with model_server_in_thread() as models:
+        prpm = Path(sys.executable).with_name("prpm")
+        ran = subprocess.run(
+            [prpm, "test", ".", "--local", "--framework", framework, "-m", "mock-a"],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8", "PRPM_LOCAL_URL": models.url},
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    assert f"{models.url} does not speak Anthropic's Messages API, which agents need" in ran.stderr
+    assert ran.returncode == code

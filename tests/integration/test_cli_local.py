@@ -240,6 +240,30 @@ def test_local__a_model_that_the_proxy_does_not_have_is_said(tmp_path: Path, ser
     assert ran.returncode == 2
 
 
+def test_local__a_judge_that_the_proxy_does_not_have_is_said_before_anything_is_asked(
+    tmp_path: Path, service: Service, package: Path
+) -> None:
+    service.set("GET /v1/models", Reply({"data": [{"id": "gpt-4o"}]}))
+    judged = {"judge": "gtp-4o", "tests": [{"input": "x", "assert": [{"type": "llm-rubric", "value": "kind"}]}]}
+    (package / "prpm.test.json").write_text(json.dumps(judged))
+
+    ran = prpm(tmp_path, "test", "polite", "--local", "-m", "gpt-4o", local_url=service.url, PRPM_LOCAL_KEY=TOKEN)
+
+    assert ran.stderr == (
+        f"❌ The proxy at {service.url} has no model named gtp-4o, which the suite wants to be judged by.\n"
+        "   - models: it has gpt-4o\n"
+    )
+    assert ran.returncode == 2
+
+
+def test_local__what_the_error_says_is_not_said_twice(tmp_path: Path, models: ModelServer, package: Path) -> None:
+    (package / "prpm.test.json").write_text('{"tests": []}')
+
+    ran = prpm(tmp_path, "test", "polite", "--local", "-m", "mock-a", local_url=models.url)
+
+    assert ran.stderr == "❌ prpm.test.json, line 1: tests: must be a list of at least one test case\n"
+
+
 def test_local__a_published_package_is_fetched_without_a_token(
     tmp_path: Path, models: ModelServer, service: Service
 ) -> None:

@@ -161,12 +161,12 @@ def test_watch__a_change_runs_again_a_mistake_is_told_and_ctrl_c_ends_it(
             env=environment, cwd=tmp_path, stdout=output, stderr=output,
         )  # fmt: skip
         try:
-            wait_for(said, "👀 Watching polite", times=1)
+            wait_for(said, "👀 Watching polite:", times=1)
             os.utime(package / "polite.md")  # touched, and as it was
             (package / "prpm.test.json").write_text("{")
-            wait_for(said, "👀 Watching polite", times=2)
+            wait_for(said, "👀 Watching polite:", times=2)
             (package / "prpm.test.json").write_text(suite)
-            wait_for(said, "👀 Watching polite", times=3)
+            wait_for(said, "👀 Watching polite:", times=3)
             watching.send_signal(signal.SIGINT)
             code = watching.wait(10)
         finally:
@@ -174,7 +174,7 @@ def test_watch__a_change_runs_again_a_mistake_is_told_and_ctrl_c_ends_it(
             watching.wait()
 
     transcript = said.read_text()
-    first, second, third, _ = transcript.split("👀 Watching polite")
+    first, second, third, _ = transcript.split("👀 Watching polite:")
     assert "❌ Greets (0%)" in first
     assert "prpm.test.json" in second
     assert "Traceback" not in transcript

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from evals.archives import snapshot_id
+from evals.folders import read_folder
 from tests.integration.test_cli_local import prpm
 from tests.standins.model_server import ModelServer, model_server_in_thread
 
@@ -274,3 +276,25 @@ def test_verify__unsigned_document_says_how_to_get_a_signed_one(tmp_path: Path) 
 
     assert "The document is not signed. `prpm test ... --output outcome.json` signs what it writes." in ran.stderr
     assert ran.returncode == 2
+
+
+def test_outcome__names_the_snapshot_as_the_service_does(tmp_path: Path, models: ModelServer, package: Path) -> None:
+    write_suite(package, {})
+    models.mock.answers.append("hello")
+
+    run(tmp_path, models, "--output", "now.json")
+
+    stored = json.loads((tmp_path / "now.json").read_text())
+    assert stored["provenance"]["snapshot"] == snapshot_id(read_folder(package))
+
+
+@pytest.mark.parametrize("name", ["branch:main", "version:1.0.0", "job:0", "none"])
+def test_baseline__that_only_the_service_knows_is_refused_by_name(
+    tmp_path: Path, models: ModelServer, package: Path, name: str
+) -> None:
+    write_suite(package, {})
+
+    ran = run(tmp_path, models, "--baseline", name)
+
+    assert ran.stderr == f"❌ Only the service knows {name}: leave out --local, or name the file of a stored outcome.\n"
+    assert (ran.returncode, models.mock.requests) == (2, 0)

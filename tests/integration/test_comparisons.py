@@ -186,6 +186,19 @@ def test_comparison__a_base_that_is_given_is_run_where_the_history_is_short(alic
     assert outcome["gate"]["decided_by"] == "regressions"
 
 
+def test_comparison__a_base_that_is_given_alone_is_the_baseline(alice: Account, mock: ModelServer):
+    good = upload(alice, "Be right with probability 1", suite=a_suite(2))
+    bad = upload(alice, "Be right with probability 0", suite=a_suite(2))
+
+    outcome = run(alice, bad, base_snapshot_id=good)
+    ignored = run(alice, bad, base_snapshot_id=good, baseline="none")
+
+    assert statuses(outcome) == ["regressed", "regressed"]
+    assert outcome["comparison"]["source"] == {"kind": "snapshot", "name": good[:12], "jobs": 0, "snapshot": good}
+    assert outcome["gate"]["decided_by"] == "regressions"
+    assert "comparison" not in ignored
+
+
 def test_comparison__without_history_and_base_failures_decide_and_the_outcome_says_so(alice: Account):
     bad = upload(alice, "Be right with probability 0")
 

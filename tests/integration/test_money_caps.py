@@ -196,6 +196,21 @@ def test_job__what_judges_cost_counts(service: Service):
     assert (skipped["state"], skipped["error"]["kind"]) == ("skipped", "cap")
 
 
+def test_job__with_a_judge_that_is_not_there_ends_before_anything_is_paid(service: Service):
+    alice = an_account(service)
+    case = {"input": "Paris, of course", "assert": [{"type": "llm-rubric", "value": "names a city"}]}
+
+    job = run(alice, models=["priced"], suite=a_suite(case=case, judge="jugde"))
+
+    assert (job["status"], job["code"]) == ("failed", "no_judge")
+    assert job["error"] == (
+        "The suite's judge: There is no model named 'jugde'. Did you mean judge? Known models: free, priced, slow, "
+        "judge. The run was given back."
+    )
+    assert cost_of(service, job) == 0
+    assert alice.client.get("/api/v1/users/me/test-usage").json()["remaining"]["test_runs"] == 100
+
+
 def test_job__answers_are_cut_at_the_tiers_length_with_a_note(service: Service):
     alice = an_account(service, tier="pro")
 

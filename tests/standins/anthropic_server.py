@@ -124,6 +124,9 @@ class AnthropicServer:
         if request.method != "POST" or not request.path.endswith("/v1/messages"):
             return web.Response(status=404)
         body = await request.json()
+        if "messages" not in body:  # as the API does: nothing was asked
+            error = {"type": "invalid_request_error", "message": "messages: Field required"}
+            return web.json_response({"type": "error", "error": error}, status=400)
         self.requests.append(body)
         self.in_flight += 1
         try:

@@ -188,3 +188,38 @@ def test_folder__packs_to_what_it_holds() -> None:
     folder = SAMPLES / "claude-skill"
 
     assert read_archive(pack_folder(folder)) == read_folder(folder)
+
+
+def test_folder__files_that_a_configuration_names_without_a_scheme_travel(tmp_path: Path) -> None:
+    config = """\
+prompts: [a.txt, "b.txt"]
+description: no.csv
+tests:
+  # mine
+  - one.yaml
+
+  - "two.csv" # more
+providers:
+  - no.yaml
+"""
+    names = ["a.txt", "b.txt", "one.yaml", "two.csv", "no.csv", "no.yaml"]
+    folder = a_folder(
+        tmp_path, {"rule.md": "r", "promptfooconfig.yaml": config, **dict.fromkeys(names, "x")}, listed=["rule.md"]
+    )
+
+    assert sorted(read_folder(folder)) == [
+        "a.txt",
+        "b.txt",
+        "one.yaml",
+        "promptfooconfig.yaml",
+        "prpm.json",
+        "rule.md",
+        "two.csv",
+    ]
+
+
+def test_folder__files_that_a_sentence_of_a_suite_mentions_stay_at_home(tmp_path: Path) -> None:
+    suite = "tests:\n  - input: secrets.json\n    assert:\n      - type: contains\n        value: secrets.json\n"
+    folder = a_folder(tmp_path, {"rule.md": "r", "prpm.test.yaml": suite, "secrets.json": "x"}, listed=["rule.md"])
+
+    assert sorted(read_folder(folder)) == ["prpm.json", "prpm.test.yaml", "rule.md"]

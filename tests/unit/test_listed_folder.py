@@ -37,6 +37,16 @@ FOLDERS: dict[str, dict[str, bytes]] = {
         "cases/one.yaml": b"- input: Hi\n",
         "cases/.hidden.yaml": b"- input: no\n",
     },
+    "with a configuration that names files without a scheme": {
+        "prpm.json": manifest("SKILL.md"),
+        "SKILL.md": SKILL,
+        "promptfooconfig.yaml": b'prompts: [a.txt, "b.txt"]\ntests:\n  - cases/one.yaml\n  - "two.csv"\n',
+        "a.txt": b"A {{ q }}",
+        "b.txt": b"B {{ q }}",
+        "cases/one.yaml": b"- vars: {q: 1}\n",
+        "two.csv": b"q,__expected\n1,1\n",
+        "other.csv": b"no",
+    },
     "beside what never travels": {
         ".claude/skills/x/SKILL.md": SKILL,
         "node_modules/y/.claude/skills/z/SKILL.md": SKILL,

@@ -192,7 +192,7 @@ def test_parse__every_finding_has_its_own_line() -> None:
             "line 3: tests[0].assert[0]: must be an object, not text; "
             'write `{type: icontains, value: "hello"}`, or another type'
         ),
-        "line 2: tests[0]: needs `input` or `messages`, or `vars` for a prompt in the suite's `prompts`",
+        "line 2: tests[0]: needs `input`, `messages` or `turns`, or `vars` for a prompt in the suite's `prompts`",
         "line 4: tests[1].input: must be text; put quotes around 7",
         "line 5: tests[1].repeat: must be a whole number from 1 to 100",
     )

@@ -114,3 +114,9 @@ def test_starts_with__white_space_counts_and_only_text_is_taken() -> None:
     assert not judged("starts-with", "Yes", " Yes").passed
     with pytest.raises(InvalidAssertion, match=r"^starts-with: `value` must be a text that is not empty$"):
         judged("starts-with", 1, "1 apple")
+
+
+def test_regex__reason_shows_the_pattern_as_it_was_written() -> None:
+    judgement = judged("regex", r"^\d+\.$", "none")
+
+    assert judgement.reason == r"the answer does not match the pattern '^\d+\.$'"

@@ -490,12 +490,12 @@ def test_hosted__I16_O5_hostile_text_cannot_act_on_the_terminal(alice: User, ser
 
 
 def test_hosted__O5_hostile_errors_and_json_are_harmless(alice: User, service: Service) -> None:
-    service.set(SUBMIT, Reply({"error": HOSTILE, "details": [HOSTILE]}, status=400))
+    service.set(SUBMIT, Reply({"error": HOSTILE, "details": [f"path: {HOSTILE}"]}, status=400))
 
     shown = alice.runs("test", "@alice/review").err
     as_json = alice.runs("test", "@alice/review", "--json").out
 
-    assert shown == "❌ ok ✅ PASSED ## [add-mask]x\n   - ok ✅ PASSED ## [add-mask]x\n"
+    assert shown == "❌ ok ✅ PASSED ## [add-mask]x\n   - path: ok ✅ PASSED ## [add-mask]x\n"
     assert as_json.isascii()
     assert "\x1b" not in as_json
 

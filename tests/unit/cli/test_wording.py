@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli.answers import AgreementShown, AssertionShown, ModelShown, RowShown, Summary
+from cli.answers import AgreementShown, AssertionShown, ModelShown, RowShown, Summary, TrialShown
 from cli.wording import dollars, percent, result_lines, summary_lines
 from evals.printable import excerpt, printable, printable_lines, shortened
 
@@ -134,3 +134,13 @@ def test_results__say_which_answer_of_a_conversation_failed() -> None:
     row = RowShown(title="t", passed=False, score=0, response="r", model="m", duration_ms=1, assertions=(refused,))
 
     assert "   contains (turn 2): no" in [line.text for line in result_lines([row], verbose=False)]
+
+
+def test_rows__repeats_that_were_left_out_stand_behind_the_count() -> None:
+    states = ("passed", "failed", "failed", "skipped")
+    trials = tuple(TrialShown(state=state, score=0.0) for state in states)
+    row = RowShown(title="Greets", passed=False, score=0.0, trials=trials, stopped_early=True)
+
+    (line,) = (line.text for line in result_lines((row,), verbose=False) if "repeats" in line.text)
+
+    assert line == "   1 of 3 repeats passed (1 more could not change the verdict)"

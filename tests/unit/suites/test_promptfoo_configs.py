@@ -388,6 +388,26 @@ def test_config__what_a_suite_may_not_do_is_refused_by_name(config: Any, words: 
     assert words in refusal(config, **files)
 
 
+def test_tests_and_prompts__bare_names_of_the_packages_files_are_those_files() -> None:
+    config = {"prompts": ["prompts/*.txt", "{{ q }}"], "tests": ["cases/one.yaml", "cases.csv"]}
+
+    suite = read(
+        config,
+        **{
+            "prompts/a.txt": "Say {{ q }}",
+            "cases/one.yaml": "- vars: {q: one}\n",
+            "cases.csv": "q,__expected\ntwo,contains:two\n",
+        },
+    ).suite
+
+    assert [said(case) for case in suite.cases] == [["Say one"], ["one"], ["Say two"], ["two"]]
+
+
+@pytest.mark.parametrize("name", ["../t.csv", "/etc/t.csv", "~/t.csv", "a:t.csv"])
+def test_tests__I3_bare_names_reach_the_packages_own_files_only(name: str) -> None:
+    assert "tests[0]" in refusal({"tests": [name]}, **{"t.csv": "q,__expected\none,one\n"})
+
+
 def test_file__that_names_itself_ends() -> None:
     began = time.process_time()
 
