@@ -588,6 +588,8 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rotated_at: str | None = None
     old_secret_until: str | None = None
     last_delivery_at: str | None = None
+    token_refused_at: str | None = None
+    token_refused: str | None = None
     secret: str | None = None
     secret_field: str | None = None
     content_type: str | None = None

@@ -285,6 +285,18 @@ class RegistryClient:
         path = f"{HOOKS}/{quote(hook_id, safe='')}/rotate" + _query(account=account)
         return self._decode(self._call("POST", path, sentence="Failed to change the secret"), answers.Hook)
 
+    def replace_hook_token(self, hook_id: str, token: str, *, account: str | None = None) -> answers.Hook:
+        """Another access token of the repository; address and secret stay."""
+        self._need_token("Authentication required")
+        body = self._call(
+            "POST",
+            f"{HOOKS}/{quote(hook_id, safe='')}/token" + _query(account=account),
+            content=msgspec.json.encode({"token": token}),
+            headers={"Content-Type": "application/json"},
+            sentence="Failed to change the access token",
+        )
+        return self._decode(body, answers.Hook)
+
     def remove_hook(self, hook_id: str, *, account: str | None = None) -> None:
         """Its address is there no more."""
         self._need_token("Authentication required")

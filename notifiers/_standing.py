@@ -42,7 +42,7 @@ class Standing:
 
     `key` names the check among those of its commit: the job's id, or `NO_JOB`. `state` is queued, in_progress, success,
     neutral (nothing is wrong), inconclusive (there is no verdict), cancelled, failure or action_required.
-    `is_answer`: somebody asked for it in a comment, and waits to read it.
+    `is_answer`: somebody asked for it in a comment, and waits to read it. `is_notable`: nothing else tells of it.
     """
 
     key: str
@@ -54,6 +54,7 @@ class Standing:
     summary: str = ""
     url: str = ""
     is_answer: bool = False
+    is_notable: bool = False
     parts: Sequence[Part] = ()  # of which this is the sum
     may_comment: bool = True  # where there are no checks; False: others say it in comments
 
@@ -74,4 +75,4 @@ class Standing:
     @property
     def needs_words(self) -> bool:
         """Whether the summary has to be read, and not the title alone."""
-        return self.state in TO_DO or self.is_answer
+        return self.state in TO_DO or self.is_answer or self.is_notable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ from tests.standins.github_forge import GitHubForge
 TEMPLATE = "prpm_test_template"
 # Folders whose tests mostly need servers or processes of their own.
 SLOW = {"end_to_end", "integration", "security"}
+
+
+def pytest_configure() -> None:
+    """Whoever is started in the background may ignore Ctrl-C, and so would each command that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

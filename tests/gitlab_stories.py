@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,14 @@ class GitLabStory(Story):
         return {"project": {"id": self.forge.id, "path_with_namespace": self.forge.name, "default_branch": "main"}}
 
     def tell_of(
-        self, head: str, *, number: int = 12, action: str = "update", is_push: bool | None = None, **more: Any
+        self,
+        head: str,
+        *,
+        number: int = 12,
+        action: str = "update",
+        is_push: bool | None = None,
+        labels: Sequence[str] = (),
+        **more: Any,
     ) -> str:
         """The delivery of a merge request's event. An update is a push, unless `changes` says what else it is."""
         request = self.forge.requests[number]
@@ -55,6 +62,7 @@ class GitLabStory(Story):
             "last_commit": {"id": head}, "draft": request["draft"], "work_in_progress": request["draft"],
             "updated_at": self.gitlab_now(),
         }  # fmt: skip
+        payload["object_attributes"]["labels"] = [{"title": title} for title in labels]
         payload["changes"] = {}
         return self.send("Merge Request Hook", payload | more)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 org_option = click.option("--org", metavar="NAME", help="Of this organisation")
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
+
+# A webhook that nothing came from for so long may be dead: GitLab pauses those whose deliveries failed.
+QUIET_DAYS = 14
 
 # What is asked for at the keyboard, where the forge is one that is known here.
 TOKENS = {
@@ -68,7 +72,7 @@ def list_(*, org: str | None, as_json: bool) -> int:
         if document(terminal, found, as_json=as_json):
             return 0
         for hook in found.hooks:
-            for line in hook_lines(hook):
+            for line in hook_lines(hook, org=org, now=datetime.now(UTC)):
                 terminal.say(line)
         if not found.hooks:
             terminal.say("No webhooks: `prpm hook add github OWNER/NAME` makes one.")
@@ -91,6 +95,28 @@ def rotate(*, hook_id: str, org: str | None, as_json: bool) -> int:
     return 0
 
 
+@command.command("token")
+@click.argument("hook_id", metavar="ID")
+@click.option("--token-stdin", is_flag=True, help="Read the new access token from stdin, not the keyboard")
+@org_option
+@as_json_option
+def token(*, hook_id: str, token_stdin: bool, org: str | None, as_json: bool) -> int:
+    """Give the webhook ID another access token, as the one before expired or may too little.
+
+    It is tried at once. Address and secret stay: nothing is to be pasted at the forge.
+    """
+    from cli.errors import InvalidUse
+
+    given = _read_token("", token_stdin=token_stdin, no_token=False)
+    if given is None:
+        raise InvalidUse("No access token was given; the one before stays.")
+    with opened(as_json=as_json) as (terminal, client):
+        hook = client.replace_hook_token(hook_id, given, account=org)
+        if not document(terminal, hook, as_json=as_json):
+            terminal.say(f"🪝 {hook.name} is read and reported to with {hook.token} from now on.")
+    return 0
+
+
 @command.command("remove")
 @click.argument("hook_id", metavar="ID")
 @org_option
@@ -102,11 +128,20 @@ def remove(*, hook_id: str, org: str | None) -> int:
     return 0
 
 
-def hook_lines(hook: Hook) -> list[str]:
-    """A webhook as people read it."""
+def hook_lines(hook: Hook, *, org: str | None, now: datetime) -> list[str]:
+    """A webhook as people read it. `org`: the organisation whose it is."""
     what = "group " if hook.is_group else ""
     last = f"last delivery {_moment(hook.last_delivery_at)}" if hook.last_delivery_at else "no delivery yet"
+    quiet = _days_since(hook.last_delivery_at or hook.created_at, now)
+    if quiet >= QUIET_DAYS:
+        last += f" ({quiet} days)"
     lines = [f"{hook.id}  {hook.forge}  {what}{hook.name}", f"   {hook.token or 'without a token'}, {last}"]
+    if hook.token_refused_at:
+        lines.append(f"   ⚠️  token refused {_moment(hook.token_refused_at)}: {hook.token_refused or ''}")
+        lines.append(f"      Give it another one: prpm hook token {hook.id}{f' --org {org}' if org else ''}")
+    if quiet >= QUIET_DAYS:
+        lines.append("   ⚠️  nothing came for long: if the repository was active, the webhook may be paused or gone.")
+        lines.append("      Look into its Settings, Webhooks, and send a test from there.")
     if hook.old_secret_until:
         lines.append(f"   the secret before holds until {_moment(hook.old_secret_until)}")
     return lines
@@ -124,6 +159,13 @@ def _say_what_to_paste(terminal: Terminal, hook: Hook) -> None:
             "   ⚠️  This address is the service's own machine's: forges elsewhere cannot deliver there until its"
         )
         terminal.say("      operator sets PRPM_PUBLIC_URL.")
+
+
+def _days_since(moment: str, now: datetime) -> int:
+    try:
+        return (now - datetime.fromisoformat(moment)).days
+    except (ValueError, TypeError):  # another server's words
+        return 0
 
 
 def _moment(text: str | None) -> str:

@@ -61,6 +61,25 @@ class HookAnswer(Struct, kw_only=True):
     rotated_at: str | UnsetType = UNSET
     old_secret_until: Annotated[str, Meta(description="Until then the secret before holds, too.")] | UnsetType = UNSET
     last_delivery_at: Annotated[str, Meta(description="To the minute.")] | UnsetType = UNSET
+    token_refused_at: (
+        Annotated[str, Meta(description="The forge refused the token then; left out once it works again.")] | UnsetType
+    ) = UNSET
+    token_refused: (
+        Annotated[
+            str,
+            Meta(
+                description="Why, and what for.",
+                examples=["We could not read the pull request (HTTP 401). The token or address is not accepted."],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class NewTokenRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    token: Annotated[
+        str, Meta(min_length=1, max_length=1000, description="An access token for the same repository or group.")
+    ]
 
 
 class IssuedHookAnswer(HookAnswer, kw_only=True):
@@ -122,6 +141,26 @@ async def rotate_hook(hook_id: str, site: Site, caller: Caller, account: Account
     return _issued(site, await hooks.rotate_hook(site.hooks, acting.id, own, by=caller.username))
 
 
+@post(
+    PATH + "/{hook_id:str}/token",
+    opt=allows("administer"),
+    status_code=200,
+    tags=TAGS,
+    summary="Change a webhook's access token",
+    responses=refusals(400, 401, 403, 404, 409, 415),
+)
+async def replace_token(
+    hook_id: str, data: NewTokenRequest, site: Site, caller: Caller, account: AccountName = None
+) -> HookAnswer:
+    """In place of one that expired or may too little. It is tried at once; address and secret stay as they are."""
+    acting = await acting_for(site.db, caller, account, "administer")
+    own = parse_hook_id(hook_id)
+    if own is None:
+        raise hooks.no_hook()
+    token = Secret(data.token)
+    return _answer(site, await hooks.replace_token(site.hooks, acting.id, own, by=caller.username, token=token))
+
+
 @delete(
     PATH + "/{hook_id:str}",
     opt=allows("administer"),
@@ -153,6 +192,8 @@ def _answer(site: Site, hook: Hook) -> HookAnswer:
         rotated_at=iso_if(hook.rotated_at),
         old_secret_until=iso_if(hook.old_until) if hook.is_old_good else UNSET,
         last_delivery_at=iso_if(hook.delivered_at),
+        token_refused_at=iso_if(hook.refused_at),
+        token_refused=hook.refused_reason or UNSET,
     )
 
 
@@ -169,4 +210,4 @@ def _issued(site: Site, issued: Issued) -> IssuedHookAnswer:
     )
 
 
-handlers = [list_hooks, add_hook, rotate_hook, remove_hook]
+handlers = [list_hooks, add_hook, rotate_hook, replace_token, remove_hook]

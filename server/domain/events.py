@@ -46,7 +46,10 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class ChangeProposed(Event, frozen=True, kw_only=True):
-    """A pull or merge request has a head to be tested."""
+    """A pull or merge request has a head to be tested.
+
+    `labels`: with which it was opened, by the author, where the forge tells of them in no event of their own.
+    """
 
     action: Proposal
     number: int
@@ -57,6 +60,9 @@ class ChangeProposed(Event, frozen=True, kw_only=True):
     base_sha: str = ""  # "" where the delivery does not say
     is_draft: bool = False
     at: datetime | None = None  # by the forge's clock
+    labels: tuple[str, ...] = ()
+    author_id: int = 0
+    author: str = ""
 
     @property
     def is_from_fork(self) -> bool:

@@ -3,7 +3,7 @@ packages that this touches. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -34,12 +34,14 @@ class TouchedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
     job_id: UUID | None = None
     said: Said | None = None  # with neither of them a job is to come
     is_untested: bool = False  # there would have been something to test
+    removed_tests: int = 0  # that went with the package
 
 
 class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A commit as the head of one change to one branch.
 
     `said` is of the change as a whole. `is_run`: its packages were found, and are `parts`, by `part_key`.
+    `commit_status`: its rules want a commit status beside the check.
     """
 
     change: Change
@@ -48,12 +50,18 @@ class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     said: Said | None = None
     nothing: str = ""  # why there are no parts
     parts: dict[str, TouchedPart] = {}
+    commit_status: bool = False
 
 
 class Head(Struct, frozen=True):
     """A commit, by the changes that it is a head of: one that lets pass here may not in another."""
 
     changes: dict[str, HeadOfChange] = {}
+
+    @property
+    def has_status(self) -> bool:
+        """Whether its sum is a commit status, too: only the default branch's rules say so, for all changes alike."""
+        return any(one.commit_status for one in self.changes.values())
 
 
 class PartJob(Struct, frozen=True, kw_only=True):
@@ -77,25 +85,39 @@ class HeadPart(Struct, frozen=True, kw_only=True):
     job: PartJob | None
 
 
-def with_word(head: Head, change: Change, said: Said, *, at: datetime) -> Head | None:
-    """Something is said of the change as a whole; what was found in it stays. None: it was said before."""
-    known = head.changes.get(change_key(change))
-    if known is not None and known.said == said:
+def with_word(
+    head: Head, change: Change, said: Said, *, at: datetime, commit_status: bool | None = None
+) -> Head | None:
+    """Something is said of the change as a whole; what was found in it stays. None: it was said before.
+
+    `commit_status` None: as it is known, where its rules could not be read.
+    """
+    known = head.changes.get(change_key(change)) or HeadOfChange(change=change, at=at)
+    has_status = known.commit_status if commit_status is None else commit_status
+    if (known.said, known.commit_status) == (said, has_status):
         return None
-    if known is None:
-        return _with(head, HeadOfChange(change=change, at=at, said=said))
-    return _with(head, msgspec.structs.replace(known, change=change, at=at, said=said))
+    return _with(head, msgspec.structs.replace(known, change=change, at=at, said=said, commit_status=has_status))
 
 
 def with_run(
-    head: Head, change: Change, parts: Iterable[TouchedPart], *, said: Said | None, nothing: str, at: datetime
+    head: Head,
+    change: Change,
+    parts: Iterable[TouchedPart],
+    *,
+    said: Said | None,
+    nothing: str,
+    at: datetime,
+    commit_status: bool = False,
 ) -> Head | None:
     """These are the packages that the change touches, whatever was found before. None: nothing is new."""
     known = head.changes.get(change_key(change))
     found = _parts(known, parts)
-    if known is not None and (known.is_run, known.said, known.nothing, known.parts) == (True, said, nothing, found):
+    made = HeadOfChange(
+        change=change, at=at, is_run=True, said=said, nothing=nothing, parts=found, commit_status=commit_status
+    )
+    if known is not None and msgspec.structs.replace(known, change=change, at=at) == made:
         return None
-    return _with(head, HeadOfChange(change=change, at=at, is_run=True, said=said, nothing=nothing, parts=found))
+    return _with(head, made)
 
 
 def with_rerun(head: Head, change: Change, parts: Iterable[TouchedPart], *, at: datetime) -> Head | None:
@@ -115,6 +137,16 @@ def known_or(head: Head, change: Change, parts: Iterable[TouchedPart]) -> list[T
     known = head.changes.get(change_key(change))
     before: Mapping[str, TouchedPart] = known.parts if known is not None else {}
     return [before.get(part_key(part.package, part.suite_name), part) for part in parts]
+
+
+def tested_or(head: Head, change: Change, parts: Sequence[TouchedPart], *, is_extra: bool) -> list[TouchedPart]:
+    """These packages of the change. One that has a run by the repository's rules keeps it where the new one is no test,
+    or (`is_extra`) one on models that somebody named: neither turns what failed into what may pass."""
+    known = known_or(head, change, parts)
+    return [
+        before if before.job_id is not None and (is_extra or part.is_untested) else part
+        for before, part in zip(known, parts, strict=True)
+    ]
 
 
 def change_key(change: Change) -> str:

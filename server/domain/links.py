@@ -126,3 +126,6 @@ class Hook(Struct, frozen=True, kw_only=True):
     delivered_at: datetime | None
     is_old_good: bool  # the secret before still holds
     sealed: bytes
+    refused: list[str] = []  # what its token may not do, or did not work for lately: read, report
+    refused_at: datetime | None = None
+    refused_reason: str | None = None  # of the latest refusal, a sentence

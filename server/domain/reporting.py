@@ -38,3 +38,5 @@ class CheckState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     summary: str
     at: datetime  # when it was said
     package: str | None = None
+    commit_status: bool = False  # one beside the check
+    is_notable: bool = False  # people have to read it, also where there are no checks

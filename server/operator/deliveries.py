@@ -51,11 +51,11 @@ def show(number: int, *, body: bool) -> None:
     found = with_database(lambda db, _: read_delivery(db, number))
     if found is None:
         raise OperatorError(f"There is no delivery {number}.")
+    content = with_database(lambda db, _: read_body(db, number)) or b""
     if body:
-        content = with_database(lambda db, _: read_body(db, number))
-        sys.stdout.buffer.write(content or b"")
+        sys.stdout.buffer.write(content)
         return
-    for line in delivery_lines(found):
+    for line in delivery_lines(found, about=what_of(found, content)):
         click.echo(line)
 
 
@@ -106,7 +106,22 @@ def delivery_line(one: ListedDelivery) -> str:
     return f"{one.id:>8}  {at}  {one.source} {one.event}  {one.state}{tries}  {one_line(one.reason or '')}".rstrip()
 
 
-def delivery_lines(one: ListedDelivery) -> list[str]:
+def what_of(one: ListedDelivery, body: bytes) -> str:
+    """`acme/prompts #12, comment by ann`: where to look. Nothing where the body is gone, or does not say."""
+    from server.domain.events import Event
+    from server.webhooks import SOURCES, InvalidDelivery
+
+    try:
+        meaning = SOURCES[one.source].read(one.event, body) if body and one.source in SOURCES else None
+    except InvalidDelivery:
+        return ""
+    if not isinstance(meaning, Event):
+        return ""
+    number, author = getattr(meaning, "number", None), getattr(meaning, "author", "")
+    return f"{meaning.repository.name}{f' #{number}' if number else ''}{f', by {author}' if author else ''}"
+
+
+def delivery_lines(one: ListedDelivery, *, about: str = "") -> list[str]:
     """A line for each thing that is known."""
     known = {
         "delivery": f"{one.id}",
@@ -114,6 +129,7 @@ def delivery_lines(one: ListedDelivery) -> list[str]:
         "hook": str(one.hook_id) if one.hook_id is not None else "the service's own address",
         "the forge's id": one.delivery_id,
         "event": one.event,
+        "about": one_line(about),
         "bytes": f"{one.bytes:,}",
         "received": f"{one.received_at:%Y-%m-%d %H:%M:%S}",
         "state": one.state,

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 import click
 
+from notifiers._text import one_line
 from server.domain.notifications import OutboxCount, OutboxRow
 from server.operator._database import with_database
 from server.operator.errors import OperatorError
@@ -95,9 +96,9 @@ def row_lines(row: OutboxRow) -> list[str]:
     """Whose it is, where to, and why it is there. No address, no text."""
     one = row.notification
     about = f"job {one.job_id}" if one.job_id else one.event
-    lines = [f"{one.id}  {row.username}  {row.kind}  {row.shown or ''}  {about}  {one.attempts} tries"]
+    lines = [f"{one.id}  {row.username}  {row.kind}  {one_line(row.shown or '')}  {about}  {one.attempts} tries"]
     if one.last_error:
-        lines.append(f"   {one.last_error}")
+        lines.append(f"   {one_line(one.last_error)}")
     if one.state == "pending":
         lines.append(f"   next try {one.next_at:%Y-%m-%d %H:%M:%S}")
     return lines

@@ -1,4 +1,4 @@
-"""`/login`: a browser exchanges a token for a session; `/` says where to go."""
+"""`/login`: a browser exchanges a token for a session."""
 
 from __future__ import annotations
 
@@ -76,16 +76,6 @@ async def log_in(
     )
 
 
-@get("/", include_in_schema=False)
-async def show_start() -> Response[bytes]:
-    """What this is, in a sentence."""
-    return render(
-        "trouble.html",
-        title="It works",
-        sentence="This service tests prompt packages. Run `prpm test @demo/hello`; the API is described at /docs.",
-    )
-
-
 def _form(*, status: int, next_path: str, trouble: str) -> Response[bytes]:
     page = render("login.html", status=status, next=next_path, trouble=trouble)
     # Under `no-referrer`, which all other answers have, a browser sends a form with `Origin: null`.
@@ -106,4 +96,4 @@ def _check_origin(request: Request[Any, Any, Any]) -> None:
         raise NotAllowed("This form may only be sent from this site.")
 
 
-handlers = [show_login, log_in, show_start]
+handlers = [show_login, log_in]

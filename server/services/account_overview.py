@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +20,9 @@ from server.services.on_behalf import acting_for
 from server.services.usage import read_usage
 from server.store import hooks, links, organizations, trust
 
+# GitLab pauses webhooks whose deliveries failed, and then switches them off: nobody tells us.
+QUIET = timedelta(days=14)
+
 
 class Place(Struct, frozen=True, kw_only=True):
     """What is tested for the account at a forge: the App's installation, a webhook's repository or group."""
@@ -30,6 +33,10 @@ class Place(Struct, frozen=True, kw_only=True):
     note: str = ""
     is_suspended: bool = False
     delivered_at: datetime | None = None
+    is_quiet: bool = False  # nothing was delivered for long: the webhook may be dead at its forge
+    hook_id: UUID | None = None
+    refused_at: datetime | None = None  # its token, lately
+    refused_reason: str = ""
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -87,6 +94,10 @@ async def _places(db: asyncpg.Pool, account_id: UUID) -> list[Place]:
             by="webhook",
             note="and all projects in this group" if one.is_group else "",
             delivered_at=one.delivered_at,
+            is_quiet=one.delivered_at is not None and datetime.now(UTC) - one.delivered_at >= QUIET,
+            hook_id=one.id,
+            refused_at=one.refused_at,
+            refused_reason=one.refused_reason or "",
         )
         for one in await hooks.list_hooks(db, account_id)
     ]

@@ -55,6 +55,7 @@ class Report(Struct, frozen=True, kw_only=True):
     package: str | None = None
     suite_name: str = DEFAULT_SUITE
     is_untested: bool = False  # there would have been something to test
+    removed_tests: int = 0  # that went with the package
 
 
 class Order(Struct, frozen=True, kw_only=True):

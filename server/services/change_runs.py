@@ -6,13 +6,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+from msgspec import UNSET
+
 from evals.errors import InvalidPackage
+from notifiers._text import counted
 from server.domain.changes import Change
 from server.domain.deliveries import Ended
 from server.domain.errors import InvalidRequest, NoSuite, NotAllowed, NotFound, ServiceError, Unavailable
-from server.domain.heads import Head, TouchedPart, known_or, with_rerun, with_run
+from server.domain.heads import Head, TouchedPart, known_or, tested_or, with_rerun, with_run
 from server.domain.models import AnnouncedModel
-from server.domain.repository_rules import InvalidRules
+from server.domain.repository_rules import InvalidRules, Rules
 from server.forges import CannotRead
 from server.services.acts import Acting
 from server.services.change_jobs import (
@@ -34,8 +38,9 @@ from server.services.finding import Broken, Touched, Wanted, find_touched, folde
 from server.services.handling import TryLater
 from server.services.publishing import KeptSnapshot
 from server.services.reporting import report_head, report_state, said_of
+from server.services.suites import read_titles
 from server.services.turns import turn_on
-from server.store import workers
+from server.store import suite_folders, workers
 
 Result = Submitted | Report
 
@@ -51,10 +56,11 @@ async def run_change(
         head = await reader.commit(order.change.head_sha)
         base = await reader.commit(order.base_sha) if order.base_sha else None
         prepared = [
-            await _prepare(acting, reader, one, head, base) for one in await _touched(reader, order, head, base)
+            await _prepare(acting, reader, one, head, base) for one in await _touched(acting, reader, order, head, base)
         ]
     except (CannotRead, TooMuch) as reason:
-        return await refuse(acting, reader, order.change, title="The change cannot be read", reason=str(reason))
+        title = "The change cannot be read"
+        return await refuse(acting, reader, order.change, title=title, reason=str(reason), rules=order.rules)
     async with turn_on(acting.db, order.line):
         if not await is_current():
             return Ended("ignored", "A newer commit is there, which is tested by itself.")
@@ -79,10 +85,12 @@ async def _tell_sum(
     said = said_of(warning.state, warning.title, warning.summary) if warning is not None else None
 
     def changed(head: Head) -> Head | None:
-        found = known_or(head, change, parts) if is_begun else parts
+        is_extra = order.models is not None
+        found = known_or(head, change, parts) if is_begun else tested_or(head, change, parts, is_extra=is_extra)
         if order.is_partial:
             return with_rerun(head, change, found, at=at)
-        return with_run(head, change, found, said=said, nothing="" if parts else order.nothing, at=at)
+        nothing = "" if parts else order.nothing
+        return with_run(head, change, found, said=said, nothing=nothing, at=at, commit_status=order.rules.commit_status)
 
     await report_head(acting.db, reader.link, change, changed=changed)
 
@@ -100,13 +108,20 @@ def _part(prepared: Ready | Report, result: Result | None = None) -> TouchedPart
         at=at,
         said=said_of(report.state, report.title, report.summary),
         is_untested=report.is_untested,
+        removed_tests=report.removed_tests,
     )
 
 
-async def _touched(reader: Reader, order: Order, head: Commit, base: Commit | None) -> list[Touched]:
+async def _touched(acting: Acting, reader: Reader, order: Order, head: Commit, base: Commit | None) -> list[Touched]:
     folders = [folder for folder in folders_of(head, base) if order.rules.wants(folder)]
-    found = await find_touched(reader, head, base, folders=folders)
-    return [one for one in found if order.only is None or order.only(one)]
+    known = await suite_folders.read_suite_folders(acting.db, reader.link)
+    found = await find_touched(reader, head, base, folders=folders, known=known)
+    # What a change would make of it is no word on who was there first; what the default branch has is the last one.
+    is_default = order.change.ref == reader.link.repository.default_branch and order.change.pull_request is UNSET
+    now = found.at_head if is_default else found.at_base
+    if any(known.get(package) != folder for package, folder in now.items()):
+        await suite_folders.keep_suite_folders(acting.db, reader.link, now, replaces=is_default)
+    return [one for one in found.touched if order.only is None or order.only(one)]
 
 
 async def _prepare(
@@ -115,7 +130,7 @@ async def _prepare(
     """The package's files are kept, or why they are not."""
     after, before = touched.after, touched.before
     if after is None:
-        return report_of(touched, "neutral", "The package was removed", "The change removes this package.")
+        return await _removed(acting, reader, touched, base)
     if isinstance(after, Broken):
         return report_of(touched, "failure", "The package cannot be read", after.reason)
     try:
@@ -123,6 +138,34 @@ async def _prepare(
     except (InvalidRequest, InvalidPackage) as error:
         return report_of(touched, "failure", "The package cannot be read", listed(error))
     return Ready(touched, kept, await _keep_base(acting, reader, base, before))
+
+
+async def _removed(acting: Acting, reader: Reader, touched: Touched, base: Commit | None) -> Report:
+    """Which tests went with the package. Who wants to be rid of some may give it another name, folder and text: then
+    nothing compares them, and people have to see it."""
+    report = report_of(touched, "neutral", "The package was removed", "The change removes this package.")
+    titles = await _titles_before(acting, reader, touched, base)
+    if not titles:
+        return report
+    listed_titles = [f"- {title}" for title in titles[:LISTED]]
+    more = [f"... and {len(titles) - LISTED} more"] if titles[LISTED:] else []
+    words = (
+        f"The change removes this package, and {counted(len(titles), 'test')} with it. Nothing is compared with them, "
+        "also if the package lives on under another name:"
+    )
+    summary = "\n".join([words, *listed_titles, *more])
+    return msgspec.structs.replace(report, summary=summary, removed_tests=len(titles))
+
+
+async def _titles_before(acting: Acting, reader: Reader, touched: Touched, base: Commit | None) -> tuple[str, ...]:
+    """Of the cases of the suite that the package itself had; none where that cannot be read."""
+    try:
+        kept = await _keep_base(acting, reader, base, touched.before)
+    except (CannotRead, TooMuch):
+        return ()
+    if kept is None or kept.suite_path is None:
+        return ()
+    return await read_titles(acting.db, reader.link.account_id, kept)
 
 
 async def _keep_base(acting: Acting, reader: Reader, base: Commit | None, before: Wanted | None) -> KeptSnapshot | None:
@@ -149,7 +192,7 @@ async def _run_or_tell(
         except ServiceError as error:
             report = refusal(prepared, error)
     assert isinstance(report, Report), "each way out of the above made one"  # noqa: S101 -- for the type checker
-    await tell(acting, reader, order.change, report)
+    await tell(acting, reader, order.change, report, rules=order.rules)
     return report
 
 
@@ -168,13 +211,15 @@ async def _submit(
                 package=ready.touched.name,
                 suite_name=f"{ready.touched.suite_name}.upload"[:100],
             )
-            await tell(acting, reader, order.change, report)
+            await tell(acting, reader, order.change, report, rules=order.rules)
     return await submit_package(acting, reader.link, order, ready, models=models)
 
 
-async def refuse(acting: Acting, reader: Reader, change: Change, *, title: str, reason: str) -> Ended:
+async def refuse(
+    acting: Acting, reader: Reader, change: Change, *, title: str, reason: str, rules: Rules | None = None
+) -> Ended:
     """A change that is not looked at fails, as nobody knows what is in it."""
-    await tell(acting, reader, change, Report(state="failure", title=title, summary=reason))
+    await tell(acting, reader, change, Report(state="failure", title=title, summary=reason), rules=rules)
     return Ended("handled", reason)
 
 
@@ -187,8 +232,8 @@ async def refuse_rules(acting: Acting, reader: Reader, change: Change, error: In
     )
 
 
-async def tell(acting: Acting, reader: Reader, change: Change, report: Report) -> None:
-    """The report is kept to be told at the forge, where the service may write there."""
+async def tell(acting: Acting, reader: Reader, change: Change, report: Report, *, rules: Rules | None = None) -> None:
+    """The report is kept to be told at the forge, where the service may write there, as the rules want it."""
     await report_state(
         acting.db,
         reader.link,
@@ -198,6 +243,8 @@ async def tell(acting: Acting, reader: Reader, change: Change, report: Report) -
         state=report.state,
         title=report.title,
         summary=report.summary,
+        commit_status=rules.commit_status if rules is not None else None,
+        is_notable=report.removed_tests > 0,
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -72,10 +72,15 @@ NEVER_STARTED_SUMMARY = "Something went wrong on our side. Push again, or commen
 ONE_TRY = Patience(tries=1, pauses_seconds=0.0)
 
 
+async def _learns_nothing(_: CannotNotify | None) -> None:
+    """For a token that is nobody's of ours."""
+
+
 class ForgeAddress(Struct, frozen=True, kw_only=True):
     """How a change's forge is told: by which notifier, as which target, at which `scheme://host[:port]`.
 
-    `holder` names whose token the target has. `note_answer` is called when the forge took what it was told.
+    `holder` names whose token the target has. `note_answer` is called when the forge took what it was told; `learn` is
+    told what came of it for the token: None, or how the forge refused.
     """
 
     kind: str
@@ -83,6 +88,7 @@ class ForgeAddress(Struct, frozen=True, kw_only=True):
     origin: str
     holder: str = ""
     note_answer: Callable[[], None] = lambda: None
+    learn: Callable[[CannotNotify | None], Awaitable[None]] = _learns_nothing
 
 
 class ToldChange(Struct, frozen=True, kw_only=True):
@@ -278,9 +284,12 @@ async def _carry_out(task: Task, outgoing: Outgoing) -> Receipt:
         except CannotNotify as error:
             if task.address is None:
                 raise
+            await task.address.learn(error)
             raise outgoing.forges.understand(task.address, error) from None
         if task.address is not None:
             task.address.note_answer()
+            if receipt.did:
+                await task.address.learn(None)
         return receipt
 
 
@@ -387,7 +396,8 @@ async def _for_state(db: asyncpg.Pool, notification: ClaimedNotification, outgoi
         else:
             again_seconds = (LONGEST_QUEUED - age).total_seconds() + 1.0
     marker = _sealer(outgoing).marker(said.change, package=said.package or "", suite_name=said.suite_name)
-    told = ToldChange(account_id=notification.account_id, change=said.change, settings=ReportSettings())
+    settings = ReportSettings(commit_status=said.commit_status)
+    told = ToldChange(account_id=notification.account_id, change=said.change, settings=settings)
     address = await outgoing.forges.address(told, marker=marker)
     return _stand(standing_of_state(said), address, again_seconds=again_seconds)
 
@@ -398,7 +408,8 @@ async def _for_head(db: asyncpg.Pool, notification: ClaimedNotification, outgoin
     parts = await outbox.read_head_parts(db, notification)
     found = sum_up(head, parts, now=outgoing.now(), public_url=outgoing.public_url)
     marker = _sealer(outgoing).marker(found.change, package="", suite_name=found.standing.suite)
-    told = ToldChange(account_id=notification.account_id, change=found.change, settings=ReportSettings())
+    settings = ReportSettings(commit_status=head.has_status)
+    told = ToldChange(account_id=notification.account_id, change=found.change, settings=settings)
     address = await outgoing.forges.address(told, marker=marker)
     return _stand(found.standing, address, again_seconds=found.again_seconds)
 

@@ -2,7 +2,7 @@
 
 Two commits of one package are compared by what names their contents, so that of a package that is as it was nothing is
 fetched but its manifest and its suite. Of packages that a change does not touch only the names are read, once: two of
-one name have suites of different names, whichever of them is touched.
+one name have suites of different names, whichever of them is touched, and the one that was there first keeps its own.
 """
 
 from __future__ import annotations
@@ -76,19 +76,32 @@ class Touched(Struct, frozen=True, kw_only=True):
         return found.folder if found is not None else ""
 
 
+class Found(Struct, frozen=True, kw_only=True):
+    """What a change touches. `at_base`, `at_head`: package -> the folder that has the default suite there, of those
+    names that several folders have at one of the commits."""
+
+    touched: tuple[Touched, ...] = ()
+    at_base: Mapping[str, str] = {}
+    at_head: Mapping[str, str] = {}
+
+
 async def find_touched(
-    reader: Reader, head: Commit, base: Commit | None, *, folders: Iterable[str]
-) -> tuple[Touched, ...]:
+    reader: Reader, head: Commit, base: Commit | None, *, folders: Iterable[str], known: Mapping[str, str]
+) -> Found:
     """The packages in these folders that are others in head than in base; all that head has without a base.
 
-    Raises TooMuch, TryLater, CannotRead.
+    `known`: package -> the folder that has the default suite, as an earlier look kept it. Raises TooMuch, TryLater,
+    CannotRead.
     """
     folders = tuple(folders)
     differing = [folder for folder in folders if head.differs(base, below=folder)]
     if not differing:
-        return ()
-    at_head = await _suites_at(reader, head, folders)
-    at_base = await _suites_at(reader, base, folders) if base is not None else at_head
+        return Found()
+    here, there = await _holders(reader, head, folders), await _holders(reader, base, folders)
+    at_base = _suites(there, before=None, known=known)
+    at_head = _suites(here, before=there, known={**known, **(at_base.first or {})})
+    if base is None:
+        at_base = at_head
     found: list[Touched] = []
     for folder in differing:
         after = await _packages_in(reader, head, folder)
@@ -101,34 +114,57 @@ async def find_touched(
                 f"The change touches more than {MOST_PACKAGES} packages. Name fewer under `packages` in "
                 ".prpm-testing.yml, or test them with `prpm test`."
             )
-    return _with_moves(found)
+    several = {name for holders in (here, there) for name, those in (holders or {}).items() if len(those) > 1}
+    return Found(touched=_with_moves(found), at_base=at_base.of(several), at_head=at_head.of(several))
 
 
 class _Suites(Struct, frozen=True):
-    """Names of suites at one commit. `first`: of each package's name the first folder that has it; None: too many."""
+    """Names of suites at one commit. `first`: package -> the folder with the default one; None: too many."""
 
     first: Mapping[str, str] | None
 
+    def of(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of these names alone."""
+        return {name: self.first[name] for name in names if self.first is not None and name in self.first}
+
     def name_of(self, folder: str, package: str) -> str:
-        """By the commit alone, whatever a change touches: the first package of a name has the default suite."""
+        """Whatever a change touches: one package of a name has the default suite, the others are named by folder."""
         if self.first is None:
             return _suite_name(folder)
         return DEFAULT_SUITE if self.first.get(package, folder) == folder else _suite_name(folder)
 
 
-async def _suites_at(reader: Reader, commit: Commit, folders: Sequence[str]) -> _Suites:
-    """The names of all packages in these folders at the commit. Raises TryLater."""
+Holders = Mapping[str, Sequence[str]]  # package -> the folders that have one of this name, sorted
+
+
+async def _holders(reader: Reader, commit: Commit | None, folders: Sequence[str]) -> Holders | None:
+    """Who has which name at the commit; None where there are too many to be read. Raises TryLater."""
+    if commit is None:
+        return {}
     here = [folder for folder in folders if commit.below(folder)]
     if len(here) > MOST_NAMED:
-        return _Suites(None)
-    if len(here) < 2:
-        return _Suites({})
+        return None
     found = await asyncio.gather(*(_names_in(reader, commit, folder) for folder in here))
-    first: dict[str, str] = {}
+    holders: dict[str, list[str]] = {}
     for folder, names in zip(here, found, strict=True):
         for name in names:
-            first.setdefault(name, folder)
-    return _Suites(first)
+            holders.setdefault(name, []).append(folder)
+    return holders
+
+
+def _suites(holders: Holders | None, *, before: Holders | None, known: Mapping[str, str]) -> _Suites:
+    """Who has the default suite is who had it; a folder that comes later, wherever it sorts, takes it from nobody."""
+    if holders is None:
+        return _Suites(None)
+    return _Suites({name: _first(name, those, before or {}, known.get(name)) for name, those in holders.items()})
+
+
+def _first(name: str, those: Sequence[str], before: Holders, known: str | None) -> str:
+    """Who had it; where that one is gone, who came when it went, as it may have moved there; else the first."""
+    if known in those:
+        return known or ""
+    came = [folder for folder in those if folder not in before.get(name, ())]
+    return (came if known is not None and came else those)[0]
 
 
 async def _names_in(reader: Reader, commit: Commit, folder: str) -> tuple[str, ...]:
@@ -158,23 +194,44 @@ async def _read_names(reader: Reader, manifest: Entry) -> tuple[str, ...]:
 def _with_moves(found: Sequence[Touched]) -> tuple[Touched, ...]:
     """A package that has another name or folder now is still compared with what it was, and so are its tests.
 
-    One that is gone is what a new one in the same folder was before, or a new one of the same name.
+    One that is gone is what a new one in the same folder was before, or a new one of the same name; else the new one
+    that has most of its contents, as both may be others now.
     """
     gone = [one for one in found if one.after is None]
     kept = [one for one in found if one.after is not None]
-    moved = []
-    for one in kept:
-        was = next((old for old in gone if one.before is None and _is_move(old, one)), None)
-        if was is not None:
-            gone.remove(was)
-        moved.append(one if was is None else msgspec.structs.replace(one, before=was.before))
-    return (*moved, *gone)
+    moved: dict[int, Touched] = {}
+    for is_move in (_is_named_alike, _has_its_contents):
+        for place, one in enumerate(kept):
+            if one.before is not None or place in moved:
+                continue
+            was = max((old for old in gone if is_move(old, one)), key=lambda old: _in_common(old, one), default=None)
+            if was is not None:
+                gone.remove(was)
+                moved[place] = msgspec.structs.replace(one, before=was.before)
+    return (*(moved.get(place, one) for place, one in enumerate(kept)), *gone)
 
 
-def _is_move(old: Touched, new: Touched) -> bool:
+def _is_named_alike(old: Touched, new: Touched) -> bool:
     return old.name == new.name or (
         old.before is not None and new.after is not None and old.before.folder == new.after.folder
     )
+
+
+def _has_its_contents(old: Touched, new: Touched) -> bool:
+    """At least half of what the smaller one has, beside its manifest: a licence that both have is not enough."""
+    common = _in_common(old, new)
+    return common > 0 and 2 * common >= min(len(_contents(old.before)), len(_contents(new.after)))
+
+
+def _in_common(old: Touched, new: Touched) -> int:
+    return len(_contents(old.before) & _contents(new.after))
+
+
+def _contents(package: Wanted | Broken | None) -> set[str]:
+    """What names the contents of its files, beside its manifest."""
+    if not isinstance(package, Wanted):
+        return set()
+    return {sha for path, sha in package.files.items() if path != MANIFEST}
 
 
 def folders_of(*commits: Commit | None) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from server.services.public_addresses import INTERNET, Network
 from server.services.public_client import origin_of, public_client
 from server.services.sealing import CannotOpen, Sealer
 from server.services.silences import Silences
+from server.services.token_refusals import TokenRefusals
 from server.store import hooks
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class ForgeAccess:
         self._settings = settings
         self.manifest_names = ManifestNames()
         self.silences = Silences()
+        self.refusals = TokenRefusals(db)
         self._sealer = sealer
         self._issuers = issuers
         self._now = now
@@ -137,8 +139,11 @@ class ForgeAccess:
                 self.silences.note_silence(origin, holder)
             else:
                 self.silences.note_answer(origin, holder)
+            if not error.retryable:
+                await self.refusals.note(link.hook_id, "read", status=error.status, reason=str(error))
             raise
         self.silences.note_answer(origin, holder)
+        await self.refusals.note_use(link.hook_id, "read")
         return found
 
     async def place(self, link: Link, *, right: Right) -> Place:
@@ -165,6 +170,7 @@ class ForgeAccess:
         hook = await hooks.read_hook(self._db, hook_id)
         if hook is None:
             raise CannotRead("The webhook of this repository was removed.")
+        self.refusals.learn(hook)
         if hook.token_shown is None:
             return None
         if self._sealer is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from functools import partial
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -17,6 +19,7 @@ from server.forges import FORGES, CannotRead, Place, ReportTo
 from server.services.delivering import ForgeAddress, ToldChange
 from server.services.forge_access import SILENT, ForgeAccess
 from server.services.linking import link_of_job
+from server.services.token_refusals import LOST_OR_UNSEEN
 
 NOT_LINKED = (
     "The repository is not linked any more, its installation is suspended, or no token was given that may write there."
@@ -65,6 +68,8 @@ class ForgeReports:
                 app_id=await self._app_id(link),
             )
         except CannotRead as error:
+            if not error.retryable:
+                await self._access.refusals.note(link.hook_id, "report", status=error.status, reason=str(error))
             raise self._as_told(holder, error) from None
         target = FORGES[link.forge].report_to(place, to)
         return ForgeAddress(
@@ -73,7 +78,17 @@ class ForgeReports:
             origin=origin,
             holder=holder,
             note_answer=partial(self._access.silences.note_answer, origin, holder),
+            learn=partial(self._learn, link.hook_id),
         )
+
+    async def _learn(self, hook_id: UUID | None, error: CannotNotify | None) -> None:
+        """Whether the token of a webhook may report: what its owner is shown."""
+        if error is None:
+            await self._access.refusals.note_use(hook_id, "report")
+        elif not error.retryable:
+            await self._access.refusals.note(
+                hook_id, "report", status=error.status, reason=str(error), among=LOST_OR_UNSEEN
+            )
 
     def understand(self, address: ForgeAddress, error: CannotNotify) -> CannotNotify:
         """What a refusal means here: a token may have ended before its time, a repository may have another name."""
@@ -108,6 +123,9 @@ class ForgeReports:
             raise CannotNotify("The forge asked for a pause.", retryable=True, retry_after_seconds=left, status=429)
 
     async def _login(self, holder: str, link: Link, place: Place) -> str:
+        # A person's token may be replaced by somebody else's; those of an App come and go, and are all its own.
+        if link.installation_id is None:
+            holder += hashlib.sha256(place.token.reveal().encode()).hexdigest()
         known = self._logins.get(holder)
         if known is not None and known.until > self._monotonic():
             return known.name

@@ -42,6 +42,7 @@ class _Shown(NamedTuple):
     part: Part
     is_untested: bool = False
     is_superseded: bool = False
+    removed_tests: int = 0
     again_seconds: float | None = None
 
 
@@ -106,8 +107,16 @@ def _of_parts(changes: Sequence[HeadOfChange], shown: Sequence[_Shown]) -> _Verd
         said = changes[-1].said
         return _verdict_of(said) if said is not None else _Verdict("neutral", NOTHING_TO_TEST)
     if shown:
-        return _of_states(shown)
+        return _with_removed(_of_states(shown), sum(one.removed_tests for one in shown))
     return _Verdict("neutral", NOTHING_TO_TEST, next((one.nothing for one in reversed(run) if one.nothing), ""))
+
+
+def _with_removed(verdict: _Verdict, tests: int) -> _Verdict:
+    """Tests that went with their package are said where people decide: nothing else tells that there are fewer."""
+    if not tests:
+        return verdict
+    title = f"{verdict.title}, {counted(tests, 'test')} removed"
+    return verdict._replace(title=title)
 
 
 def _of_states(shown: Sequence[_Shown]) -> _Verdict:
@@ -137,7 +146,10 @@ def _of_good_states(passed: int, untested: int, packages: str, total: int) -> _V
 def _shown(head: Head, found: HeadPart, *, now: datetime, public_url: str | None) -> _Shown:
     part, job = head.changes[found.change].parts[found.part], found.job
     if part.said is not None:
-        return _Shown(_part(part, part.said.state, part.said.title), part.is_untested)
+        title = part.said.title
+        if part.removed_tests:
+            title += f", with {counted(part.removed_tests, 'test')}"
+        return _Shown(_part(part, part.said.state, title), part.is_untested, removed_tests=part.removed_tests)
     if job is not None:
         url = f"{public_url}/jobs/{job.id}" if public_url else ""
         is_superseded = job.error_code == "superseded"

@@ -17,6 +17,7 @@ from server.forges import FORGES, CannotRead, Proven
 from server.services.forge_access import ForgeAccess
 from server.services.hooks import end_hook
 from server.services.link_records import ANOTHERS, end_links, is_trusted_elsewhere, keep_link
+from server.services.token_refusals import LOST_OR_UNSEEN
 from server.store import hooks, links
 
 REMOVED = "The webhook was removed."
@@ -78,7 +79,9 @@ async def _with_token(
         if error.retryable:
             raise
         # A token that was taken back is not asked again and again.
+        await access.refusals.note(hook.id, "read", status=error.status, reason=str(error), among=LOST_OR_UNSEEN)
         raise NotLinked(str(error)) from None
+    await access.refusals.note_use(hook.id, "read")
     if proven is None:
         if kept is not None:
             await end_links(db, forge=hook.forge, repository_ids=[repository.id], reason=GIVEN_AWAY)

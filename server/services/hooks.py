@@ -137,6 +137,33 @@ async def rotate_hook(site: Hooks, account_id: UUID, hook_id: UUID, *, by: str) 
     return _issued(site, hook, kept, old_until=until)
 
 
+async def replace_token(site: Hooks, account_id: UUID, hook_id: UUID, *, by: str, token: Secret) -> Hook:
+    """Another access token in place of one that expired, was revoked or may too little. Address and secret stay.
+
+    It has to be one for the same repository or group. Raises NotFound, InvalidRequest, Conflict, Unavailable.
+    """
+    sealer = _need_sealer(site.sealer)
+    hook = await _need_own(site.db, account_id, hook_id)
+    if hook.token_shown is None:
+        raise Conflict(
+            "This webhook was added without a token, which claims nothing. Remove it, and add it anew with one.",
+            code="hook_without_token",
+        )
+    _check(hook.forge, hook.name, token, hook.proof)
+    proven = await _try_token(site, hook.forge, hook.name, token)
+    if (proven.id, proven.is_group) != (hook.place_id, hook.is_group) or proven.owner_id != hook.owner_id:
+        raise InvalidRequest(
+            "token: what has this name at the forge now is not what the webhook was added for. Remove it, and add it "
+            "anew.",
+            code="token_of_another",
+        )
+    sealed = sealer.seal_secrets(str(hook.id), _open(sealer, hook) | {HOOK_TOKEN: token.reveal()})
+    if not await hooks.replace_token(site.db, hook, sealed=sealed, token_shown=shown(token)):
+        raise Conflict("This hook was changed at the same moment. Look at it, and try again.", code="hook_changed")
+    log.info("hook token replaced", hook=str(hook.id), account=str(account_id), by=by)
+    return await _need_own(site.db, account_id, hook_id)
+
+
 async def remove_hook(site: Hooks, account_id: UUID, hook_id: UUID, *, by: str) -> None:
     """Its address answers as if it had never been; its secrets are forgotten, its links end. Raises NotFound."""
     hook = await _need_own(site.db, account_id, hook_id)

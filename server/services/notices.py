@@ -73,6 +73,7 @@ def standing_of_state(said: CheckState) -> Standing:
         summary=said.summary,
         accepted_at=said.at,
         is_answer=said.change.cause.startswith(COMMENT_CAUSE),
+        is_notable=said.is_notable,
     )
 
 

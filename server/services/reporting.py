@@ -30,20 +30,25 @@ async def report_state(
     state: State,
     title: str,
     summary: str,
+    commit_status: bool | None = None,
+    is_notable: bool = False,
 ) -> None:
     """The check of this commit, package and suite shows the state from soon on, whatever it showed before.
 
     It blocks where it is `failure` or `action_required`, lets pass where it is `neutral`, and is waited for where it is
     `queued`. A job of the same commit, package and suite takes its place. Without a package it is of the change as a
     whole, and part of the sum of its commit. Safe to call twice: the same again changes nothing. Where the service may
-    not write at the forge nobody is told. Raises what asyncpg does.
+    not write at the forge nobody is told. `commit_status`: one beside the check; None where no rules say.
+    `is_notable`: a comment, too, where there are no checks. Raises what asyncpg does.
     """
     if not link.reports:
         return
     said = said_of(state, title, summary)
     if package is None:
         at = datetime.now(UTC)
-        await report_head(db, link, change, changed=lambda head: with_word(head, change, said, at=at))
+        await report_head(
+            db, link, change, changed=lambda head: with_word(head, change, said, at=at, commit_status=commit_status)
+        )
         return
     shown = CheckState(
         change=change,
@@ -53,6 +58,8 @@ async def report_state(
         title=said.title,
         summary=said.summary,
         at=datetime.now(UTC),
+        commit_status=bool(commit_status),
+        is_notable=is_notable,
     )
     await outbox.report_state(
         db,

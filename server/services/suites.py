@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
 from evals.errors import EngineError
 from evals.suites import parse_suite_value, suite_digest
+from evals.types import Suite
 from server.domain.accounts import Caller
 from server.domain.errors import InvalidRequest, NotAllowed, NotFound
 from server.domain.packages import PackageRef
 from server.services.on_behalf import acting_for
-from server.services.publishing import encode_canonical, trials_a_model
+from server.services.publishing import KeptSnapshot, encode_canonical, trials_a_model
 from server.services.reading import no_package
-from server.store import packages
+from server.store import packages, subjects
 
 
 class StoredSuite(Struct, frozen=True, kw_only=True):
@@ -47,6 +50,17 @@ async def store_suite(db: asyncpg.Pool, caller: Caller, ref: PackageRef, value: 
         stored_by=caller.id,
     )
     return StoredSuite(suite_id=digest, cases=len(suite.cases), stored_at=stored_at)
+
+
+async def read_titles(db: asyncpg.Pool, account_id: UUID, kept: KeptSnapshot) -> tuple[str, ...]:
+    """Of the cases that the package's own suite has; none without one that can be read."""
+    subject = await subjects.read_subject(
+        db, account_id, PackageRef(id=kept.package_id), version=kept.version, snapshot_id=None
+    )
+    if subject is None or subject.suite_body is None or subject.suite_source != "package":
+        return ()
+    suite = await asyncio.to_thread(msgspec.json.decode, subject.suite_body, type=Suite)
+    return tuple(case.title for case in suite.cases)
 
 
 async def _need_right(db: asyncpg.Pool, caller: Caller, owner: str) -> None:

@@ -11,13 +11,14 @@ WHERE d.open_at < NOW() - INTERVAL '2 seconds'
 RETURNING COALESCE(closed_until = NOW(), FALSE);
 
 -- name: due_links
--- Links without an App that were not looked at since then; linked_repositories_catch_up has them in order.
+-- Links without an App that were not looked at since then, or never with the token that they have; one index has them in
+-- order: linked_repositories_catch_up.
 -- $1 forge, $2 how many
 SELECT r.forge, r.repository_id, r.account_id, a.username AS account, r.installation_id, r.hook_id, r.owner_id, r.name,
   r.default_branch, r.reports, r.linked_at, FALSE AS is_suspended,
   GREATEST(r.caught_up_at, NOW() - INTERVAL '3 days') AS since
 FROM door_watch d
-JOIN linked_repositories r ON r.caught_up_at < d.closed_until
+JOIN linked_repositories r ON r.caught_up_at < GREATEST(d.closed_until, 'epoch'::TIMESTAMPTZ)
 JOIN users a ON a.id = r.account_id AND a.is_active
 WHERE r.forge = $1 AND r.ended_at IS NULL AND r.installation_id IS NULL AND r.reports
 ORDER BY r.caught_up_at LIMIT $2;

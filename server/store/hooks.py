@@ -86,6 +86,22 @@ async def remove_hook(db: asyncpg.Pool, hook_id: UUID, *, account_id: UUID) -> b
     return await db.fetchval(SQL["remove_hook"], hook_id, account_id) is not None
 
 
+async def replace_token(db: asyncpg.Pool, was: Hook, *, sealed: bytes, token_shown: str) -> bool:
+    """False when the hook was changed or removed meanwhile."""
+    found = await db.fetchval(SQL["replace_token"], was.id, was.account_id, was.sealed, sealed, token_shown)
+    return found is not None
+
+
+async def note_refusal(db: asyncpg.Pool, hook_id: UUID, *, doing: str, reason: str) -> None:
+    """Its token was refused. Safe to call twice."""
+    await db.execute(SQL["note_refusal"], hook_id, doing, reason)
+
+
+async def end_refusal(db: asyncpg.Pool, hook_id: UUID, *, doing: str) -> None:
+    """Its token works. Safe to call twice."""
+    await db.execute(SQL["end_refusal"], hook_id, doing)
+
+
 async def list_hook_links(db: asyncpg.Pool, hook_id: UUID) -> list[int]:
     """Numbers of the repositories that are linked by it."""
     return [row["repository_id"] for row in await db.fetch(SQL["list_hook_links"], hook_id)]

@@ -292,11 +292,20 @@ FROM outbox o LEFT JOIN notify_targets t ON t.id = o.target_id
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- name: list_outbox
--- Rows of one state, newest first, for operators. By the index of that state.
+-- Rows of one state, newest first, for operators; of what a forge is told the repository, its change and the commit. By
+-- the index of that state, and primary keys.
 -- $1 state (pending or dead), $2 how many
 SELECT o.id, o.event, o.job_id, o.target_id, o.state, o.attempts, o.next_at, o.last_status, o.last_error, o.created_at,
-  o.settled_at, a.username, COALESCE(t.kind, 'forge') AS kind, t.shown
+  o.settled_at, a.username, COALESCE(t.kind, 'forge') AS kind,
+  COALESCE(t.shown, CONCAT_WS(' ', c.change ->> 'repository', '#' || (c.change ->> 'pull_request'),
+    LEFT(c.change ->> 'head_sha', 7))) AS shown
 FROM outbox o JOIN users a ON a.id = o.account_id LEFT JOIN notify_targets t ON t.id = o.target_id
+LEFT JOIN test_jobs j ON j.id = o.job_id AND o.target_id IS NULL
+LEFT JOIN LATERAL (
+  SELECT COALESCE(j.change, o.facts -> 'change', (
+    SELECT one.value -> 'change' FROM JSONB_EACH(o.facts -> 'changes') one LIMIT 1
+  )) AS change
+) c ON o.target_id IS NULL
 WHERE o.state = $1 ORDER BY o.id DESC LIMIT $2;
 
 -- name: replay_dead

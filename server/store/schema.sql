@@ -1048,6 +1048,17 @@ CREATE INDEX change_heads_commit ON change_heads (forge, repository_id, head_sha
 -- Serves the clean-up.
 CREATE INDEX change_heads_age ON change_heads (seen_at);
 
+-- Of several packages of one name in a repository, which one has the default suite: the one that was there first, whatever
+-- folders come later. One row for each such name, as the default branch has it.
+CREATE TABLE suite_folders (
+  account_id UUID NOT NULL REFERENCES users (id),
+  forge TEXT NOT NULL,
+  repository_id BIGINT NOT NULL,        -- the forge's number
+  package TEXT NOT NULL,
+  folder TEXT NOT NULL,                 -- '' is the root
+  PRIMARY KEY (account_id, forge, repository_id, package)
+);
+
 -- Who submits for a line just now: looking for its head and submitting it are one step, so that heads keep their order.
 CREATE TABLE change_turns (
   forge TEXT NOT NULL,
@@ -1096,6 +1107,16 @@ CREATE TABLE hooks (
 -- Serves the list of an account's hooks, and keeps the same from being added twice.
 CREATE UNIQUE INDEX hooks_account ON hooks (account_id, forge, LOWER(name)) WHERE removed_at IS NULL;
 
+-- For what a hook's token was refused lately, so that its owner learns it; a row goes when the token works again for that,
+-- with another token, and with the hook.
+CREATE TABLE hook_refusals (
+  hook_id UUID NOT NULL REFERENCES hooks (id),
+  doing TEXT NOT NULL CHECK (doing IN ('read', 'report')),
+  reason TEXT NOT NULL,                 -- a sentence for people
+  at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- of the latest refusal, to the minute
+  PRIMARY KEY (hook_id, doing)
+);
+
 -- Repositories that are an account's by proof. A number belongs to one account at most.
 CREATE TABLE linked_repositories (
   forge TEXT NOT NULL,
@@ -1110,7 +1131,7 @@ CREATE TABLE linked_repositories (
   linked_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
   ended_at TIMESTAMPTZ,                 -- linked -> ended; -> linked, by a proof of then
   ended_reason TEXT,                    -- a sentence for people
-  caught_up_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- without an App: what was missed before was looked for
+  caught_up_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),  -- without an App: what was missed before was looked for; -infinity: it is to be
   PRIMARY KEY (forge, repository_id),
   FOREIGN KEY (forge, installation_id) REFERENCES installations (forge, installation_id),
   CHECK (installation_id IS NULL OR hook_id IS NULL),

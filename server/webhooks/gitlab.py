@@ -147,6 +147,7 @@ class _MergeRequest(Struct, frozen=True):
     draft: bool | None = None
     work_in_progress: bool | None = None
     updated_at: str | None = None
+    labels: list[_Label] | None = None
 
 
 class _LabelChange(Struct, frozen=True):
@@ -243,7 +244,15 @@ def _proposed(event: _MergeRequestEvent, head_sha: str) -> ChangeProposed | None
         base_ref=request.target_branch,
         is_draft=_is_draft(request),
         at=moment(request.updated_at),
+        labels=_first_labels(request) if event.user is not None else (),
+        author_id=(event.user.id or 0) if event.user is not None else 0,
+        author=(event.user.username or "") if event.user is not None else "",
     )
+
+
+def _first_labels(request: _MergeRequest) -> tuple[str, ...]:
+    """Those that it was opened with, sorted: whoever opened it set them, which no other event tells."""
+    return tuple(sorted({label.title for label in request.labels or ()})) if request.action == "open" else ()
 
 
 def _proposal(request: _MergeRequest, changes: _Changes) -> Proposal | None:

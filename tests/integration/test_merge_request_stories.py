@@ -137,6 +137,21 @@ def test_labels__that_are_listed_beside_a_push_or_the_opening_hide_neither(story
     assert story.ended(delivery) == ("handled", "1 job submitted.")
 
 
+def test_package__tests_that_go_with_it_are_named_in_a_note(story: GitLabStory):
+    """A status has no room for them."""
+    files = a_package("gone", folder="gone")
+    base = story.commit(files, branch="main")
+    head = story.commit(dict.fromkeys(files), on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head, action="open"))
+    story.settle()
+
+    (note,) = story.notes()
+    assert "The change removes this package, and 1 test with it." in note
+    assert "- greets" in note
+
+
 def test_reopened__what_was_tested_is_paid_for_once_and_what_came_since_is_tested(story: GitLabStory):
     head = proposed(story, FAILING)
     story.ended(story.tell_of(head, action="open"))
@@ -287,6 +302,31 @@ def test_fork__W20_a_push_with_the_label_still_on_approves_nothing(story: GitLab
 
     assert ended == ("handled", "A stranger's change waits for approval.")
     assert [job["change"]["head_sha"] for job in story.jobs()] == [head]
+
+
+@pytest.mark.parametrize(
+    ("action", "label", "user", "is_run"),
+    [
+        ("open", "prpm-test", ("ann", 5), True),
+        ("open", "prpm-test", ("eve", 66), False),  # may not write
+        ("open", "bug", ("ann", 5), False),
+        ("reopen", "prpm-test", ("ann", 5), False),  # it was there before, and nobody set it now
+    ],
+)
+def test_fork__W20_the_label_that_it_is_opened_with_approves_if_who_opens_it_may_write(
+    story: GitLabStory, action: str, label: str, user: tuple[str, int], is_run: bool
+):
+    """GitHub tells of such a label in a delivery of its own, GitLab in none."""
+    head = proposed(story, fork=True)
+    told = {"username": user[0], "id": user[1]}
+
+    ended = story.ended(story.tell_of(head, action=action, user=told, labels=[label]))
+
+    assert ended == ("handled", "1 job submitted." if is_run else "A stranger's change waits for approval.")
+    if is_run:
+        new = pushed(story, head, fork=True)
+        again = story.ended(story.tell_of(new, user=told, labels=[label]))
+        assert again == ("handled", "A stranger's change waits for approval.")
 
 
 # Commands.

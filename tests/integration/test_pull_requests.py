@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from evals.archives import read_archive
 from tests.forge_stories import LONG_SUITE, SUITE, Story, a_package, a_story
 from tests.service import Service
 from tests.standins.github_forge import GitHubForge
@@ -245,6 +246,90 @@ def test_pull_request__a_removed_package_is_named(story: Story):
     story.ended(story.tell_of(head))
 
     assert story.check(head, "prpm / one / default")[:2] == ("neutral", "The package was removed")
+
+
+def test_pull_request__tests_that_go_with_their_package_are_said_where_people_decide(story: Story):
+    """Who wants fewer of them may begin anew under another name, folder and text."""
+    old = a_package("one", folder="one", suite=TWO_CASES)
+    base = story.commit(old | {"LICENSE": b"MIT"}, branch="main")
+    new = a_package("uno", folder="uno", text="Greet nicely.", suite=SUITE + "# other\n")
+    head = story.commit(dict.fromkeys(old) | new, on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head))
+    story.jobs_ended(1)
+
+    conclusion, title, summary = story.check(head)
+    assert (conclusion, title) == ("success", "1 of 2 packages passed, 2 tests removed")
+    assert "The package was removed, with 2 tests" in summary
+    state, title, summary = story.check(head, "prpm / one / default")
+    assert (state, title) == ("neutral", "The package was removed")
+    assert "and 2 tests with it" in summary
+    assert "- greets" in summary
+    assert "- stays polite" in summary
+
+
+def test_pull_request__a_package_with_another_name_and_folder_is_still_compared_with_what_it_was(story: Story):
+    old = a_package("one", folder="one", suite=TWO_CASES)
+    base = story.commit(old, branch="main")
+    head = story.commit(dict.fromkeys(old) | a_package("uno", folder="uno"), on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head))
+
+    (job,) = story.jobs_ended(1)
+    cases = story.outcome(job)["comparison"]["cases"]
+    assert [(case["title"], case["change"], case["gates"]) for case in cases] == [("stays polite", "removed", True)]
+    assert story.check(head)[:2] == ("failure", "1 of 1 package failed")
+
+
+def test_pull_request__a_licence_in_common_makes_no_package_another_one(story: Story):
+    licence: dict[str, Content] = {"one/LICENSE": b"MIT"}
+    old = a_package("one", folder="one", suite=TWO_CASES) | licence
+    manifest = json.loads(old["one/prpm.json"]) | {"files": ["prompt.md", "LICENSE"]}
+    old |= {"one/prpm.json": json.dumps(manifest).encode()}
+    base = story.commit(old, branch="main")
+    new = a_package("uno", folder="uno", text="Sing.", suite=SUITE + "# other\n") | {"uno/LICENSE": b"MIT"}
+    new |= {"uno/prpm.json": json.dumps(manifest | {"name": "uno"}).encode()}
+    head = story.commit(dict.fromkeys(old) | new, on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head))
+
+    story.jobs_ended(1)
+    assert story.check(head)[:2] == ("success", "1 of 2 packages passed, 2 tests removed")
+
+
+def test_pull_request__a_copy_in_an_earlier_folder_takes_no_packages_check_and_history(story: Story):
+    base = story.commit(a_package("one", folder="m"), branch="main")
+    head = story.commit(a_package("one", folder="a") | {"m/prompt.md": b"Greet more."}, on=base)
+    story.propose(head, base)
+
+    story.ended(story.tell_of(head))
+    assert {(job["suite_name"], "Greet more." in package_text(story, job)) for job in story.jobs_ended(2)} == {
+        ("default", True), ("a", False),
+    }  # fmt: skip
+
+    # Merged, it stays so, for pushes and for further changes, whatever they touch.
+    merged = story.commit({"readme.md": b"x"}, on=head, branch="main")
+    story.ended(story.push(merged, before=base))
+    later = story.commit({"a/prompt.md": b"Copied.", "m/prompt.md": b"Greet most."}, on=merged)
+    story.propose(later, merged, number=13)
+    story.ended(story.tell_of(later, number=13))
+    found = {(job["suite_name"], "Greet most." in package_text(story, job)) for job in story.jobs_ended(6)[4:]}
+    assert found == {("default", True), ("a", False)}
+
+    # Only when it goes, the copy is the one that is left.
+    alone = story.commit(dict.fromkeys(a_package("one", folder="m")) | {"a/prompt.md": b"Alone."}, on=merged)
+    story.propose(alone, merged, number=14)
+    story.ended(story.tell_of(alone, number=14))
+    assert [job["suite_name"] for job in story.jobs_ended(7)[6:]] == ["default"]
+
+
+def package_text(story: Story, job: dict) -> str:
+    """What the models are told of the job's package."""
+    (row,) = story.service.fetch("SELECT archive FROM snapshots WHERE id = $1", job["snapshot_id"])
+    return read_archive(row["archive"])["prompt.md"].decode()
 
 
 def test_pull_request__several_packages_of_one_manifest_are_tested_each_by_itself(story: Story):

@@ -26,6 +26,7 @@ from server.domain.events import Repository
 from server.domain.jobs import ClaimedJob, JobEnd
 from server.domain.links import Link, NewLink
 from server.domain.reporting import ReportSettings
+from server.operator.outbox import row_lines
 from server.services import delivering
 from server.services.delivering import OutboxLoop, Outgoing, deliver
 from server.services.forge_access import ForgeAccess
@@ -670,6 +671,27 @@ async def said(
         "change": the_change(forge), "package": "p", "suite_name": "default", "summary": "Somebody has to say so.",
     }  # fmt: skip
     await report_state(db, await the_link(db, account, forge), state=state, title=title, **values | changes)
+
+
+async def test_outbox__says_of_what_could_not_be_told_on_a_forge_where_that_was(
+    db: asyncpg.Pool, github: GitHubForge, out: Outgoing
+):
+    account = await a_github_account(db, github)
+    refused = Answer(status=403, body={"message": "Resource not accessible by integration"})
+    github.faults = [Fault(refused, times=100, methods=("POST", "PATCH"))]
+    await finished(db, account, github)
+    await said(db, account, github, "failure", package="other")
+    await said(db, account, github, "action_required", package=None)
+
+    await deliver_due(db, out)
+
+    dead = await outbox.list_outbox(db, state="dead", most=10)
+    assert len(dead) == 3
+    place = f"{github.name} #{PULL} {the_change(github).head_sha[:7]}"
+    for row in dead:
+        first, reason, *_ = row_lines(row)
+        assert f"  forge  {place}  " in first
+        assert "HTTP 403" in reason
 
 
 async def test_state__is_shown_once_and_replaced_by_the_next_one(db: asyncpg.Pool, github: GitHubForge, out: Outgoing):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from evals.archives import pack
 from tests.forge_stories import SUITE, Story, a_package
 from tests.standins.repository import Content
@@ -54,6 +56,78 @@ def test_required__two_packages_one_of_which_fails_and_is_mended(story: Story):
     story.ended(story.tell_of(mended))
     story.jobs_ended(4)
     assert story.check(mended)[:2] == ("success", "2 packages passed")
+
+
+def statuses(story: Story, head: str) -> dict[str, str]:
+    """The newest state of each commit status."""
+    with story.forge.lock:
+        return {one["context"]: one["state"] for one in story.forge.reported.statuses if one["sha"] == head}
+
+
+def test_required__commit_statuses_that_are_asked_for_have_one_for_the_whole_commit(story: Story):
+    """For whoever reads statuses alone: what a tool or a rule waits for has one name that each commit has."""
+    base = story.commit({".prpm-testing.yml": b"commit-status: true"}, branch="main")
+    unreadable: dict[str, Content] = {"two/prpm.json": b"no manifest"}
+    head = story.commit(a_package("one", folder="one") | unreadable, on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(1)
+    story.settle()
+
+    assert story.check(head)[0] == "failure"
+    assert statuses(story, head) == {
+        "prpm": "failure", "prpm / one / default": "success", "prpm / two / default": "failure",
+    }  # fmt: skip
+
+    mended = story.commit({"two/prpm.json": None}, on=head)
+    story.propose(mended, base, fork=True)
+    story.ended(story.tell_of(mended))
+    story.settle()
+    assert statuses(story, mended) == {"prpm": "pending"}  # it waits for approval
+    story.ended(story.comment("/prpm test"))
+    story.jobs_ended(2)
+    story.settle()
+    assert statuses(story, mended) == {"prpm": "success", "prpm / one / default": "success"}
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("/prpm test no-such-model", ("handled", "0 jobs submitted. one: The tests were not run.")),
+        ("/prpm test slow", ("handled", "1 job submitted.")),
+    ],
+)
+def test_required__naming_models_in_a_comment_turns_no_failure_green(
+    story: Story, command: str, answer: tuple[str, str]
+):
+    """A package counts by its run by the repository's rules, whichever models whoever may write would rather have."""
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    head = story.commit(a_package("one", folder="one", suite=FAILING), on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(1)
+    assert story.check(head)[:2] == ("failure", "1 of 1 package failed")
+
+    assert story.ended(story.comment(command)) == answer
+    jobs = story.jobs_ended(2 if "1 job" in answer[1] else 1)
+
+    assert story.check(head)[:2] == ("failure", "1 of 1 package failed")
+    assert f"/jobs/{jobs[0]['id']}" in story.check(head)[2]
+    # What repeats the run by the rules counts.
+    story.ended(story.comment("/prpm test"))
+    last = story.jobs_ended(len(jobs) + 1)[-1]
+    assert f"/jobs/{last['id']}" in story.check(head)[2]
+
+
+def test_required__commit_statuses_that_nobody_asked_for_are_not_set(story: Story):
+    _, head = two_packages(story)
+
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(2)
+    story.settle()
+
+    assert story.check(head)[0] == "success"
+    assert statuses(story, head) == {}
 
 
 def test_required__a_re_run_of_it_runs_all_packages_and_of_one_the_one(story: Story):

@@ -101,7 +101,7 @@ async def run_pull(
         return await refuse(acting, reader, change, title="The change cannot be read", reason=str(reason))
     if pull.now.is_draft and not drafts and not rules.drafts:
         words = "This is a draft. It is tested when it is ready for review, or by `/prpm test` in a comment."
-        await tell(acting, reader, change, Report(state="neutral", title="A draft", summary=words))
+        await tell(acting, reader, change, Report(state="neutral", title="A draft", summary=words), rules=rules)
         return Ended("handled", "A draft is tested when it is ready.")
     if pull.is_from_fork and await change_heads.read_approval(acting.db, pull.line, sha) is None:
         return await ask_for_approval(acting, pull, change, rules)
@@ -151,7 +151,8 @@ async def ask_for_approval(acting: Acting, pull: Pull, change: Change, rules: Ru
         f"has looked at it: comment `/prpm test`, or set the label `{_shown(rules.forks.label)}`. "
         "That holds for this commit alone; each push asks again."
     )
-    await tell(acting, pull.reader, change, Report(state="action_required", title="Waits for approval", summary=words))
+    report = Report(state="action_required", title="Waits for approval", summary=words)
+    await tell(acting, pull.reader, change, report, rules=rules)
     return Ended("handled", "A stranger's change waits for approval.")
 
 

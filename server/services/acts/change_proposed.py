@@ -7,6 +7,7 @@ and whoever finds a head that nobody told of yet tests it at once: the newest wa
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from server.domain.change_heads import pull_line
@@ -14,6 +15,7 @@ from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import ChangeProposed
 from server.forges import Proposed
 from server.services.acts import ACTS, Acting, NothingToDo
+from server.services.acts._approving import approve_by_label
 from server.services.acts._pulls import CLOSED, Pull, look_at, open_reader, run_pull
 from server.services.handling import TryLater
 from server.store import change_heads
@@ -44,6 +46,9 @@ async def change_proposed(acting: Acting, proposed: ChangeProposed, delivery: Cl
     if pull.now.head_sha == head:
         await _require_base(acting, pull, proposed)
         await change_heads.record_head(acting.db, line, head, made_at=at, shown_at=at)
+        if proposed.labels:
+            with contextlib.suppress(NothingToDo):
+                await approve_by_label(acting, pull, proposed)
         return await _run_newest(acting, pull, cause=proposed.cause)
     if not _is_newer(pull.now, proposed):
         if delivery.attempts <= TRIES_FOR_LAG:

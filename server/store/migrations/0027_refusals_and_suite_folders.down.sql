@@ -1,0 +1,2 @@
+DROP TABLE suite_folders;
+DROP TABLE hook_refusals;
