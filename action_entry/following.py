@@ -91,7 +91,7 @@ def require_completed(job: Job) -> None:
     if job.status == "completed":
         return
     reasons = {
-        "superseded": "A newer commit of this change is tested in its place.",
+        "superseded": "A newer commit of this change is tested in its place, or nobody waits for this one any more.",
         "cancelled": "The job was cancelled.",
     }
     why = reasons.get(job.code) or job.error or "The job ended without results."

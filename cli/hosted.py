@@ -283,9 +283,10 @@ class HostedRun:
 
 def _not_done(job: answers.Job) -> CommandError:
     """Why a failed job has no results: its package is not to blame where a newer head took its place."""
+    if job.code == Superseded.code and job.superseded_by:
+        return Superseded(f"A newer commit of this change is tested in its place: `prpm job {job.superseded_by}`.")
     if job.code == Superseded.code:
-        where = f": `prpm job {job.superseded_by}`" if job.superseded_by else ""
-        return Superseded(f"A newer commit of this change is tested in its place{where}.")
+        return Superseded(job.error or "Nobody waits for this test any more.")
     return JobFailed(f"Test failed: {job.error or 'no reason given'}", code=job.code)
 
 

@@ -12,6 +12,7 @@ from notifiers._text import counted, dollars, percent, points, useful_piece
 SIGNS = {"passed": "✅", "failed": "❌", "inconclusive": "⚠️"}
 # Why a run has no conclusion, by the code of its error.
 ENDED_BY = {"superseded": "superseded by a newer commit", "cancelled": "cancelled"}
+NOT_NEEDED = "no longer needed"
 COLOURS = {"passed": 0x2DA44E, "failed": 0xCF222E, "inconclusive": 0xBF8700}
 
 
@@ -89,6 +90,8 @@ def headline(notice: Notice, findings: Findings) -> str:
     if decided or notice.conclusion == "failed":
         return ", ".join(decided) or "failed"
     if notice.conclusion != "passed":
+        if notice.is_unwanted:
+            return NOT_NEEDED
         if notice.error_code:
             return ENDED_BY.get(notice.error_code, "could not be run")
         total = len(notice.outcome.test_cases)

@@ -51,6 +51,7 @@ class Notice:
     head_sha: str = ""
     baseline: Baseline | None = None
     error_code: str = ""  # why the run could not be done, for programs; its sentence is among the outcome's notes
+    is_unwanted: bool = False  # superseded, though by no newer commit: the change went
     previous: str | None = None  # the last conclusion that was told or known of this package on this branch
     suite_path: str | None = None  # of the suite's file within the repository, for annotations
     case_lines: Mapping[str, int] = field(default_factory=dict)  # title -> line in that file, from 1
@@ -71,7 +72,7 @@ class Notice:
 
     @property
     def is_superseded(self) -> bool:
-        """Whether a newer commit ended it."""
+        """Whether a newer commit ended it, or nobody waits for the change any more."""
         return self.error_code == "superseded"
 
     def is_news(self, mode: Mode) -> bool:

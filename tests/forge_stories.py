@@ -112,6 +112,31 @@ class Story:
         payload["head_commit"] |= {"id": after}
         return self.send("push", payload)
 
+    def queue(self, head: str, *, number: int = 12, base_ref: str = "main", ahead: str | None = None) -> str:
+        """The merge queue has a group with this head, on top of the one `ahead` or of the branch; its own branch."""
+        with self.forge.lock:
+            under = ahead or self.forge.repository.branches[base_ref]
+            branch = f"gh-readonly-queue/{base_ref}/pr-{number}-{under}"
+            self.forge.repository.branches[branch] = head
+        return branch
+
+    def tell_of_group(self, branch: str, *, head: str, action: str = "checks_requested", **changes: Any) -> str:
+        """The delivery of a merge queue; `changes` of what it says of the group."""
+        payload = a_payload("github/merge_group.checks_requested", action=action, **self.about())
+        base, _, under = branch.removeprefix("gh-readonly-queue/").rpartition("/pr-")
+        payload["merge_group"] |= {
+            "head_sha": head, "head_ref": f"refs/heads/{branch}", "base_ref": f"refs/heads/{base}",
+            "base_sha": under.partition("-")[2], **changes,
+        }  # fmt: skip
+        payload["merge_group"]["head_commit"] |= {"id": payload["merge_group"]["head_sha"]}
+        return self.send("merge_group", payload | ({"reason": "dequeued"} if action == "destroyed" else {}))
+
+    def dissolve(self, branch: str, *, head: str) -> str:
+        """The merge queue lets the group go, and its delivery."""
+        with self.forge.lock:
+            self.forge.repository.branches.pop(branch)
+        return self.tell_of_group(branch, head=head, action="destroyed")
+
     def retarget(self, to: str, *, number: int = 12) -> str:
         """The pull request is for another branch now, and its delivery."""
         pull = self.forge.pulls[number]

@@ -72,6 +72,20 @@ def a_push(*, head: str = HEAD, deleted: bool = False) -> dict[str, Any]:
     }
 
 
+def a_merge_group(*, head: str = HEAD) -> dict[str, Any]:
+    """The event of a merge queue for main: a group on top of another one."""
+    return {
+        "action": "checks_requested",
+        "merge_group": {
+            "head_sha": head,
+            "head_ref": f"refs/heads/gh-readonly-queue/main/pr-12-{BASE}",
+            "base_sha": BASE,
+            "base_ref": "refs/heads/main",
+        },
+        "repository": {"id": REPOSITORY_ID, "full_name": "acme/prompts"},
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ran:
     """What the step left behind, read as the runner reads it."""

@@ -86,16 +86,11 @@ class GitHubActions(Ci):
 
         GITHUB_SHA is the merge commit in a pull request; what people see is the head's own.
         """
-        pull = payload.get("pull_request")
-        is_pull = isinstance(pull, dict)
-        head = _at(payload, "pull_request", "head", "sha") if is_pull else self.environ.get("GITHUB_SHA")
-        ref = _at(payload, "pull_request", "head", "ref") if is_pull else self.environ.get("GITHUB_REF")
+        head, ref, base_sha, base_ref = self._sides(payload)
         number = _at(payload, "pull_request", "number")
         repository_id = self._repository_id(payload)
         if not _is_sha(head) or not isinstance(ref, str) or not ref or not repository_id:
             return None
-        base_sha = _at(payload, "pull_request", "base", "sha") if is_pull else payload.get("before")
-        base_ref = _at(payload, "pull_request", "base", "ref") if is_pull else None
         return Change(
             forge="github",
             repository=self.environ.get("GITHUB_REPOSITORY", ""),
@@ -107,6 +102,17 @@ class GitHubActions(Ci):
             pull_request=number if isinstance(number, int) else None,
             cause=cause,
         )
+
+    def _sides(self, payload: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+        """Head and its ref, base commit and base branch, as the event says: anything, or nothing."""
+        if isinstance(payload.get("pull_request"), dict):
+            head, base = _at(payload, "pull_request", "head"), _at(payload, "pull_request", "base")
+            return _at(head, "sha"), _at(head, "ref"), _at(base, "sha"), _at(base, "ref")
+        if isinstance(group := payload.get("merge_group"), dict):
+            base_ref = group.get("base_ref")
+            base_ref = base_ref.removeprefix("refs/heads/") if isinstance(base_ref, str) else None
+            return group.get("head_sha"), group.get("head_ref"), group.get("base_sha"), base_ref
+        return self.environ.get("GITHUB_SHA"), self.environ.get("GITHUB_REF"), payload.get("before"), None
 
     def _restricted(self, payload: Mapping[str, Any]) -> str:
         """Forks and Dependabot get a read-only token, no secrets and no id-token."""
@@ -140,9 +146,12 @@ class GitHubActions(Ci):
                 for page in range(1, MOST_FILES // PER_PAGE + 1)
             )
             return self._listed(pages, inputs=inputs, send=send)
-        if change.base_sha is None or change.cause != "head":
+        # A merge queue's group is on top of the one ahead, which no branch has yet, and which may be merged along with
+        # it though it failed: so it is compared with the branch that it is for.
+        base = quote(change.base_ref, safe="/") if change.base_ref is not None else change.base_sha
+        if base is None or change.cause != "head":
             return None
-        path = f"/compare/{change.base_sha}...{change.head_sha}?per_page=1"
+        path = f"/compare/{base}...{change.head_sha}?per_page=1"
         said = self._get(path, inputs=inputs, send=send)
         found = said.get("files") if isinstance(said, dict) else None
         if not isinstance(found, list) or len(found) >= COMPARED_FILES:
@@ -328,7 +337,7 @@ def _is_sha(value: object) -> bool:
     return isinstance(value, str) and bool(_SHA.fullmatch(value))
 
 
-def _at(value: Mapping[str, Any], *names: str) -> Any:
+def _at(value: Any, *names: str) -> Any:
     """What stands at this path; None if any part is missing."""
     found: Any = value
     for name in names:

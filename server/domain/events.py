@@ -113,6 +113,27 @@ class TagPushed(Event, frozen=True, kw_only=True):
         return NamedHead(sha=self.sha, ref=f"refs/tags/{self.tag}")
 
 
+class GroupFormed(Event, frozen=True, kw_only=True):
+    """A merge queue wants its checks on a group of changes. `branch` is the queue's own, `base_ref` what it is for."""
+
+    branch: str
+    base_ref: str
+    head_sha: str
+
+    @property
+    def head(self) -> NamedHead:
+        """Its own."""
+        return NamedHead(sha=self.head_sha, ref=self.branch, base_ref=self.base_ref)
+
+
+class GroupDissolved(Event, frozen=True, kw_only=True):
+    """A merge queue has let go of a group that had this head."""
+
+    branch: str
+    base_ref: str
+    head_sha: str
+
+
 class CheckAskedAgain(Event, frozen=True, kw_only=True):
     """A person wants a check run, or all of a suite, once more. `asked` is unique for each time it is asked."""
 
@@ -174,6 +195,8 @@ Meaning = (
     ChangeProposed
     | BranchPushed
     | TagPushed
+    | GroupFormed
+    | GroupDissolved
     | CheckAskedAgain
     | CommentMade
     | LabelSet

@@ -3,7 +3,7 @@ packages that this touches. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -40,7 +40,8 @@ class TouchedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A commit as the head of one change to one branch.
 
-    `said` is of the change as a whole. `is_run`: its packages were found, and are `parts`, by `part_key`.
+    `said` is of the change as a whole. `is_run`: its packages were found, and are `parts`, by `part_key`. `left`: why
+    nobody waits for it any more; what was found counts all the same.
     `commit_status`: its rules want a commit status beside the check.
     """
 
@@ -50,6 +51,7 @@ class HeadOfChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     said: Said | None = None
     nothing: str = ""  # why there are no parts
     parts: dict[str, TouchedPart] = {}
+    left: str = ""
     commit_status: bool = False
 
 
@@ -94,9 +96,10 @@ def with_word(
     """
     known = head.changes.get(change_key(change)) or HeadOfChange(change=change, at=at)
     has_status = known.commit_status if commit_status is None else commit_status
-    if (known.said, known.commit_status) == (said, has_status):
+    if (known.said, known.commit_status, known.left) == (said, has_status, ""):
         return None
-    return _with(head, msgspec.structs.replace(known, change=change, at=at, said=said, commit_status=has_status))
+    new = msgspec.structs.replace(known, change=change, at=at, said=said, commit_status=has_status, left="")
+    return _with(head, new)
 
 
 def with_run(
@@ -129,7 +132,19 @@ def with_rerun(head: Head, change: Change, parts: Iterable[TouchedPart], *, at: 
     if known is None:
         return None
     found = {**known.parts, **_parts(known, parts)}
-    return _with(head, msgspec.structs.replace(known, at=at, parts=found)) if found != known.parts else None
+    if found == known.parts and not known.left:
+        return None
+    return _with(head, msgspec.structs.replace(known, at=at, parts=found, left=""))
+
+
+def with_left(head: Head, is_left: Callable[[Change], bool], *, reason: str) -> Head | None:
+    """Nobody waits for these changes any more: what has no verdict in them is no part of the sum. None: it was so."""
+    left = {
+        key: msgspec.structs.replace(one, left=reason)
+        for key, one in head.changes.items()
+        if not one.left and is_left(one.change)
+    }
+    return Head(changes={**head.changes, **left}) if left else None
 
 
 def known_or(head: Head, change: Change, parts: Iterable[TouchedPart]) -> list[TouchedPart]:

@@ -189,6 +189,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     suite_name: str
     change: Change | None
     superseded_by: UUID | None  # the job of a newer head, that ended this one
+    unwanted: str | None = None  # why nobody waits for it any more though no newer head came, in a sentence
     is_reported_here: bool = False  # the service itself comments on its change
     previous: Conclusion | None = None  # of the last run of this change's line that had one
 

@@ -83,6 +83,7 @@ class ToldJob(Struct, frozen=True, kw_only=True):
     completed_at: datetime | None
     status: str
     error_code: str | None
+    unwanted: str | None  # why nobody waits for it any more though no newer head came
     error_message: str | None
     outcome: str | None  # JSON of evals.outcome.Outcome
     cached_at: datetime | None

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 import click
 
+from notifiers._text import one_line
 from server.operator._database import with_database
 from server.operator.errors import OperatorError
 
@@ -25,6 +26,8 @@ def list_() -> None:
     for one in found:
         last = f"{one.delivered_at:%Y-%m-%d %H:%M}" if one.delivered_at else "never"
         click.echo(f"{one.id}  {one.account}  {one.forge} {one.name}  by {one.created_by}  last delivery: {last}")
+        if one.refused_at is not None:
+            click.echo(f"   token refused {one.refused_at:%Y-%m-%d %H:%M}: {one_line(one.refused_reason or '')}")
     if not found:
         click.echo("There are none.", err=True)
 

@@ -29,6 +29,7 @@ WHY = {
     "checks": "the check, its progress, and its button to run again",
     "contents": "the files of packages that a change touches",
     "members": "that whoever links the App owns the organisation",
+    "merge_queues": "that a merge queue asks for its check",
     "metadata": "which repositories there are; who may write, when somebody commands in a comment",
     "pull_requests": "the one comment",
     "statuses": "a commit status, where you ask for one",

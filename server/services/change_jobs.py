@@ -125,6 +125,8 @@ async def _why_again(acting: Acting, new: NewJob, change: Change, earlier_id: UU
     earlier = await read_job(acting.db, await read_caller(acting.db, new.credential), earlier_id)
     if earlier.superseded_by is not None:
         return f"back:{earlier.superseded_by}"
+    if earlier.unwanted is not None:
+        return f"back:{earlier_id}"
     was_for = earlier.change.base_ref if earlier.change is not None else UNSET
     if isinstance(was_for, str) and isinstance(change.base_ref, str) and was_for != change.base_ref:
         return f"base:{change.base_ref}"

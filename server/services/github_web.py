@@ -21,9 +21,10 @@ from server.forges._asking import ask
 from server.forges.github import API_VERSION, LIST_RIGHTS, PER_PAGE, PUBLIC_API, READ_RIGHTS, REPORT_RIGHTS
 
 PUBLIC_WEB = "https://github.com"
-EVENTS = ("check_run", "check_suite", "issue_comment", "pull_request", "push", "repository")
-# `members` is asked for so that whoever links an installation can be seen to be an owner of the organisation.
-RIGHTS = {**READ_RIGHTS, **REPORT_RIGHTS, **LIST_RIGHTS, "members": "read"}
+EVENTS = ("check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push", "repository")
+# `members` is asked for so that whoever links an installation can be seen to be an owner of the organisation;
+# `merge_queues`, without which GitHub tells no App of the event `merge_group`. No token is asked for with it.
+RIGHTS = {**READ_RIGHTS, **REPORT_RIGHTS, **LIST_RIGHTS, "members": "read", "merge_queues": "read"}
 CODE = re.compile(r"[A-Za-z0-9_-]{1,200}")
 ORGANIZATION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})")
 LONGEST_NAME = 34

@@ -18,6 +18,7 @@ from server.domain.changes import DEFAULT_SUITE, Change
 from server.domain.heads import Head, HeadOfChange, HeadPart, PartJob, Said, TouchedPart
 
 NOTHING_TO_TEST: Final = "Nothing to test"
+NOT_WAITED_FOR: Final = "Nobody waits for these tests any more"
 SUPERSEDED: Final = "A newer commit came"
 # Longer than an inbox tries: whoever said that a job is to come does not come any more.
 LONGEST_QUEUED: Final = timedelta(hours=48)
@@ -55,7 +56,8 @@ class _Verdict(NamedTuple):
 def sum_up(head: Head, parts: Sequence[HeadPart], *, now: datetime, public_url: str | None) -> Sum:
     """How the commit stands. `parts` are all of the head's, as the jobs are at this moment."""
     changes = sorted(head.changes.values(), key=lambda one: one.at)
-    shown = _worst(_shown(head, found, now=now, public_url=public_url) for found in parts)
+    waited_for = [found for found in parts if not _is_left(head, found)]
+    shown = _worst(_shown(head, found, now=now, public_url=public_url) for found in waited_for)
     blocking = _blocking(changes)
     verdict = _verdict_of(blocking.said) if blocking and blocking.said else _of_parts(changes, shown)
     urls = {one.part.url for one in shown}
@@ -74,6 +76,14 @@ def sum_up(head: Head, parts: Sequence[HeadPart], *, now: datetime, public_url: 
     )
     looks = [one.again_seconds for one in shown if one.again_seconds is not None]
     return Sum(standing, (blocking or changes[-1]).change, min(looks, default=None))
+
+
+def _is_left(head: Head, found: HeadPart) -> bool:
+    """Whether nobody waits for what has no verdict yet. What has one counts for good: a detour turns nothing green."""
+    change, job = head.changes[found.change], found.job
+    if not change.left or change.parts[found.part].said is not None:
+        return False
+    return job is None or (job.status != "completed" and job.error_code in (None, "superseded"))
 
 
 def _worst(shown: Iterable[_Shown]) -> list[_Shown]:
@@ -108,6 +118,8 @@ def _of_parts(changes: Sequence[HeadOfChange], shown: Sequence[_Shown]) -> _Verd
         return _verdict_of(said) if said is not None else _Verdict("neutral", NOTHING_TO_TEST)
     if shown:
         return _with_removed(_of_states(shown), sum(one.removed_tests for one in shown))
+    if all(one.left for one in run):
+        return _Verdict("inconclusive", NOT_WAITED_FOR, run[-1].left)
     return _Verdict("neutral", NOTHING_TO_TEST, next((one.nothing for one in reversed(run) if one.nothing), ""))
 
 

@@ -35,6 +35,7 @@ def notice_of(job: ToldJob, *, previous: str | None, now: datetime, public_url: 
         ref=short_ref(job.change) if job.change else "",
         head_sha=job.change.head_sha if job.change else "",
         error_code=job.error_code or "",
+        is_unwanted=job.unwanted is not None,
         previous=previous,
         suite_path=job.report.suite_path,
     )

@@ -44,7 +44,7 @@ from server.services.drafting import DraftedModels, DraftStore
 from server.services.holding import HeldModels, Hold
 from server.services.outcome_signing import signed_end
 from server.services.spending import ADVICE, Budget, SpendingModels
-from server.services.superseding import BEFORE_A_VERDICT, SUPERSEDED, WHILE_IT_RAN
+from server.services.superseding import SUPERSEDED, before_a_verdict, while_it_ran
 from server.services.writing import lacks_cases, origin_note, write_suite
 from server.store import generated_suites, history, jobs, money, packages, suite_drafts, trials
 from server.store.trouble import DATABASE_TROUBLE
@@ -222,8 +222,9 @@ async def _run_to_end(
     )
     if stop.is_set():
         is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
+        unwanted = await _patiently(lambda: jobs.read_unwanted(db, job.id))
         has_verdict = any(trial.state in ("passed", "failed") for trial in found.values())
-        end = _superseded(outcome, has_verdict=has_verdict) if is_superseded else _cancelled(outcome)
+        end = _superseded(outcome, has_verdict=has_verdict, unwanted=unwanted) if is_superseded else _cancelled(outcome)
         return msgspec.structs.replace(end, framework=framework)
     # What an earlier lease found was answered by nobody knows which deployments; what a cap cut short holds for this
     # account's tier and day alone; what was compared holds for this baseline alone.
@@ -258,7 +259,8 @@ async def _with_cases(
         if written is None:
             is_superseded = await _patiently(lambda: jobs.is_superseded(db, job.id))
             if is_superseded:
-                return _failed(BEFORE_A_VERDICT, code=SUPERSEDED)
+                unwanted = await _patiently(lambda: jobs.read_unwanted(db, job.id))
+                return _failed(before_a_verdict(unwanted), code=SUPERSEDED)
             return msgspec.structs.replace(_failed("Cancelled while it ran.", code=CANCELLED), refund_reason=None)
         await _as_holder(lambda: generated_suites.keep_suite(db, job, written.suite, model=written.model))
         suite = await _patiently(lambda: generated_suites.read_job_suite(db, job))
@@ -451,11 +453,13 @@ def _cancelled(outcome: Outcome) -> JobEnd:
     )
 
 
-def _superseded(outcome: Outcome, *, has_verdict: bool) -> JobEnd:
+def _superseded(outcome: Outcome, *, has_verdict: bool, unwanted: str | None) -> JobEnd:
     """What was found stays readable; the run is given back if that is no verdict at all."""
     if not has_verdict:
-        return _failed(BEFORE_A_VERDICT, code=SUPERSEDED, outcome=outcome)
-    return msgspec.structs.replace(_failed(WHILE_IT_RAN, code=SUPERSEDED, outcome=outcome), refund_reason=None)
+        return _failed(before_a_verdict(unwanted), code=SUPERSEDED, outcome=outcome)
+    return msgspec.structs.replace(
+        _failed(while_it_ran(unwanted), code=SUPERSEDED, outcome=outcome), refund_reason=None
+    )
 
 
 def _failed(message: str, *, code: str, outcome: Outcome | None = None) -> JobEnd:

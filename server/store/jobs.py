@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from server.domain.baselines import Against
+from server.domain.change_heads import Gone
 from server.domain.changes import Change
 from server.domain.errors import QuotaExceeded, Unavailable
 from server.domain.jobs import (
@@ -229,6 +230,7 @@ def _job_view(row: asyncpg.Record) -> JobView:
         suite_name=row["suite_name"],
         change=msgspec.json.decode(row["change"], type=Change) if row["change"] else None,
         superseded_by=row["superseded_by"],
+        unwanted=row["unwanted"],
         is_reported_here=row["is_reported_here"],
         previous=row["previous"],
     )
@@ -378,9 +380,20 @@ async def supersede_jobs(db: asyncpg.Pool, *, most: int, message: str) -> list[U
     return [row["id"] for row in await db.fetch(SQL["supersede_jobs"], most, message)]
 
 
+async def let_go_jobs(db: asyncpg.Pool, account_id: UUID, gone: Gone, *, reason: str, message: str) -> list[UUID]:
+    """Jobs of what went that are over now, with this message, or that their workers will end. Safe to call twice."""
+    return [row["id"] for row in await db.fetch(SQL["let_go_jobs"], account_id, *gone, reason, message)]
+
+
 async def is_superseded(db: asyncpg.Pool, job_id: UUID) -> bool:
-    """Whether it was a newer head that asked for the running job's end."""
+    """Whether it was the change itself that asked for the running job's end: a newer head, or that it went."""
     return bool(await db.fetchval(SQL["is_superseded"], job_id))
+
+
+async def read_unwanted(db: asyncpg.Pool, job_id: UUID) -> str | None:
+    """Why nobody waits for the job any more though no newer head came, in a sentence; None otherwise."""
+    found: str | None = await db.fetchval(SQL["read_unwanted"], job_id)
+    return found
 
 
 async def list_cancelled(db: asyncpg.Pool, job_ids: list[UUID]) -> set[UUID]:

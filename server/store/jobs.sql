@@ -268,7 +268,7 @@ SELECT j.id, j.fence, j.status, j.user_id, j.package_id, p.name AS package_name,
     WHERE e.user_id = j.user_id AND e.change_line = j.change_line AND e.created_at < j.created_at
       AND e.conclusion IN ('passed', 'failed')
     ORDER BY e.created_at DESC LIMIT 1) AS previous,
-  j.suite_name, j.change, j.superseded_by
+  j.suite_name, j.change, j.superseded_by, j.unwanted
 FROM test_jobs j
 JOIN packages p ON p.id = j.package_id
 LEFT JOIN LATERAL (
@@ -513,10 +513,53 @@ WITH heads AS (
 )
 SELECT id FROM ended;
 
+-- name: let_go_jobs
+-- What waits or runs for a change is over as for an older head, though no newer one came: queued -> failed, and a running
+-- one is marked, and its worker ends it. The run is given back unless a trial had a verdict.
+-- By the account's heads and leases; locked in one order, as supersede_jobs does.
+-- $1 account, $2 forge, $3 repository_id, $4 pull request of which all goes that is for another branch than $5, or NULL:
+-- then all goes of the ref $6 at its head $7; $8 why, a sentence, $9 error_message of those that are over
+WITH gone AS MATERIALIZED (
+  SELECT j.id, EXISTS (SELECT FROM trials t WHERE t.job_id = j.id AND t.state IN ('passed', 'failed')) AS has_verdict
+  FROM test_jobs j
+  WHERE j.user_id = $1 AND j.status IN ('queued', 'running') AND j.superseded_by IS NULL AND j.unwanted IS NULL
+    AND j.change ->> 'forge' = $2 AND (j.change ->> 'repository_id')::BIGINT = $3
+    AND CASE WHEN $4::INT IS NULL
+      THEN j.change -> 'pull_request' IS NULL AND j.change ->> 'ref' = $6::TEXT AND j.change ->> 'head_sha' = $7::TEXT
+      ELSE (j.change ->> 'pull_request')::INT = $4 AND j.change ->> 'base_ref' <> $5::TEXT END
+  ORDER BY j.id LIMIT 1000
+  FOR NO KEY UPDATE OF j
+), ended AS (
+  UPDATE test_jobs j SET unwanted = $8, cancel_requested_at = COALESCE(j.cancel_requested_at, NOW()),
+    status = CASE j.status WHEN 'queued' THEN 'failed' ELSE j.status END,
+    error_code = CASE j.status WHEN 'queued' THEN 'superseded' END,
+    error_message = CASE j.status WHEN 'queued' THEN $9 END,
+    completed_at = CASE j.status WHEN 'queued' THEN CLOCK_TIMESTAMP() END,
+    fence = CASE j.status WHEN 'queued' THEN NEXTVAL('lease_fence') ELSE j.fence END
+  FROM gone WHERE j.id = gone.id AND j.status IN ('queued', 'running')
+  RETURNING j.id, j.status, gone.has_verdict
+), refund AS (
+  INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
+  SELECT l.job_id, l.user_id, l.month, 'refund', -1, 'superseded'
+  FROM ended JOIN usage_ledger l ON l.job_id = ended.id AND l.kind = 'charge'
+  WHERE ended.status = 'failed' AND NOT ended.has_verdict
+  RETURNING user_id, month
+), spent AS (
+  UPDATE user_test_usage u SET test_runs_count = u.test_runs_count - r.runs, updated_at = NOW()
+  FROM (SELECT user_id, month, COUNT(*)::INT AS runs FROM refund GROUP BY user_id, month) r
+  WHERE u.user_id = r.user_id AND u.month = r.month
+)
+SELECT id FROM ended;
+
 -- name: is_superseded
--- Whether it was a newer head that asked for the job's end.
+-- Whether it was the change itself that asked for the job's end: a newer head, or that it went.
 -- $1 job_id
-SELECT superseded_by IS NOT NULL FROM test_jobs WHERE id = $1;
+SELECT superseded_by IS NOT NULL OR unwanted IS NOT NULL FROM test_jobs WHERE id = $1;
+
+-- name: read_unwanted
+-- Why nobody waits for the job any more though no newer head came; NULL: somebody does, or a newer head came.
+-- $1 job_id
+SELECT unwanted FROM test_jobs WHERE id = $1 AND superseded_by IS NULL;
 
 -- name: list_cancelled
 -- Which of these running jobs somebody wants to end.
@@ -539,13 +582,14 @@ RETURNING id;
 
 -- name: fail_expired
 -- running -> failed for leases that ran out with no attempt or time left, or when nobody wants them any more;
--- the run is refunded. One that a newer head superseded says so, and is refunded if no trial had a verdict.
+-- the run is refunded. One that a newer head superseded, or whose change went, says so, and is refunded if no trial had a
+-- verdict.
 -- $1 most attempts, $2 how many at a time, $3 error_code, $4 error_message, $5 error_message of superseded ones
 WITH done AS (
   UPDATE test_jobs SET status = 'failed', completed_at = CLOCK_TIMESTAMP(), lease_owner = NULL, lease_until = NULL,
     fence = NEXTVAL('lease_fence'),
-    error_code = CASE WHEN superseded_by IS NULL THEN $3 ELSE 'superseded' END,
-    error_message = CASE WHEN superseded_by IS NULL THEN $4 ELSE $5 END
+    error_code = CASE WHEN superseded_by IS NULL AND unwanted IS NULL THEN $3 ELSE 'superseded' END,
+    error_message = CASE WHEN superseded_by IS NOT NULL THEN $5 ELSE COALESCE(unwanted, $4) END
   WHERE id IN (
     SELECT id FROM test_jobs
     WHERE status = 'running' AND lease_until < CLOCK_TIMESTAMP()
@@ -553,12 +597,12 @@ WITH done AS (
     ORDER BY lease_until LIMIT $2
     FOR UPDATE SKIP LOCKED
   )
-  RETURNING id, error_code, superseded_by
+  RETURNING id, error_code
 ), refund AS (
   INSERT INTO usage_ledger (job_id, user_id, month, kind, runs, reason)
   SELECT l.job_id, l.user_id, l.month, 'refund', -1, done.error_code
   FROM done JOIN usage_ledger l ON l.job_id = done.id AND l.kind = 'charge'
-  WHERE done.superseded_by IS NULL
+  WHERE done.error_code <> 'superseded'
     OR NOT EXISTS (SELECT FROM trials t WHERE t.job_id = done.id AND t.state IN ('passed', 'failed'))
   RETURNING user_id, month
 ), spent AS (

@@ -50,7 +50,7 @@ WHERE t.id = $1;
 -- What is told of a job, whose trials are counted while it runs. By primary keys.
 -- $1 job id
 SELECT j.id, j.user_id, p.name AS package_name, j.package_version, j.suite_name, j.change, j.created_at, j.started_at,
-  j.completed_at, j.status, j.error_code, j.error_message, j.snapshot_id, j.models_requested AS models, j.report,
+  j.completed_at, j.status, j.error_code, j.unwanted, j.error_message, j.snapshot_id, j.models_requested AS models, j.report,
   j.trials_total, counts.finished AS trials_finished, counts.failed AS trials_failed,
   CLOCK_TIMESTAMP() AS read_at, o.outcome, source.completed_at AS cached_at,
   COALESCE(j.change_line, ENCODE(SHA256(CONVERT_TO(JSONB_BUILD_ARRAY(p.name, j.suite_name)::TEXT, 'UTF8')), 'hex'))

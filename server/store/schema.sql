@@ -271,6 +271,7 @@ CREATE TABLE test_jobs (
   superseded_by UUID REFERENCES test_jobs (id),         -- the job of a newer head, that ended this one
   against JSONB,                                        -- of domain.baselines.Against: what it is compared with, and gates
   report JSONB,                                         -- of domain.reporting.ReportSettings; NULL: as by default
+  unwanted TEXT,                                        -- why nobody waits for it any more though no newer head came
   CONSTRAINT test_jobs_fresh CHECK (cause = 'submit' OR NOT use_cache AND cached_from IS NULL)
 );
 

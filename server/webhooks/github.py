@@ -18,6 +18,8 @@ from server.domain.events import (
     ChangeProposed,
     CheckAskedAgain,
     CommentMade,
+    GroupDissolved,
+    GroupFormed,
     LabelSet,
     LinkChanged,
     LinkWord,
@@ -28,6 +30,7 @@ from server.domain.events import (
     TagPushed,
     Uninteresting,
 )
+from server.domain.merge_queues import PREFIX, queue_base
 from server.webhooks import (
     MAX_NAME,
     SOURCES,
@@ -155,6 +158,19 @@ class _Push(Struct, frozen=True):
     installation: _Installation | None = None
 
 
+class _MergeGroup(Struct, frozen=True):
+    head_sha: Commit
+    head_ref: Ref
+    base_ref: Ref
+
+
+class _MergeGroupEvent(Struct, frozen=True, kw_only=True):
+    action: str | None = None
+    merge_group: _MergeGroup
+    repository: _Repo
+    installation: _Installation | None = None
+
+
 class _CheckRun(Struct, frozen=True):
     id: Number
     head_sha: Commit
@@ -274,6 +290,8 @@ def _proposal(event: _PullRequestEvent) -> Proposal | None:
 
 def _push(body: bytes) -> Meaning:
     event = decode(body, _Push)
+    if event.ref.startswith(f"{BRANCH}{PREFIX}"):
+        return _queue_push(event)
     if event.deleted or not event.after.strip("0"):
         return Uninteresting("A deleted branch or tag has nothing to test.")
     repository, installation_id = _repository(event.repository), _installation_id(event.installation)
@@ -295,6 +313,41 @@ def _push(body: bytes) -> Meaning:
         branch=event.ref.removeprefix(BRANCH),
         before=event.before if event.before.strip("0") else "",
         after=event.after,
+    )
+
+
+def _queue_push(event: _Push) -> Meaning:
+    """Apps are told of a group by an event of its own. Webhooks have none: they are told by the branch alone.
+
+    https://docs.github.com/webhooks/webhook-events-and-payloads#merge_group
+    """
+    branch = event.ref.removeprefix(BRANCH)
+    base_ref = queue_base(branch)
+    if event.installation is not None or base_ref is None:
+        return Uninteresting("A branch of a merge queue is tested as the group that it is.")
+    is_gone = event.deleted or not event.after.strip("0")
+    repository = _repository(event.repository)
+    if is_gone:
+        return GroupDissolved(repository=repository, branch=branch, base_ref=base_ref, head_sha=event.before)
+    return GroupFormed(repository=repository, branch=branch, base_ref=base_ref, head_sha=event.after)
+
+
+def _merge_group(body: bytes) -> Meaning:
+    event = decode(body, _MergeGroupEvent)
+    if event.action not in ("checks_requested", "destroyed"):
+        return _no_action()
+    group = event.merge_group
+    branch, base_ref = group.head_ref.removeprefix(BRANCH), group.base_ref.removeprefix(BRANCH)
+    # By the branch's rules the group is judged, so that both words have to agree on which it is.
+    if queue_base(branch) != base_ref:
+        return Uninteresting("The group is on no branch of a merge queue of the branch that it names.")
+    meant = GroupFormed if event.action == "checks_requested" else GroupDissolved
+    return meant(
+        repository=_repository(event.repository),
+        installation_id=_installation_id(event.installation),
+        branch=branch,
+        base_ref=base_ref,
+        head_sha=group.head_sha,
     )
 
 
@@ -415,6 +468,7 @@ def _no_action() -> Uninteresting:
 _READERS: dict[str, Callable[[bytes], Meaning]] = {
     "pull_request": _pull_request,
     "push": _push,
+    "merge_group": _merge_group,
     "check_run": _check_run,
     "check_suite": _check_suite,
     "issue_comment": _issue_comment,

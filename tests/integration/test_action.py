@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runners import BASE, HEAD, Step, a_package, a_pull_request, a_push, with_token
+from tests.runners import BASE, HEAD, Step, a_merge_group, a_package, a_pull_request, a_push, with_token
 from tests.standins.discord import PATH as DISCORD_PATH
 from tests.standins.discord import Discord
 from tests.standins.github import GitHub
@@ -223,6 +223,41 @@ def test_action__a_push_has_a_check_and_no_comment(step: Step, service: HostedTe
     (sent,) = service.submitted()
     assert (sent["change"]["ref"], sent["change"]["base_sha"]) == ("refs/heads/main", BASE)
     assert "pull_request" not in sent["change"]
+
+
+def test_action__a_group_of_a_merge_queue_has_a_check_and_no_comment(
+    step: Step, service: HostedTesting, github: GitHub
+) -> None:
+    step.event_name, step.event = "merge_group", a_merge_group()
+    service.rows = [a_failed_row("Says hello")]
+
+    ran = step.run()
+
+    assert (ran.code, github.ours()) == (1, [])
+    assert [run["head_sha"] for run in github.check_runs.values()] == [HEAD]
+    (sent,) = service.submitted()
+    assert sent["change"] == {
+        "forge": "github", "repository": "acme/prompts", "repository_id": 7, "head_sha": HEAD, "base_sha": BASE,
+        "ref": f"refs/heads/gh-readonly-queue/main/pr-12-{BASE}", "base_ref": "main", "cause": "head",
+    }  # fmt: skip
+
+
+def test_action__a_group_of_a_monorepo_tests_what_differs_from_the_branch_and_not_from_the_group_ahead(
+    step: Step, service: HostedTesting, github: GitHub
+) -> None:
+    step.event_name, step.event = "merge_group", a_merge_group()
+    for name in ("greeter", "writer"):
+        a_package(step.workspace / "packages" / name, f"@acme/{name}")
+    github.files = ["packages/greeter/greeter.md"]
+    step.inputs["path"] = "packages/*"
+
+    ran = step.run()
+
+    assert ran.code == 0, ran.log
+    assert [name for name, _ in service.kept.values()] == ["@acme/greeter"]
+    assert [seen.path for seen in github.log if "/compare/" in seen.path] == [
+        f"/repos/acme/prompts/compare/main...{HEAD}"
+    ]
 
 
 def test_action__a_deleted_branch_has_nothing_to_test(step: Step, service: HostedTesting) -> None:

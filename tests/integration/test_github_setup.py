@@ -143,9 +143,10 @@ def test_app__is_made_by_a_manifest_that_the_operator_sees_before(made: Service,
     assert asked["hook_attributes"] == {"url": f"{made.url}/webhooks/github", "active": True}
     assert asked["public"] is False
     assert asked["default_permissions"] == {
-        "checks": "write", "contents": "read", "members": "read", "metadata": "read", "pull_requests": "write",
-        "statuses": "write",
+        "checks": "write", "contents": "read", "members": "read", "merge_queues": "read", "metadata": "read",
+        "pull_requests": "write", "statuses": "write",
     }  # fmt: skip
+    assert "merge_group" in asked["default_events"]
 
 
 def test_app__that_is_there_is_offered_to_install(made: Service, empty: Service, github: GitHubSetup):

@@ -227,6 +227,23 @@ def test_forced_push__ends_the_older_heads_run_and_the_new_one_is_told_of(story:
     assert all(f"commit `{old[:7]}`" not in note for note in story.notes())
 
 
+def test_retargeted__Q15_the_run_for_the_branch_before_ends_and_the_new_one_alone_counts(story: GitLabStory):
+    main = story.commit({".prpm-testing.yml": b"models: [slow]"}, branch="main")
+    story.commit({".prpm-testing.yml": b"models: [echo]"}, on=main, branch="release")
+    head = story.commit(a_package("one", suite=LONG_SUITE), on=main)
+    story.propose(head, main)
+    story.ended(story.tell_of(head, action="open"))
+    within(is_running(story, head))
+    story.forge.requests[12]["target_branch"] = "release"
+
+    moved = story.update({"target_branch": {"previous": "main", "current": "release"}})
+
+    assert story.ended(moved) == ("handled", "1 job submitted.")
+    first, second = story.jobs_ended(2)
+    assert (first["status"], first["error_code"], second["conclusion"]) == ("failed", "superseded", "passed")
+    assert (story.check(head, CHECK)[0], story.check(head)[0]) == ("success", "success")
+
+
 def test_push__to_the_default_branch_is_what_merge_requests_are_compared_with(story: GitLabStory):
     five = SUITE.replace("input: hello", "input: hello\n  repeat: 5")
     base = story.commit(a_package("one", suite=five), branch="main")

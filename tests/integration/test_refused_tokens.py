@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -105,6 +108,11 @@ def test_token__that_was_revoked_is_shown_with_what_to_do_until_another_one_work
     said = " ".join((listed.stdout + listed.stderr).split())
     assert "token refused" in said
     assert f"Give it another one: prpm hook token {hook['id']}" in said
+    operators = subprocess.run(
+        [sys.executable, "-m", "server.operator.main", "hook", "list"],
+        env={**os.environ, **site.environment}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "   token refused 20" in operators.stdout
     page = browser(site, alice).get("/account").text
     assert "token refused" in page
     assert f"prpm hook token {hook['id']}" in page

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 
-from tests.forge_stories import SUITE, Story, a_package
+from tests.forge_stories import LONG_SUITE, SUITE, Story, a_package
 
 STRICT = b"gate: {fail-on: failures}"
 
@@ -94,3 +95,91 @@ def test_retargeted__while_it_was_closed_is_found_when_it_is_reopened(story: Sto
     assert story.ended(story.tell_of(head, action="reopened")) == ("handled", "1 known already.")
 
     assert [job["change"]["base_ref"] for job in story.jobs()] == ["main", "release"]
+
+
+def proposed_slowly(story: Story, *, waits: bool = False) -> str:
+    """A change for `main` whose test goes on, or waits for a slot; nothing of it goes on in `release`. Its head."""
+    base = story.commit({"readme.md": b"x", ".prpm-testing.yml": b"models: [slow]"}, branch="main")
+    story.commit({".prpm-testing.yml": b"models: [echo]"}, on=base, branch="release")
+    for number in (40, 41, 42) if waits else ():
+        other = story.commit(a_package(f"p{number}", suite=LONG_SUITE), on=base)
+        story.propose(other, base, number=number)
+        story.ended(story.tell_of(other, number=number, action="opened"))
+    head = story.commit(a_package("one", suite=LONG_SUITE), on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    return head
+
+
+def of(story: Story, package: str) -> list[dict[str, object]]:
+    return [job for job in story.jobs() if job["package"] == package]
+
+
+def ended_of(story: Story, package: str, count: int) -> list[dict[str, object]]:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        jobs = of(story, package)
+        if sum(job["status"] in ("completed", "failed") for job in jobs) >= count:
+            return jobs
+        time.sleep(0.05)
+    raise AssertionError(of(story, package))
+
+
+def test_retargeted__Q15_the_run_for_the_branch_before_ends_and_the_new_one_alone_counts(story: Story):
+    head = proposed_slowly(story)
+    while of(story, "one")[0]["status"] != "running":
+        time.sleep(0.05)
+
+    assert story.ended(story.retarget("release")) == ("handled", "1 job submitted.")
+
+    first, second = story.jobs_ended(2)
+    assert (first["status"], first["error_code"], first["superseded_by"]) == ("failed", "superseded", None)
+    assert first["error_message"].startswith("The change is for another branch now.")
+    assert (second["conclusion"], second["change"]["base_ref"]) == ("passed", "release")
+    assert story.check(head)[:2] == ("success", "1 package passed")
+    assert story.check(head, "prpm / one / default")[0] == "success"
+    with story.forge.lock:
+        runs = [run for run in story.forge.reported.check_runs.values() if run["head_sha"] == head]
+    assert {run["status"] for run in runs} == {"completed"}
+
+
+def test_retargeted__Q15_a_run_that_waited_is_given_back(story: Story):
+    proposed_slowly(story, waits=True)
+    assert of(story, "one")[0]["status"] == "queued"
+
+    story.ended(story.retarget("release"))
+
+    (first, *_) = ended_of(story, "one", 1)
+    assert (first["status"], first["error_code"]) == ("failed", "superseded")
+    assert first["error_message"] == "The change is for another branch now. The run was given back."
+    entries = story.service.fetch("SELECT kind FROM usage_ledger WHERE job_id = $1 ORDER BY id", first["id"])
+    assert [row["kind"] for row in entries] == ["charge", "refund"]
+    for number in (40, 41, 42):
+        story.ended(story.comment("/prpm cancel", number=number))
+    story.jobs_ended(5)
+
+
+def test_retargeted__Q15_there_and_back_is_tested_for_the_branch_that_it_is_for(story: Story):
+    head = proposed_slowly(story)
+    story.ended(story.retarget("release"))
+
+    story.ended(story.retarget("main"))
+
+    jobs = story.jobs_ended(3)
+    assert [job["change"]["base_ref"] for job in jobs] == ["main", "release", "main"]
+    assert (jobs[0]["error_code"], jobs[2]["conclusion"]) == ("superseded", "passed")
+    assert story.check(head)[:2] == ("success", "1 package passed")
+
+
+def test_retargeted__what_failed_for_the_branch_before_goes_on_to_count(story: Story):
+    base = story.commit({"readme.md": b"x"}, branch="main")
+    story.commit({".prpm-testing.yml": b"gate: {fail-on: never}"}, on=base, branch="release")
+    head = story.commit(a_package("one", suite=SUITE.replace("value: hello", "value: nowhere")), on=base)
+    story.propose(head, base)
+    story.ended(story.tell_of(head, action="opened"))
+    story.jobs_ended(1)
+
+    story.ended(story.retarget("release"))
+
+    story.jobs_ended(2)
+    assert story.check(head)[:2] == ("failure", "1 of 1 package failed")

@@ -94,7 +94,7 @@ class GitHub(StandIn):
             ("PATCH", r"/check-runs/(\d+)", self._update_check_run),
             ("POST", r"/statuses/([0-9a-f]{40})", self._create_status),
             ("GET", r"/pulls/12/files", self._list_files),
-            ("GET", r"/compare/([0-9a-f]{40})\.\.\.([0-9a-f]{40})", self._compare),
+            ("GET", r"/compare/([0-9a-f]{40}|main)\.\.\.([0-9a-f]{40})", self._compare),  # a commit, or a branch
         )
         for method, pattern, handle in routes:
             if seen.method == method and (found := re.fullmatch(pattern, path)):

@@ -22,6 +22,12 @@ MANIFEST = {
     "default_events", "default_permissions", "request_oauth_on_install", "setup_on_update",
 }  # fmt: skip
 
+# What an App has to be allowed for each event: https://docs.github.com/webhooks/webhook-events-and-payloads
+NEEDS = {
+    "check_run": "checks", "check_suite": "checks", "issue_comment": "pull_requests", "merge_group": "merge_queues",
+    "pull_request": "pull_requests", "push": "contents", "repository": "metadata",
+}  # fmt: skip
+
 
 class GitHubSetup(GitHubApp):
     """A person's browser is played by `confirm_manifest` and `log_in`; the rest is asked over HTTP.
@@ -50,6 +56,9 @@ class GitHubSetup(GitHubApp):
         [state] = parse_qs(parts.query)["state"]
         assert set(asked) <= MANIFEST, set(asked) - MANIFEST
         assert len(asked["name"]) <= 34
+        granted = asked["default_permissions"]
+        for event in asked["default_events"]:
+            assert NEEDS[event] in granted, f"{event} needs {NEEDS[event]}"
         for url in (asked["url"], asked["redirect_url"], asked["setup_url"], asked["hook_attributes"]["url"]):
             assert urlsplit(url).scheme in ("https", "http"), url
         self.manifests.append(asked)

@@ -19,6 +19,7 @@ from server.domain.heads import (
     change_key,
     known_or,
     part_key,
+    with_left,
     with_rerun,
     with_run,
     with_word,
@@ -219,3 +220,52 @@ def test_head__that_is_for_another_branch_now_is_another_change():
     moved = run(head=head, change=a_change(base_ref="without-rules"))
 
     assert said(moved, {"one": a_job("failed")}) == ("failure", "1 of 1 package failed")
+
+
+# A change that nobody waits for any more: it is for another branch, or its merge group is gone.
+
+
+def left(head: Head) -> Head:
+    found = with_left(head, lambda change: change.base_ref == "main", reason="It went.")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("job", [None, a_job(), a_job(**RUNNING), a_job("superseded")])
+def test_left__what_has_no_verdict_is_not_waited_for(job: PartJob | None):
+    head = run(*parts("two"), head=left(run(*parts("one"))), change=a_change(base_ref="next"))
+
+    shown = summed(head, {"one": job, "two": a_job("passed")})
+
+    assert (shown.standing.state, shown.standing.title) == ("success", "1 package passed")
+    assert shown.again_seconds is None
+
+
+@pytest.mark.parametrize(("ended", "state"), [("failed", "failure"), ("passed", "success"), ("cancelled", "cancelled")])
+def test_left__what_came_of_it_counts_for_good(ended: str, state: str):
+    head = run(*parts("two"), head=left(run(*parts("one"))), change=a_change(base_ref="next"))
+
+    assert summed(head, {"one": a_job(ended), "two": a_job("passed")}).standing.state == state
+
+
+def test_left__with_nothing_else_it_ends_without_a_verdict():
+    shown = summed(left(run(*parts("one"))), {"one": a_job(**RUNNING)}).standing
+
+    assert (shown.state, shown.title, shown.summary) == (
+        "inconclusive", "Nobody waits for these tests any more", "It went.",
+    )  # fmt: skip
+
+
+def test_left__is_waited_for_again_when_it_is_run_again():
+    head = run(*parts("one"), head=left(run(*parts("one"))))
+
+    assert summed(head, {"one": a_job()}).standing.state == "queued"
+    again = with_rerun(left(run(*parts("one"))), CHANGE, parts("one"), at=NOON)
+    assert again is not None
+    assert summed(again, {"one": a_job()}).standing.state == "queued"
+
+
+def test_left__twice_is_nothing_new():
+    head = left(run(*parts("one")))
+
+    assert with_left(head, lambda change: True, reason="It went.") is None

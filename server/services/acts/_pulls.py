@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import UNSET, Struct
 
-from server.domain.change_heads import ChangeLine, pull_line
+from server.domain.change_heads import ChangeLine, Gone, pull_line
 from server.domain.changes import Change
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import Event
@@ -18,6 +18,7 @@ from server.services.change_runs import refuse, refuse_rules, run_change, tell
 from server.services.fetching import Budget, Reader, TooMuch
 from server.services.linking import find_link
 from server.services.ruling import rules_for, rules_of
+from server.services.superseding import OTHER_BASE, let_go
 from server.store import change_heads
 
 CLOSED = "It is closed or merged."
@@ -114,12 +115,12 @@ async def run_pull(
         fork=rules.forks if pull.is_from_fork else None,
         only=only,
         is_partial=only is not None,
-        warning=await _broken_rules(reader, sha),
+        warning=await broken_rules(reader, sha),
     )
     return await run_change(acting, reader, order, is_current=_stays(acting, pull, sha, is_old=head_sha is not None))
 
 
-async def _broken_rules(reader: Reader, sha: str) -> Report | None:
+async def broken_rules(reader: Reader, sha: str) -> Report | None:
     """A change that would leave rules which let nothing through is told so before it is merged."""
     try:
         await rules_of(reader, await reader.commit(sha))
@@ -131,13 +132,20 @@ async def _broken_rules(reader: Reader, sha: str) -> Report | None:
     return None
 
 
+async def leave_other_branches(acting: Acting, pull: Pull) -> None:
+    """What waits or runs for a branch that the change is not for any more is over. Safe to call twice."""
+    link = pull.reader.link
+    gone = Gone(link.forge, link.repository.id, pull_request=pull.now.number, base_ref=pull.now.base_ref)
+    await let_go(acting.db, link, gone, head=pull.change(cause="head"), reason=OTHER_BASE)
+
+
 def _stays(acting: Acting, pull: Pull, sha: str, *, is_old: bool) -> Callable[[], Awaitable[bool]]:
-    """Whether the head is still what was looked at, and approved."""
+    """Whether the head is still what was looked at, for the same branch, and approved."""
 
     async def is_current() -> bool:
         if not is_old:
             now = await pull.reader.proposed(pull.now.number)
-            if not now.is_open or now.head_sha != sha:
+            if not now.is_open or now.head_sha != sha or now.base_ref != pull.now.base_ref:
                 return False
         return not pull.is_from_fork or await change_heads.read_approval(acting.db, pull.line, sha) is not None
 

@@ -16,8 +16,9 @@ from server.domain.events import ChangeProposed
 from server.forges import Proposed
 from server.services.acts import ACTS, Acting, NothingToDo
 from server.services.acts._approving import approve_by_label
-from server.services.acts._pulls import CLOSED, Pull, look_at, open_reader, run_pull
+from server.services.acts._pulls import CLOSED, Pull, leave_other_branches, look_at, open_reader, run_pull
 from server.services.handling import TryLater
+from server.services.turns import turn_on
 from server.store import change_heads
 
 # A forge's API may lag behind what it tells; after that, another head is a newer one.
@@ -61,12 +62,20 @@ async def change_proposed(acting: Acting, proposed: ChangeProposed, delivery: Cl
 
 async def _require_base(acting: Acting, pull: Pull, proposed: ChangeProposed) -> None:
     """Raises NothingToDo for one that was moved to another branch since it was told of."""
+    if proposed.action == "reopened":  # it may have been moved while it was closed
+        await _leave_other_branches(acting, pull)
     if proposed.action != "retargeted":
         return
     if pull.now.base_ref != proposed.base_ref:
         raise NothingToDo("It is for yet another branch by now, which is tested by itself.")
+    await _leave_other_branches(acting, pull)
     # Who wrote it chooses the branch: each time would be one more run of what was approved once.
     await change_heads.end_approvals(acting.db, pull.line)
+
+
+async def _leave_other_branches(acting: Acting, pull: Pull) -> None:
+    async with turn_on(acting.db, pull.line):  # whoever submits it for the branch before is done first
+        await leave_other_branches(acting, pull)
 
 
 def _is_newer(now: Proposed, told: ChangeProposed) -> bool:

@@ -7,11 +7,14 @@ from uuid import UUID
 from server.domain.change_heads import ChangeLine
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import CheckAskedAgain
+from server.domain.merge_queues import queue_base
 from server.services.acts import ACTS, Acting, NothingToDo
+from server.services.acts._groups import is_there, run_group
 from server.services.acts._pulls import is_robot, look_at, open_reader, run_pull
 from server.services.acts._refs import TAG_REF, if_there, meant_by, run_ref
 from server.services.change_jobs import Only
 from server.services.fetching import Reader
+from server.services.superseding import GROUP_GONE
 from server.store import change_heads
 
 
@@ -58,6 +61,12 @@ async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> O
 
 
 async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
+    if (base_ref := queue_base(line.ref)) is not None:
+        if not await is_there(reader, line.ref, asked.head_sha):
+            return Ended("ignored", GROUP_GONE)  # merged, it is the branch's own head
+        return await run_group(
+            acting, reader, branch=line.ref, base_ref=base_ref, head_sha=asked.head_sha, cause=asked.asked, only=only
+        )
     if line.pull_request is None:
         # What has checks at this commit is what the push touched, or what the tag names.
         base_sha = await if_there(reader, await change_heads.read_base(acting.db, line, asked.head_sha))

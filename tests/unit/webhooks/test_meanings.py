@@ -11,6 +11,8 @@ from server.domain.events import (
     ChangeProposed,
     CheckAskedAgain,
     CommentMade,
+    GroupDissolved,
+    GroupFormed,
     LabelSet,
     LinkChanged,
     Ping,
@@ -429,3 +431,53 @@ def test_source__W16_a_ref_that_git_would_not_take_is_invalid_at_once(ref: str):
     found = meaning_or_trouble("github", "push", encoded(a_payload("github/push.new_branch", ref=ref)))
 
     assert str(found).startswith("The payload ")
+
+
+QUEUED = "gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64"
+GROUP_HEAD = "2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d"
+
+
+@pytest.mark.parametrize(("action", "kind"), [("checks_requested", GroupFormed), ("destroyed", GroupDissolved)])
+def test_github__a_merge_group_is_formed_or_let_go(action: str, kind: type):
+    found = github("merge_group", a_payload("github/merge_group.checks_requested", action=action))
+
+    assert type(found) is kind
+    assert (found.branch, found.base_ref, found.head_sha) == (QUEUED, "main", GROUP_HEAD)
+    assert (found.repository.id, found.installation_id) == (186853002, 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"action": "renamed"},
+        {"merge_group__base_ref": "refs/heads/loose"},
+        {"merge_group__head_ref": "refs/heads/feature"},
+        {"merge_group__head_ref": f"refs/tags/{QUEUED}"},
+        {"merge_group__head_ref": "refs/heads/gh-readonly-queue/main/feature"},
+    ],
+)
+def test_github__a_merge_group_whose_branch_is_no_queues_of_its_base_starts_nothing(changes: dict[str, Any]):
+    payload = a_payload("github/merge_group.checks_requested", **changes)
+
+    assert isinstance(github("merge_group", payload), Uninteresting)
+
+
+def test_github__a_merge_group_for_a_branch_with_slashes():
+    head = f"refs/heads/gh-readonly-queue/release/pr-1-x/2/pr-9-{HEAD}"
+    names = {"merge_group__head_ref": head, "merge_group__base_ref": "refs/heads/release/pr-1-x/2"}
+
+    assert github("merge_group", a_payload("github/merge_group.checks_requested", **names)).base_ref == (
+        "release/pr-1-x/2"
+    )
+
+
+def test_github__a_push_of_a_queues_branch_is_the_apps_group_and_a_webhooks_event():
+    payload = a_payload("github/push.new_branch", ref=f"refs/heads/{QUEUED}", before=ZEROS, after=HEAD)
+    gone = payload | {"before": HEAD, "after": ZEROS, "deleted": True}
+
+    assert isinstance(github("push", payload | {"installation": {"id": 2}}), Uninteresting)
+    payload.pop("installation", None)
+    gone.pop("installation", None)
+    formed, dissolved = github("push", payload), github("push", gone)
+    assert (type(formed), formed.head_sha, formed.base_ref) == (GroupFormed, HEAD, "main")
+    assert (type(dissolved), dissolved.head_sha, dissolved.branch) == (GroupDissolved, HEAD, QUEUED)

@@ -1,0 +1,1 @@
+ALTER TABLE test_jobs DROP COLUMN unwanted;
