@@ -19,7 +19,15 @@ MAX_SECONDS: Final = 3.0  # of processor time, for the templates and assertions 
 
 Variables = dict[str, JsonValue]
 
-_ENVIRONMENT = re.compile(r"\{[{%][^}]*\benv\s*[.\[]")
+_OPENING: Final = re.compile(r"\{[{%]")
+# What promptfoo fills in and we do not. Empty as other names without a value, it would change the test in silence.
+_NOT_HERE: Final = {
+    "env": (re.compile(r"\benv\s*[.\[]"), "templates cannot read environment variables; use `vars`"),
+    "_conversation": (
+        re.compile(r"\b_conversation\b"),
+        "templates have no `_conversation`; write what the user says one after the other as the `turns` of one case",
+    ),
+}
 
 
 class Renderer:
@@ -70,7 +78,7 @@ class Renderer:
     ) -> JsonValue:
         if not has_template(value) or not self.has_time(path):
             return value
-        self._refuse_environment(value, variables, path)
+        self._refuse_what_is_not_here(value, variables, path)
         try:
             with self.clock():
                 rendered = how(value, variables)
@@ -80,11 +88,22 @@ class Renderer:
         self.count(_length(rendered), path)
         return rendered
 
-    def _refuse_environment(self, value: JsonValue, variables: Variables, path: Path) -> None:
-        """`{{ env.KEY }}` is empty here, unlike in promptfoo; a check against nothing would pass in silence."""
-        for text in value if isinstance(value, list) else [value]:
-            if "env" not in variables and isinstance(text, str) and _ENVIRONMENT.search(text[:200_000]):
-                self._findings.find(path, "templates cannot read environment variables; use `vars`")
+    def _refuse_what_is_not_here(self, value: JsonValue, variables: Variables, path: Path) -> None:
+        texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+        for name, (use, sentence) in _NOT_HERE.items():
+            if name not in variables and any(use.search(tag) for text in texts for tag in tags_of(text)):
+                self._findings.find(path, sentence)
+
+
+def tags_of(text: str) -> Iterator[str]:
+    """What stands between the braces of a template, each piece once: one that is never closed ends the search."""
+    at = 0
+    while opening := _OPENING.search(text, at):
+        end = text.find("}}" if opening[0] == "{{" else "%}", opening.end())
+        yield text[opening.end() : end if end >= 0 else len(text)]
+        if end < 0:
+            return
+        at = end + 2
 
 
 def has_template(value: JsonValue) -> bool:

@@ -169,6 +169,21 @@ def test_job_page__shows_the_rows_with_what_failed_first(service: Service):
     assert "sample@0.0.0-snapshot." in text
 
 
+def test_job_page__tells_repeats_and_between_what_the_true_rate_lies(service: Service):
+    alice = service.an_account()
+    passes, fails = ({"type": "contains", "value": value} for value in ("Paris", "Rome"))
+    tests = [
+        {"description": "always", "input": "Paris", "repeat": 3, "assert": [passes]},
+        {"description": "never", "input": "Paris", "repeat": 60, "assert": [fails]},
+    ]
+    job_id = a_job(alice, suite={"tests": tests})
+
+    text = " ".join(Tags(browser(service, alice).get(f"/jobs/{job_id}").text).text.split())
+
+    assert "3 of 3 repeats passed; the true rate is 44% to 100%." in text
+    assert re.search(r"0 of \d+ repeats passed, the others could not change the verdict; the true rate is 0% to", text)
+
+
 def test_job_page__looks_again_by_itself_only_while_the_job_goes_on(service: Service):
     alice = service.an_account()
     client = browser(service, alice)

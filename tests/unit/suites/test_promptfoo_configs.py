@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,11 @@ def test_file__I3_reaches_the_packages_own_files_only(reference: str, words: str
         ),
         ({"tests": [{"input": "x {{ env.HOME }}"}]}, "templates cannot read environment variables"),
         ({"tests": [{"input": "x", "vars": {"a": "{% if env['KEY'] %}y{% endif %}"}}]}, "environment variables"),
+        (
+            {"tests": [{"input": "{% for m in _conversation %}{{ m.input }}{% endfor %}x"}]},
+            "as the `turns` of one case",
+        ),
+        ({"tests": [{"input": "{{ {'a': env.HOME} }}"}]}, "environment variables"),
         ({"env": {"A": "b"}, "tests": [{"input": "x"}]}, "promptfoo's `env` is not supported"),
         ({"extensions": ["file://x.py:f"], "tests": [{"input": "x"}]}, "`extensions` is not supported"),
         ({"nunjucksFilters": {"f": "x.js"}, "tests": [{"input": "x"}]}, "`nunjucksFilters` is not supported"),
@@ -406,6 +412,16 @@ def test_tests_and_prompts__bare_names_of_the_packages_files_are_those_files() -
 @pytest.mark.parametrize("name", ["../t.csv", "/etc/t.csv", "~/t.csv", "a:t.csv"])
 def test_tests__I3_bare_names_reach_the_packages_own_files_only(name: str) -> None:
     assert "tests[0]" in refusal({"tests": [name]}, **{"t.csv": "q,__expected\none,one\n"})
+
+
+@pytest.mark.parametrize("piece", ["{{", "{% ", "{{ env ", "{{ }", "{{ env", "{{ env }} ", "{{ env       "])
+def test_template__R1_many_open_braces_are_read_in_no_time(piece: str) -> None:
+    began = time.process_time()
+
+    with suppress(InvalidSuite):
+        read({"tests": [{"input": piece * (190_000 // len(piece))}]})
+
+    assert time.process_time() - began < 2
 
 
 def test_file__that_names_itself_ends() -> None:
