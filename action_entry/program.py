@@ -35,7 +35,7 @@ from notifiers import InvalidOutcome, Notice, read_outcome
 from notifiers._annotations import annotate
 from notifiers._case_lines import case_lines
 from notifiers._chat import row_details, row_name
-from notifiers._findings import cost_text, sort_rows
+from notifiers._findings import cost_text, score_text, sort_rows
 from notifiers._text import counted, one_line, percent
 from notifiers._urllib import opener
 
@@ -466,4 +466,4 @@ def _failures(notice: Notice) -> list[str]:
 def _headline(verdict: Verdict, notice: Notice) -> str:
     summary = notice.outcome.summary
     sign = SIGNS[verdict.state]
-    return f"{sign} {verdict.why} · score {percent(summary.overall_score)} · {cost_text(summary)}"
+    return f"{sign} {verdict.why} · score {score_text(notice)} · {cost_text(summary)}"

@@ -142,7 +142,8 @@ def summary_lines(summary: Summary) -> Iterator[Line]:
         yield Line(f"{INDENT}Errors: {summary.tests_errored} ⚠️")
     if summary.tests_skipped:
         yield Line(f"{INDENT}Skipped: {summary.tests_skipped} ⏭️")
-    yield Line(f"{INDENT}Overall Score: {summary.overall_score * 100:.1f}%")
+    score = f"{summary.overall_score * 100:.1f}%" if without_verdict < summary.total_tests else "none without a verdict"
+    yield Line(f"{INDENT}Overall Score: {score}")
     yield Line(f"{INDENT}Total Duration: {summary.total_duration_ms / 1000:.1f}s")
     yield Line(f"{INDENT}Total Tokens: {summary.total_tokens:,}")
     yield Line(f"{INDENT}{_cost(summary)}")

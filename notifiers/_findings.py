@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from notifiers._notice import Mode, Notice
 from notifiers._outcome import Outcome, Rate, Row, Summary
-from notifiers._text import counted, dollars, percent, points, useful_piece
+from notifiers._text import NOTHING, counted, dollars, percent, points, useful_piece
 
 SIGNS = {"passed": "✅", "failed": "❌", "inconclusive": "⚠️"}
 # Why a run has no conclusion, by the code of its error.
@@ -115,8 +115,11 @@ def cost_text(summary: Summary) -> str:
 
 
 def score_text(notice: Notice) -> str:
-    """`81 %`, or `81 % (−12 points)` where the base's score is known."""
-    score = notice.outcome.summary.overall_score
+    """`81 %`, or `81 % (−12 points)` where the base's score is known; `–` where no row has a verdict."""
+    summary = notice.outcome.summary
+    if summary.tests_errored + summary.tests_skipped >= summary.total_tests:
+        return NOTHING
+    score = summary.overall_score
     if notice.baseline is None or notice.baseline.score is None:
         return percent(score)
     return f"{percent(score)} ({points(score - notice.baseline.score)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -11,18 +12,24 @@ import asyncpg
 from evals.models import Secret
 from server.domain.changes import Change
 from server.domain.events import Repository
-from server.domain.links import NewLink
+from server.domain.jobs import ClaimedJob
+from server.domain.links import Link, NewLink
 from server.services.delivering import Outgoing
 from server.services.forge_access import ForgeAccess
 from server.services.forge_reports import ForgeReports
-from server.store import links
-from tests.outbox import outgoing
+from server.services.linking import link_of_job
+from server.services.reporting import report_state
+from server.store import jobs, links
+from tests.outbox import a_job, an_end, deliver_due, outgoing
 from tests.queue import an_account
 from tests.standins.github_app import APP_ID, PRIVATE_KEY
 from tests.standins.github_forge import GitHubForge
 from tests.standins.gitlab_forge import GitLabForge
 
 PULL = 12
+CHECK = "prpm / p / default"
+
+Forge = GitHubForge | GitLabForge
 
 
 async def a_github_account(db: asyncpg.Pool, forge: GitHubForge) -> uuid.UUID:
@@ -83,3 +90,64 @@ def access_to(db: asyncpg.Pool, forge: GitHubForge | GitLabForge, **settings: st
 def reporting(db: asyncpg.Pool, access: ForgeAccess, *urls: str, **changes: Any) -> Outgoing:
     """A worker's notifications, with access to forges."""
     return outgoing(*urls, forges=ForgeReports(db, access), **changes)
+
+
+async def submitted(db: asyncpg.Pool, account: uuid.UUID, forge: Forge, **changes: Any) -> uuid.UUID:
+    return await a_job(db, account, **{"key": None, "change": the_change(forge), **changes})
+
+
+async def claimed(db: asyncpg.Pool) -> ClaimedJob:
+    job = await jobs.claim_job(db, "w", lease_seconds=60, job_seconds=60)
+    assert job is not None
+    return job
+
+
+async def finished(
+    db: asyncpg.Pool, account: uuid.UUID, forge: Forge, conclusion: str = "failed", **changes: Any
+) -> uuid.UUID:
+    await submitted(db, account, forge, **changes)
+    job = await claimed(db)
+    assert await jobs.finish_job(db, job, an_end(conclusion))
+    return job.id
+
+
+def the_check(forge: GitHubForge, sha: str | None = None) -> dict[str, Any]:
+    """The one check run of the head."""
+    [check] = forge.checks(sha or the_change(forge).head_sha).values()
+    return check
+
+
+async def the_link(db: asyncpg.Pool, account: uuid.UUID, forge: Forge) -> Link:
+    change = the_change(forge)
+    link = await link_of_job(db, forge=change.forge, repository_id=forge.id, account_id=account)
+    assert link is not None
+    return link
+
+
+class Gate:
+    """The first such request is held at the forge's door until `go_on`."""
+
+    def __init__(self, forge: GitHubForge, method: str, path: str) -> None:
+        self.arrived, self.go_on = threading.Event(), threading.Event()
+        forge.before_answer = lambda seen: self._hold() if seen.method == method and path in seen.path else None
+
+    def _hold(self) -> None:
+        if not self.arrived.is_set():
+            self.arrived.set()
+            self.go_on.wait(10)
+
+
+async def claimed_and_told(db: asyncpg.Pool, out: Outgoing) -> None:
+    """The job runs, which is told; it has ended, which is not."""
+    job = await claimed(db)
+    await deliver_due(db, out)
+    assert await jobs.finish_job(db, job, an_end("failed"))
+
+
+async def said(
+    db: asyncpg.Pool, account: uuid.UUID, forge: Forge, state: Any, title: str = "This waits", **changes: Any
+) -> None:
+    values: dict[str, Any] = {
+        "change": the_change(forge), "package": "p", "suite_name": "default", "summary": "Somebody has to say so.",
+    }  # fmt: skip
+    await report_state(db, await the_link(db, account, forge), state=state, title=title, **values | changes)

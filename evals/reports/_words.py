@@ -99,6 +99,12 @@ def figures(summary: Summary) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def score_of(summary: Summary) -> str:
+    """`81.3%`, or `–` where no row has a verdict to be scored by."""
+    without = summary.tests_errored + summary.tests_skipped
+    return f"{summary.overall_score:.1%}" if without < summary.total_tests else "–"
+
+
 def cost(summary: Summary) -> str:
     """`$0.0012`, `at least $0.0012`, or `unknown`."""
     if summary.cost_is_partial is True:

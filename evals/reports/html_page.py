@@ -7,7 +7,7 @@ from html import escape
 
 from evals.outcome import Outcome, Row
 from evals.reports import Reported, report, shown_state
-from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons
+from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons, score_of
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -37,7 +37,7 @@ def _page(outcome: Outcome) -> Iterator[str]:
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
     yield f"<h1>{title}</h1>"
     yield (
-        f"<p>Score {summary.overall_score:.1%}, {summary.total_duration_ms / 1000:.1f} s, "
+        f"<p>Score {score_of(summary)}, {summary.total_duration_ms / 1000:.1f} s, "
         f"cost {escape(cost(summary))}. Engine {escape(outcome.engine_version)}.</p>"
     )
     if outcome.comparison:

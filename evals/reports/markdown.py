@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from evals.outcome import Outcome, Row
 from evals.reports import Reported, report, shown_state
-from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons
+from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons, score_of
 
 MOST_ROWS = 1_000
 MOST_DETAILS = 50
@@ -35,7 +35,7 @@ def _head(outcome: Outcome) -> Iterator[str]:
     summary = outcome.summary
     state = {"passed": "passed", "failed": "failed"}.get(summary.conclusion, "error")
     yield f"# {SIGNS[state]} {summary.conclusion.capitalize()}: {figures(summary)}"
-    yield f"Score {summary.overall_score:.1%}, {summary.total_duration_ms / 1000:.1f} s, cost {cost(summary)}."
+    yield f"Score {score_of(summary)}, {summary.total_duration_ms / 1000:.1f} s, cost {cost(summary)}."
     if told := about(outcome):
         yield _block(told)
     if outcome.comparison:

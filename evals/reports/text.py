@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from evals.outcome import Row
 from evals.reports import Reported, report, shown_state
-from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons
+from evals.reports._words import SIGNS, about, answer, cost, figures, headline, model_name, reasons, score_of
 
 
 @report("text", extensions=("txt",), media_type="text/plain; charset=utf-8")
@@ -18,7 +18,7 @@ def render(reported: Reported) -> bytes:
 def _lines(reported: Reported) -> Iterator[str]:
     summary = reported.outcome.summary
     yield f"{summary.conclusion.upper()}: {figures(summary)}"
-    yield f"Score {summary.overall_score:.1%}, {summary.total_duration_ms / 1000:.1f} s, cost {cost(summary)}"
+    yield f"Score {score_of(summary)}, {summary.total_duration_ms / 1000:.1f} s, cost {cost(summary)}"
     yield from about(reported.outcome)
     for row in reported.outcome.test_cases:
         yield ""

@@ -23,11 +23,18 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["percent"] = lambda score: f"{score * 100:.0f}%"
+    templates.filters["score"] = score
     templates.filters["seconds"] = lambda milliseconds: f"{milliseconds / 1000:.1f}s"
     templates.filters["thousands"] = lambda count: f"{count:,}"
     templates.filters["visible"] = visible
     templates.filters["age"] = age
     return templates
+
+
+def score(summary: Any) -> str:
+    """The score of a job's summary: `81%`, or `–` where no row has a verdict to be scored by."""
+    without = summary.tests_errored + summary.tests_skipped
+    return f"{summary.overall_score * 100:.0f}%" if without < summary.total_tests else "–"
 
 
 def age(moment: str, now: datetime) -> str:

@@ -85,6 +85,11 @@ def test_report__has_a_name_a_sentence_and_extensions_of_its_own(name: str) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_report__without_any_verdict_shows_no_score(name: str) -> None:
+    assert "0.0%" not in rendered(name, an_outcome("E", "S")).decode()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_report__shows_every_state_and_is_the_same_twice(name: str) -> None:
     outcome = an_outcome("P", "F", "E", "S", "PPF")
 

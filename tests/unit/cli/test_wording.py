@@ -47,6 +47,12 @@ def test_summary__a_partial_cost_is_not_shown_as_a_whole(cost: float, line: str)
     assert [shown.text for shown in summary_lines(summary)][-1] == line
 
 
+def test_summary__without_any_verdict_shows_no_score() -> None:
+    summary = Summary(total_tests=2, tests_passed=0, tests_failed=2, overall_score=0, tests_errored=1, tests_skipped=1)
+
+    assert "   Overall Score: none without a verdict" in [shown.text for shown in summary_lines(summary)]
+
+
 @pytest.mark.parametrize(
     ("fields", "lines"),
     [

@@ -228,6 +228,12 @@ def test_report__says_all_at_a_glance() -> None:
     )
 
 
+def test_report__without_any_verdict_shows_no_score() -> None:
+    outcome = an_outcome([a_row(state="error")], tests_errored=1)
+
+    assert "**score –**" in markdown_of(a_notice(outcome=outcome))
+
+
 @pytest.mark.parametrize(
     ("cost", "is_partial", "shown"),
     [(0.0123, False, "$0.0123"), (0.0123, True, "$0.0123 or more"), (0.0, True, "cost unknown"), (0.0, False, "$0.00")],
