@@ -321,7 +321,9 @@ class RegistryClient:
             # A name without an author may have been meant as a path.
             nor = "" if name.startswith("@") else ", and no folder of that name is here"
             raise RequestRefused(
-                f"{self.base_url} has no package {name} that you may see{nor}.", status=error.status, code=error.code
+                f"Package not found: {self.base_url} has no {name} that you may see{nor}.",
+                status=error.status,
+                code=error.code,
             ) from error
 
     def get_package_version(self, name: str, version: str) -> answers.PackageVersion:

@@ -182,6 +182,7 @@ def test_required__a_detour_to_a_branch_with_other_rules_does_not_turn_it_green(
     story.propose(head, loose)
     story.forge.pulls[12]["base"]["ref"] = "loose"
     story.ended(story.tell_of(head, action="edited", changes={"base": {"ref": {"from": "main"}}}))
+    story.jobs_ended(2)
     story.propose(head, base)
     story.ended(story.tell_of(head, action="edited", changes={"base": {"ref": {"from": "loose"}}}))
 
