@@ -48,7 +48,7 @@ async def by_command(tmp_path: Path) -> PinnedPlugin:
         command=(sys.executable, "-I", str(program)),
         files={str(program): digest_of(program)},
     )
-    return replace(plugin, tools={"add": (await approve(plugin))["add"]})
+    return replace(plugin, tools={"add": (await approve(plugin))["add"].digest})
 
 
 async def test_plugin__its_tool_is_called_and_answers(server: AnthropicServer, by_command: PinnedPlugin) -> None:
@@ -129,7 +129,7 @@ async def tickets() -> AsyncIterator[Tickets]:
 
 async def test_plugin__by_address_its_key_stays_outside(server: AnthropicServer, tickets: Tickets) -> None:
     bare = PinnedPlugin(name="calculator", tools={}, url=tickets.url, key=Secret(TOKEN))
-    plugin = replace(bare, tools={"add": (await approve(bare))["add"]})
+    plugin = replace(bare, tools={"add": (await approve(bare))["add"].digest})
     server.play = script(
         [call("mcp__calculator__add", a=2, b=3)],
         [call("Bash", command="env; cat /proc/*/environ; grep -rs tok-plugin /run /tmp /home /project")],
@@ -147,7 +147,7 @@ async def test_plugin__by_address_its_key_stays_outside(server: AnthropicServer,
 
 async def test_plugin__P3_the_relay_passes_no_call_of_another_tool(server: AnthropicServer, tickets: Tickets) -> None:
     bare = PinnedPlugin(name="calculator", tools={}, url=tickets.url)
-    plugin = replace(bare, tools={"add": (await approve(bare))["add"]})
+    plugin = replace(bare, tools={"add": (await approve(bare))["add"].digest})
     drop = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "drop"}})
     request = f"POST /plugins/calculator HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: {len(drop)}\\r\\nConnection: close"
     server.play = script(
