@@ -201,7 +201,8 @@ class Forge(Struct, frozen=True, kw_only=True):
     `prove(api_url, token, name)` looks at a repository or group; `prove_member(api_url, token, group, repository)` at
     one that has to be in the group, by numbers: None where it is not, and no such function where there are no groups.
     `api_url` finds the API's address in the settings; `token_setting` names the one that holds the service's own token.
-    `person(api_url, token)`: the login of the person whose token it is.
+    `person(api_url, token)`: the login of the person whose token it is. `queue_base(branch)`: what a branch of the
+    forge's merge queue is to be merged into, None for every other branch.
     """
 
     tree: Callable[[Place, str], Asking[Tree]]
@@ -220,6 +221,7 @@ class Forge(Struct, frozen=True, kw_only=True):
     token_setting: str
     app: AppKind | None = None
     open_changes: Callable[[Place, datetime], Asking[tuple[OpenChange, ...]]] | None = None  # changed since, the latest
+    queue_base: Callable[[str], str | None] = lambda branch: None  # of a forge whose queues have no branches
 
 
 FORGES: Registry[Forge] = Registry("server.forges")

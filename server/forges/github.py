@@ -10,16 +10,20 @@ import base64
 import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from jwt.algorithms import RSAAlgorithm
 
 from evals.models import Secret
 from notifiers import Request, Response
 from notifiers._http import SMALL_ANSWER_BYTES, USER_AGENT, json_request
 from notifiers.github import GitHubTarget
 from server.domain.events import Repository
+from server.domain.merge_queues import queue_base
 from server.domain.missed import Sent
 from server.domain.moments import second
 from server.forges import (
@@ -77,9 +81,19 @@ def app_jwt(app_id: str, private_key: Secret, *, now: float) -> Secret:
     """The App's own proof for nine minutes. Raises CannotRead for a key that is none."""
     claims = {"iat": int(now) - CLOCK_SECONDS, "exp": int(now) + JWT_SECONDS, "iss": app_id}
     try:
-        return Secret(jwt.encode(claims, private_key.reveal(), algorithm="RS256"))
+        return Secret(jwt.encode(claims, _signing_key(private_key.reveal()), algorithm="RS256"))
     except (jwt.PyJWTError, ValueError, TypeError):
         raise CannotRead("PRPM_GITHUB_APP_PRIVATE_KEY is no RSA key in PEM.") from None
+
+
+# To read a key is to prove its primes, which holds the event loop for some fifty times as long as to sign with it.
+# Few are kept: a process has one App, and another one after the operator made it anew.
+@lru_cache(maxsize=4)
+def _signing_key(pem: str) -> RSAPrivateKey:
+    key = RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(pem)
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("A public key signs nothing.")
+    return key
 
 
 def installation_of(api_url: str, proof: Secret, name: str) -> Asking[Installed | None]:
@@ -426,6 +440,7 @@ FORGES.register(
         prove=prove,
         login=login,
         report_to=report_to,
+        queue_base=queue_base,
         api_url=api_url,
         token_setting="GITHUB_TOKEN",  # noqa: S106 - the name of a setting
         app=AppKind(

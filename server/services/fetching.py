@@ -118,6 +118,10 @@ class Reader:
         """The branch's commit now."""
         return await self._ask(self._forge.branch_head(await self.place(), branch))
 
+    def queue_base(self, branch: str) -> str | None:
+        """The branch that a merge queue's branch is to be merged into; None for every other branch."""
+        return self._forge.queue_base(branch)
+
     async def tag_object(self, tag: str) -> str | None:
         """What the tag points to now."""
         return await self._ask(self._forge.tag_object(await self.place(), tag))

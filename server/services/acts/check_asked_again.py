@@ -7,7 +7,6 @@ from uuid import UUID
 from server.domain.change_heads import ChangeLine
 from server.domain.deliveries import ClaimedDelivery, Ended
 from server.domain.events import CheckAskedAgain
-from server.domain.merge_queues import queue_base
 from server.services.acts import ACTS, Acting, NothingToDo
 from server.services.acts._groups import is_there, run_group
 from server.services.acts._pulls import is_robot, look_at, open_reader, run_pull
@@ -61,7 +60,7 @@ async def _of_check(acting: Acting, reader: Reader, asked: CheckAskedAgain) -> O
 
 
 async def _again(acting: Acting, reader: Reader, line: ChangeLine, asked: CheckAskedAgain, only: Only | None) -> Ended:
-    if (base_ref := queue_base(line.ref)) is not None:
+    if (base_ref := reader.queue_base(line.ref)) is not None:
         if not await is_there(reader, line.ref, asked.head_sha):
             return Ended("ignored", GROUP_GONE)  # merged, it is the branch's own head
         return await run_group(

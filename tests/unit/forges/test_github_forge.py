@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evals.models import Secret
 from server.forges import FORGES, CannotRead, Entry, Place
 from server.forges.github import READ_RIGHTS, app_jwt, installation_of, installation_token
 from server.services.posting import Patience, post, posting_client
-from tests.standins.github_app import APP_ID, PRIVATE_KEY, GitHubApp
+from tests.standins.github_app import APP_ID, KEY, PRIVATE_KEY, GitHubApp
 from tests.standins.repository import Link, Submodule, blob_sha
 from tests.standins.web import Answer, Fault
 
 GITHUB = FORGES["github"]
+PUBLIC_KEY = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 @pytest.fixture
@@ -65,9 +67,10 @@ async def test_token__W19_of_a_suspended_installation_is_none(app: GitHubApp):
     assert not found.value.retryable
 
 
-def test_proof__with_a_key_that_is_none_says_which_setting():
+@pytest.mark.parametrize("key", ["", "no key", PUBLIC_KEY], ids=["nothing", "a text", "the public half"])
+def test_proof__with_a_key_that_is_none_says_which_setting(key: str):
     with pytest.raises(CannotRead, match="PRPM_GITHUB_APP_PRIVATE_KEY"):
-        app_jwt(APP_ID, Secret("no key"), now=0.0)
+        app_jwt(APP_ID, Secret(key), now=0.0)
 
 
 async def test_tree__holds_files_links_and_submodules_but_no_folders(app: GitHubApp):
