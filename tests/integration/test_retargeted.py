@@ -18,6 +18,7 @@ def proposed(story: Story, *, fork: bool = False) -> str:
     head = story.commit({"prompt.md": b"Other."}, on=base)
     story.propose(head, base, fork=fork)
     story.ended(story.tell_of(head))
+    story.jobs_ended(0 if fork else 1)  # one that waits yet would be given back
     return head
 
 
