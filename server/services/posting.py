@@ -10,6 +10,7 @@ import httpx
 
 from notifiers import NoResponse, Request, Response
 from notifiers._http import Patience, TooLargeAnswer, pause_before_retry
+from server.services.certificates import trusted_certificates
 
 Result = TypeVar("Result")
 
@@ -20,6 +21,7 @@ SHORT_PATIENCE = Patience(tries=3, pauses_seconds=5.0)
 def posting_client() -> httpx.AsyncClient:
     """A client for messages: no proxy or certificate from the environment, no redirects, few connections."""
     return httpx.AsyncClient(
+        verify=trusted_certificates(),
         trust_env=False,
         follow_redirects=False,
         timeout=None,  # noqa: S113 -- each request brings its own limit, over all of it

@@ -6,6 +6,7 @@ import ssl
 
 import httpx
 
+from server.services.certificates import trusted_certificates
 from server.services.public_addresses import INTERNET, Network, NotPublic, checked_address
 
 
@@ -57,7 +58,7 @@ def public_client(
     have the same address. `connections` at most, of which `kept` stay open.
     """
     inner = httpx.AsyncHTTPTransport(
-        verify=verify or ssl_context(),
+        verify=verify or trusted_certificates(),
         trust_env=False,
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=kept),
     )
@@ -67,14 +68,3 @@ def public_client(
         follow_redirects=False,
         timeout=None,  # noqa: S113 -- each request brings its own limit, over all of it
     )
-
-
-_context: ssl.SSLContext | None = None
-
-
-def ssl_context() -> ssl.SSLContext:
-    """The certificates that are trusted, read once: reading them takes 20 ms."""
-    global _context  # noqa: PLW0603 -- read once for the process, never changed
-    if _context is None:
-        _context = httpx.create_ssl_context(trust_env=False)
-    return _context

@@ -11,6 +11,8 @@ from typing import Any
 import jwt
 import structlog
 
+from server.services.certificates import trusted_certificates
+
 log = structlog.get_logger()
 
 FETCH_SECONDS = 5.0
@@ -73,7 +75,9 @@ async def _fetch_answer(url: str) -> bytes:
     import httpx
 
     async with (
-        httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, follow_redirects=False) as client,
+        httpx.AsyncClient(
+            timeout=FETCH_SECONDS, verify=trusted_certificates(), trust_env=False, follow_redirects=False
+        ) as client,
         client.stream("GET", url, headers={"Accept": "application/json", "Accept-Encoding": "identity"}) as answer,
     ):
         if answer.status_code != httpx.codes.OK:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from evals.registry_cases import RegistryCase, suite_of_cases
 from server.domain.errors import Unavailable
+from server.services.certificates import trusted_certificates
 
 PATIENCE_SECONDS = 5.0  # for both requests together, while a submit waits
 MOST_BYTES = 4 * 2**20
@@ -40,7 +41,10 @@ class UpstreamRegistry:
         import httpx  # here, as most processes never ask, and it takes a third of a second
 
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+            async with (
+                asyncio.timeout(PATIENCE_SECONDS),
+                httpx.AsyncClient(verify=trusted_certificates(), trust_env=False) as client,
+            ):
                 known = await self._read(client, f"/api/v1/packages/{quote(package, safe='')}", _Package)
                 if known is None:
                     return None
