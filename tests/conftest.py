@@ -22,6 +22,8 @@ from tests.standins.github_forge import GitHubForge
 TEMPLATE = "prpm_test_template"
 # Folders whose tests mostly need servers or processes of their own.
 SLOW = {"end_to_end", "integration", "security"}
+SHARED = ("forge_site", "service")  # services that go on until a process has run all its tests
+STORY_SECONDS = 3.0  # of a test that waits for a forge's whole story; others that are slow take one
 
 
 def pytest_configure() -> None:
@@ -36,9 +38,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = deal(
             items,
             shares=given["workercount"],
-            is_slow=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] in SLOW,
+            seconds=_seconds,
             file=lambda item: str(item.path),
+            servers=lambda item: next((name for name in SHARED if name in _fixtures(item)), ""),
         )
+
+
+def _seconds(item: pytest.Item) -> float:
+    if item.path.relative_to(Path(__file__).parent).parts[0] not in SLOW:
+        return 0
+    return STORY_SECONDS if "forge_site" in _fixtures(item) else 1
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 @pytest.fixture(scope="session")
