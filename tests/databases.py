@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -45,6 +47,44 @@ def with_database(dsn: str, name: str) -> str:
     """The same server, another database."""
     parts = urlsplit(dsn)
     return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+class OpenConnection:
+    """A connection to one database that stays open between questions; made anew when it is lost.
+
+    For any thread, outside of event loops; has a loop of its own.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: asyncpg.Connection | None = None
+
+    def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """The rows."""
+        with self._lock:
+            self._loop = self._loop or asyncio.new_event_loop()
+            return self._loop.run_until_complete(self._fetch(statement, *values))
+
+    def close(self) -> None:
+        """Nothing is open any more."""
+        with self._lock:
+            if self._loop is not None:
+                if self._connection is not None:
+                    self._connection.terminate()
+                # What is told at the end of a connection is told in the loop.
+                self._loop.run_until_complete(asyncio.sleep(0))
+                self._loop.close()
+                self._loop = self._connection = None
+
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        if self._connection is not None and not self._connection.is_closed():
+            # One that a restart has ended is not known as closed before it is used.
+            with contextlib.suppress(OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
+                return await self._connection.fetch(statement, *values)
+        self._connection = await asyncpg.connect(self._dsn)
+        return await self._connection.fetch(statement, *values)
 
 
 class Databases:

@@ -18,6 +18,7 @@ import httpx
 
 from server.services.accounts import create_account, set_caps
 from server.services.identity import issue_token
+from tests.databases import OpenConnection
 
 JWT_SECRET = "a secret for tests alone, 32 bytes or more"
 
@@ -72,6 +73,7 @@ class Service:
     folder: Path
     environment: dict[str, str]  # of its processes
     clients: list[httpx.Client]
+    database: OpenConnection
 
     def visitor(self) -> httpx.Client:
         """A client without a token; closed with the service at the latest."""
@@ -99,15 +101,7 @@ class Service:
 
     def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Rows of the service's database."""
-
-        async def ask() -> list[asyncpg.Record]:
-            connection = await asyncpg.connect(self.dsn)
-            try:
-                return await connection.fetch(statement, *values)
-            finally:
-                await connection.close()
-
-        return in_loop(ask())
+        return self.database.fetch(statement, *values)
 
 
 def in_loop(coroutine):
@@ -147,6 +141,7 @@ def start_service(*, dsn: str, redis_url: str, folder: Path, **settings: str) ->
         folder=folder,
         environment=environment,
         clients=[],
+        database=OpenConnection(dsn),
     )
     try:
         wait_until_ready(service, [api, worker])
@@ -154,6 +149,7 @@ def start_service(*, dsn: str, redis_url: str, folder: Path, **settings: str) ->
     finally:
         for client in service.clients:
             client.close()
+        service.database.close()
         for process in (worker, api):
             process.terminate()
         for process in (worker, api):
