@@ -45,11 +45,12 @@ WHERE d.id = e.id AND d.fence = e.fence AND d.state = 'received'
 RETURNING d.id;
 
 -- name: extend_leases
--- They are their handler's for $3 seconds more. No row for one: it has ended, or another handler has it.
+-- They are their handler's for $3 seconds more. No row for one: it has ended or was just put off, or another handler has
+-- it.
 -- $1 ids, $2 fences, $3 seconds
 UPDATE deliveries d SET lease_until = NOW() + MAKE_INTERVAL(secs => $3)
 FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS held (id, fence)
-WHERE d.id = held.id AND d.fence = held.fence AND d.state = 'received'
+WHERE d.id = held.id AND d.fence = held.fence AND d.state = 'received' AND d.lease_until IS NOT NULL
 RETURNING d.id;
 
 -- name: release_deliveries
@@ -57,7 +58,7 @@ RETURNING d.id;
 -- $1 ids, $2 fences
 UPDATE deliveries d SET lease_until = NULL, attempts = d.attempts - 1
 FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS held (id, fence)
-WHERE d.id = held.id AND d.fence = held.fence AND d.state = 'received';
+WHERE d.id = held.id AND d.fence = held.fence AND d.state = 'received' AND d.lease_until IS NOT NULL;
 
 -- name: put_delivery_off
 -- It is tried again after $3 seconds. No row: another handler has it.

@@ -165,6 +165,19 @@ async def test_delivery__of_a_handler_that_died_goes_to_another_and_the_first_ma
     assert (await the(db, "one"))["reason"] == "in time"
 
 
+async def test_delivery__that_was_just_put_off_is_held_by_nobody_again(db: asyncpg.Pool):
+    """Its handler may be about to say that it still holds it, or that it stops."""
+    await keep(db, "d-1")
+    (held,) = await deliveries.claim_deliveries(db, most=1, lease_seconds=60)
+    assert await deliveries.put_off(db, held, seconds=0, reason="A forge is away.")
+
+    assert not await deliveries.extend_leases(db, [held], lease_seconds=60)
+    await deliveries.release(db, [held])
+
+    (again,) = await deliveries.claim_deliveries(db, most=1, lease_seconds=60)
+    assert again.attempts == 2
+
+
 async def test_delivery__of_a_source_that_is_no_more_is_invalid(db: asyncpg.Pool):
     await keep(db, "one", source="bitbucket")
 
