@@ -82,6 +82,14 @@ BUILD, LAST = STAGES
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
+def _fresh_python(home: Path) -> Path:
+    """What stands for the Python of the base image; to make one takes as long as ten copies."""
+    made = home / "python"
+    if not made.exists():
+        subprocess.run([sys.executable, "-m", "venv", made], check=True, timeout=60)
+    return made
+
+
 class Image:
     """What carrying out a stage leaves in a folder."""
 
@@ -90,7 +98,7 @@ class Image:
         self.root = root
         self.arguments = arguments
         base = home / f"base-{root.name}"
-        subprocess.run([sys.executable, "-m", "venv", base], check=True, timeout=60)
+        shutil.copytree(_fresh_python(home), base, symlinks=True)
         keep = ("SSL", "PIP", "HTTP", "http", "REQUESTS", "NO_PROXY", "LANG")
         self.environment = {
             **{name: value for name, value in os.environ.items() if name.startswith(keep)},
