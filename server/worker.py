@@ -42,6 +42,7 @@ from server.services.outcome_signing import announce_key, signing_key
 from server.services.retention import Keep, keep_clean
 from server.services.running import Pace
 from server.settings import Settings, read_settings
+from server.tasks.calm_worker import CalmWorker
 from server.tasks.wake import wake
 from server.tasks.wakeups import ArqWakeups, connect_redis, end_task
 from server.telling import make_outbox_loop, tell
@@ -174,11 +175,10 @@ async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]
     pause = 0.1
     while True:
         redis = connect_redis(redis_url)
-        worker = Worker(
+        worker = CalmWorker(
             functions=[func(cast(Any, wake), timeout=5, keep_result=0)],
             redis_pool=redis,
             handle_signals=False,
-            poll_delay=0.02,
             max_jobs=50,
             max_tries=100,
             keep_result=0,
@@ -187,8 +187,8 @@ async def listen_for_wakeups(redis_url: str, nudges: Sequence[Callable[[], None]
             log_results=False,
             job_deserializer=redis.job_deserializer,
             job_serializer=redis.job_serializer,
-            ctx={"nudges": nudges},
         )
+        worker.ctx["nudges"] = (worker.heard, *nudges)
         began = time.monotonic()
         try:
             await worker.async_run()

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
 from evals.assertions import Judgement
 from evals.errors import CannotJudge, InvalidAssertion
 from evals.killable import off_the_loop
-from evals.schemas import Schema, compile_schema
 from evals.turns import Turns
 from evals.types import Assertion, JsonValue
 
+if TYPE_CHECKING:
+    from evals.schemas import Schema
+
 _CPU_SECONDS = 0.4  # before the last value, which may take half a second more
 _WAITING_SECONDS = 10.0  # for patterns that run in another process, where others wait too
+
+
+def schema_of(value: str | dict[str, Any]) -> Schema:
+    """The schema, ready to use. Raises InvalidAssertion."""
+    # Here, as the library takes a sixth of what a run on one's own machine takes to start, and few suites have schemas.
+    from evals.schemas import compile_schema
+
+    return compile_schema(value)
 
 
 def read_schema(spec: Assertion) -> Schema | None:
@@ -25,7 +36,7 @@ def read_schema(spec: Assertion) -> Schema | None:
     if not isinstance(spec.value, dict | str):
         raise InvalidAssertion(f"{spec.type}: `value` must be a JSON schema: an object, or a text of JSON or YAML")
     try:
-        return compile_schema(spec.value)
+        return schema_of(spec.value)
     except InvalidAssertion as error:
         raise InvalidAssertion(f"{spec.type}: {error.message}") from None
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Iterator
+from typing import TYPE_CHECKING
 
 from evals.assertions import Answer, Judgement, assertion
 from evals.assertions._conformity import Conformity, judge_by, read_schema
 from evals.javascript import NotJson, parse_json_at
-from evals.schemas import Schema
 from evals.types import Assertion, JsonValue
+
+if TYPE_CHECKING:
+    from evals.schemas import Schema
 
 # Nothing else follows the brace of an object. Most braces of program code are sorted out by this.
 _OPENING = re.compile(r'\{(?=[ \t\r\n]*["}])')

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from evals.assertions import Answer, Judgement, assertion
 from evals.assertions._conformity import judge_by, read_schema
 from evals.errors import CannotJudge
 from evals.javascript import NotJson, parse_json
-from evals.schemas import Schema
 from evals.types import Assertion, JsonValue
+
+if TYPE_CHECKING:
+    from evals.schemas import Schema
 
 
 @assertion("is-json", check=read_schema, slow=True)

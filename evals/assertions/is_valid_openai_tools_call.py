@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, Struct
 
 from evals.assertions import Answer, Judgement, assertion
-from evals.assertions._conformity import Conformity, judge_by
+from evals.assertions._conformity import Conformity, judge_by, schema_of
 from evals.assertions._tool_calls import read_calls
 from evals.assertions._values import quoted
 from evals.errors import InvalidAssertion
 from evals.javascript import NotJson, parse_json
-from evals.schemas import Schema, compile_schema
 from evals.types import Assertion, JsonValue, ToolCall
+
+if TYPE_CHECKING:
+    from evals.schemas import Schema
+
+    Tools = dict[str, Schema | None]
 
 # How a provider that runs tools of MCP servers by itself tells what came of it.
 _MCP_WORKED, _MCP_FAILED = "MCP Tool Result", "MCP Tool Error"
@@ -28,9 +32,6 @@ class _Function(Struct, frozen=True):
 
 class _Tool(Struct, frozen=True):
     function: _Function
-
-
-Tools = dict[str, Schema | None]
 
 
 def require_tools(spec: Assertion) -> Tools | None:
@@ -67,7 +68,7 @@ def _read_tools(value: list[JsonValue] | tuple[JsonValue, ...], *, type_: str) -
             f"{type_}: a tool must look like {{type: function, function: {{name, parameters}}}}: {error}"
         ) from None
     try:
-        return {f.name: None if f.parameters is None else compile_schema(f.parameters) for f in functions}
+        return {f.name: None if f.parameters is None else schema_of(f.parameters) for f in functions}
     except InvalidAssertion as error:
         raise InvalidAssertion(f"{type_}: the parameters of a tool: {error.message}") from None
 
