@@ -22,10 +22,10 @@ install: $(VENV)/.installed ## a virtual environment in .venv with everything fo
 demo: $(VENV)/.demo ## test an example package on a real model, end to end; KEEP=1 leaves it running
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m server.operator.main demo $(if $(filter-out 0,$(KEEP)),--keep)
 
-# In several processes, each with servers of its own: one more than cores, as tests wait a good part of their time.
+# In several processes, each with servers of its own: two more than cores, as tests wait a good part of their time.
 # Servers that are given are one for all, so there is one process.
 CORES = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-TEST_PROCESSES = $(if $(PRPM_TEST_DATABASE_URL)$(PRPM_TEST_REDIS_URL),0,$(shell expr $(CORES) + 1))
+TEST_PROCESSES = $(if $(PRPM_TEST_DATABASE_URL)$(PRPM_TEST_REDIS_URL),0,$(shell expr $(CORES) + 2))
 
 # Tests start many processes of ours, which would each compile what they import where PYTHONDONTWRITEBYTECODE is set.
 test: $(VENV)/.installed ## all tests, on embedded servers (PRPM_TEST_DATABASE_URL, PRPM_TEST_REDIS_URL: on yours)
