@@ -7,6 +7,7 @@ import pytest
 
 from server.domain.change_heads import pull_line
 from server.domain.moments import moment, second
+from server.services.acts.change_proposed import MOST_FOLLOWED
 from server.store import change_heads
 from tests.forge_stories import Story, a_package
 from tests.standins.web import Answer, Fault
@@ -121,6 +122,32 @@ def test_heads__what_is_pushed_while_one_is_read_is_tested_in_its_place(story: S
 
     assert ended == ("handled", "1 job submitted.")
     assert heads(story) == [new]
+
+
+def test_heads__one_that_came_when_a_handler_had_followed_enough_is_tested_by_the_next(story: Story):
+    """Its own delivery may wait for a minute, as it came with a storm of others."""
+    base, old, new = two_heads(story)
+    line = [old, new]
+    while len(line) <= MOST_FOLLOWED:
+        line.append(story.commit({"prompt.md": b"Text %d." % len(line)}, on=line[-1]))
+    story.propose(old, base, updated_at="2026-11-23T10:00:00Z")
+
+    def push(seen) -> None:
+        place = line.index(story.forge.pulls[12]["head"]["sha"])
+        if f"/git/trees/{line[place]}" in seen.path and place < MOST_FOLLOWED:
+            story.forge.pulls[12]["head"]["sha"] = line[place + 1]
+            story.forge.pulls[12]["updated_at"] = f"2026-11-23T10:00:{place + 1:02}Z"
+
+    story.forge.before_answer = push
+    try:
+        assert story.ended(tell_at(story, old, "2026-11-23T10:00:00Z"))[0] == "ignored"
+    finally:
+        story.forge.before_answer = None
+    assert story.forge.pulls[12]["head"]["sha"] == line[MOST_FOLLOWED]
+    story.service.fetch("UPDATE change_heads SET seen_at = NOW() - INTERVAL '1 minute'")  # as if it were a while ago
+
+    assert story.ended(tell_at(story, new, "2026-11-23T10:00:01Z")) == ("handled", "1 job submitted.")
+    assert heads(story) == [line[MOST_FOLLOWED]]
 
 
 async def test_was_replaced__by_a_later_word_about_another_head_alone(db: asyncpg.Pool):
