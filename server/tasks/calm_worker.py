@@ -25,6 +25,7 @@ class CalmWorker(Worker):
         self._busy_until = time.monotonic() + BUSY_SECONDS
         self._look_at = 0.0
 
+    # arq has no setting that changes while it runs. The method is its own: a test sees when it is called no more.
     async def _poll_iteration(self) -> None:
         now = time.monotonic()
         if now < self._look_at:

@@ -75,15 +75,3 @@ async def test_worker__looks_rarely_while_nothing_comes_and_often_after_a_wake_u
 
         assert 1 <= quiet <= 6
         assert await looks.within(0.5) > quiet + 2
-
-
-async def test_worker__every_one_of_many_wake_ups_is_heard(redis: ArqRedis):
-    """Also those that come while it is calm."""
-    nudged = asyncio.Event()
-    async with working(redis, nudged):
-        for _ in range(5):
-            await asyncio.sleep(0.03)
-            nudged.clear()
-            await redis.enqueue_job("wake", _queue_name=QUEUE)
-            async with asyncio.timeout(5):
-                await nudged.wait()
